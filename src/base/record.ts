@@ -47,7 +47,14 @@ export interface RecordType<F extends Fields> {
 export type View<R> = R extends RecordType<infer F> ? ViewOf<F> : never;
 
 const SIZE = { u8: 1, u16: 2, u32: 4, i32: 4, f64: 8 } as const;
-const ARRAY = { u8: Uint8Array, u16: Uint16Array, u32: Uint32Array, i32: Int32Array, f64: Float64Array } as const;
+type ArrayConstructor = new (buffer: ArrayBufferLike, at: number, length: number) => ArrayOf[keyof ArrayOf];
+const ARRAY: Record<keyof ArrayOf, ArrayConstructor> = {
+  u8: Uint8Array,
+  u16: Uint16Array,
+  u32: Uint32Array,
+  i32: Int32Array,
+  f64: Float64Array,
+};
 
 function isArray(f: Field): f is ArrayField {
   return typeof f === "object" && "array" in f;
@@ -88,7 +95,7 @@ export function record<const F extends Fields>(kind: string, version: number, fi
       // deno-lint-ignore no-explicit-any
       const view: any = new RecordView(buffer, base);
       for (const [name, f] of Object.entries(fields)) {
-        if (isArray(f)) view[name] = new ARRAY[f.array](buffer as SharedArrayBuffer, base + offsets[name]!, f.length);
+        if (isArray(f)) view[name] = new ARRAY[f.array](buffer, base + offsets[name]!, f.length);
       }
       return view as ViewOf<F>;
     },

@@ -1,0 +1,122 @@
+/**
+ * What an engine owes: vCPUs that run guest code over the machine's memory and hand everything else to the board.
+ *
+ * An engine opens its vCPUs in the Worker that will run them. `run` returns only for the reasons below; port and memory-mapped
+ * I/O, interrupts and APIC registers go through `Board` from within `run`. No lock is held when the board is called.
+ */
+import type { Clock } from "../base/clock.ts";
+import type { GuestRam } from "../base/ram.ts";
+
+/** What a vCPU's exits reach. Each call takes the machine lock by itself. Values are unsigned; `size` is 1, 2 or 4 bytes. */
+export interface Board {
+  ioRead(port: number, size: number): number;
+  ioWrite(port: number, size: number, value: number): void;
+  mmioRead(gpa: number, size: number): number;
+  mmioWrite(gpa: number, size: number, value: number): void;
+  /** The INTA cycle: the vector of the interrupt to take now, which becomes in-service, or -1 if there is none after all. */
+  acknowledge(vcpu: number): number;
+  /** CR8. */
+  readTpr(vcpu: number): number;
+  writeTpr(vcpu: number, value: number): void;
+  /**
+   * MSRs that live in the local APIC: IA32_APIC_BASE (1Bh), IA32_TSC_DEADLINE (6E0h), x2APIC (800h..8FFh). Answers in
+   * `msrLo`/`msrHi`. False: the access faults (#GP).
+   */
+  readMsr(vcpu: number, msr: number): boolean;
+  writeMsr(vcpu: number, msr: number, lo: number, hi: number): boolean;
+  msrLo: number;
+  msrHi: number;
+}
+
+/**
+ * Bits of a vCPU's event word, one Int32 of shared memory. Any thread sets bits with Atomics.or and notifies; the vCPU looks
+ * at them between instructions at its leisure (within about 100 µs), and at once when it waits in HLT.
+ */
+export const VcpuEvent = {
+  /** The local APIC or the 8259A pair asks for an interrupt. Level: whoever changes the request recomputes it. */
+  INTR: 1 << 0,
+  NMI: 1 << 1,
+  INIT: 1 << 2,
+  /** A start-up IPI; its vector is in bits 8..15. */
+  SIPI: 1 << 3,
+  /** Leave `run` with "kick". Cleared by the engine. */
+  KICK: 1 << 4,
+} as const;
+
+/** Why `run` returned. `halt`: HLT with nothing to do; `shutdown`: triple fault; `error`: the host failed (see `lastError`). */
+export type ExitReason = "slice" | "kick" | "halt" | "shutdown" | "error";
+
+export interface VcpuParts {
+  readonly index: number;
+  readonly memory: WebAssembly.Memory;
+  readonly ram: GuestRam;
+  readonly board: Board;
+  readonly clock: Clock;
+  /** The event word: `events[eventsIndex]`. */
+  readonly events: Int32Array;
+  readonly eventsIndex: number;
+  /** Time advances by instructions (see MachineSpec.icount): the engine reports through this before each board call. */
+  readonly icount: { setNs(ns: number): void } | null;
+}
+
+/** Registers as a loader sets them: only what differs from the architectural reset state need be given. */
+export interface SegmentState {
+  readonly selector: number;
+  readonly base: number;
+  readonly limit: number;
+  /** Access rights as in the descriptor's bits 40..47 and 52..55, packed as VMX does: type 0..3, S 4, DPL 5..6, P 7, AVL 12, L 13, D/B 14, G 15. */
+  readonly rights: number;
+}
+
+export interface InitialState {
+  readonly rip: number;
+  readonly rflags: number;
+  readonly cr0: number;
+  readonly cr3: number;
+  readonly cr4: number;
+  readonly efer: number;
+  readonly gpr: Partial<Record<GprName, number>>;
+  readonly segments: Partial<Record<"cs" | "ds" | "es" | "fs" | "gs" | "ss" | "tr" | "ldtr", SegmentState>>;
+  readonly gdtr: { readonly base: number; readonly limit: number };
+  readonly idtr: { readonly base: number; readonly limit: number };
+}
+
+export type GprName =
+  | "rax"
+  | "rcx"
+  | "rdx"
+  | "rbx"
+  | "rsp"
+  | "rbp"
+  | "rsi"
+  | "rdi"
+  | "r8"
+  | "r9"
+  | "r10"
+  | "r11"
+  | "r12"
+  | "r13"
+  | "r14"
+  | "r15";
+
+/** Counters for --stats. Numbers only; keys are stable names. */
+export type VcpuStats = Record<string, number>;
+
+export interface Vcpu {
+  /** The architectural reset state (vCPU 0 runs from it; others wait for INIT/SIPI). */
+  reset(): void;
+  setState(state: InitialState): void;
+  /** Runs guest code until something ends it; at most until guest time `untilNs` (roughly) passes. */
+  run(untilNs: number): ExitReason;
+  /** Guest RAM was changed by somebody else: decoded code from there is stale. Any thread may have queued it. */
+  ramWritten(gpa: number, sizeBytes: number): void;
+  stats(): VcpuStats;
+  /** A few lines for a person: registers and where it stopped. */
+  describe(): string;
+  readonly lastError: Error | null;
+}
+
+export interface Engine {
+  readonly name: "hvf" | "kvm" | "soft";
+  openVcpu(parts: VcpuParts): Vcpu;
+}

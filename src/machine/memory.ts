@@ -1,0 +1,33 @@
+/**
+ * The one shared memory of a machine, and what lies where in it.
+ *
+ * | from | what |
+ * |---|---|
+ * | 0 | nothing: a stray zero pointer hits no state |
+ * | ARENA_BASE | records, timer slots, wait words, rings |
+ * | VCPU_BASE + i × VCPU_STRIDE | engine state of vCPU i (soft: registers, TLBs) |
+ * | CODE_BASE | decoded code of the software CPU |
+ * | RAM_BASE | guest RAM, guest-physical 0 upwards |
+ */
+export const PAGE_BYTES = 4096;
+const WASM_PAGE_BYTES = 65536;
+const MIB = 1 << 20;
+
+export const ARENA_BASE = 64 * 1024;
+export const ARENA_BYTES = 8 * MIB - ARENA_BASE;
+export const VCPU_BASE = 8 * MIB;
+export const VCPU_STRIDE = 1 * MIB;
+export const MAX_VCPUS = 64;
+export const CODE_BASE = VCPU_BASE + MAX_VCPUS * VCPU_STRIDE; // 72 MiB
+export const CODE_BYTES = 184 * MIB;
+/** 256 MiB: a multiple of 2 MiB, so that the host may use large pages. */
+export const RAM_BASE = CODE_BASE + CODE_BYTES;
+
+/** The most RAM a machine can have: guest-physical 3 GiB is where the PCI hole starts. */
+export const MAX_RAM_BYTES = 3 * 1024 * MIB;
+
+/** Allocates the memory of a machine with `ramBytes` of guest RAM. Nothing of it is resident until touched. */
+export function allocateMachineMemory(ramBytes: number): WebAssembly.Memory {
+  const pages = Math.ceil((RAM_BASE + ramBytes) / WASM_PAGE_BYTES);
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+}
