@@ -5,6 +5,7 @@
  * I/O, interrupts and APIC registers go through `Board` from within `run`. No lock is held when the board is called.
  */
 import type { Clock } from "../base/clock.ts";
+import type { CodeMap } from "../base/code_map.ts";
 import type { GuestRam } from "../base/ram.ts";
 
 /** What a vCPU's exits reach. Each call takes the machine lock by itself. Values are unsigned; `size` is 1, 2 or 4 bytes. */
@@ -52,6 +53,8 @@ export interface VcpuParts {
   readonly ram: GuestRam;
   readonly board: Board;
   readonly clock: Clock;
+  /** Fed by `ram.onWrite` in every thread of the machine. */
+  readonly codeMap: CodeMap;
   /** The event word: `events[eventsIndex]`. */
   readonly events: Int32Array;
   readonly eventsIndex: number;
@@ -108,8 +111,6 @@ export interface Vcpu {
   setState(state: InitialState): void;
   /** Runs guest code until something ends it; at most until guest time `untilNs` (roughly) passes. */
   run(untilNs: number): ExitReason;
-  /** Guest RAM was changed by somebody else: decoded code from there is stale. Any thread may have queued it. */
-  ramWritten(gpa: number, sizeBytes: number): void;
   stats(): VcpuStats;
   /** A few lines for a person: registers and where it stopped. */
   describe(): string;
