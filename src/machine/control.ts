@@ -1,0 +1,184 @@
+/**
+ * The words by which the threads of a machine steer each other: run state, events of each vCPU, disk doorbells, the end.
+ *
+ * No snapshot holds them. Every word may be touched without the machine lock.
+ */
+import type { Arena } from "../base/arena.ts";
+import { VcpuEvent } from "../engine/engine.ts";
+
+/** What vCPUs are to do. */
+export const RunState = { LEAVE: 0, RUN: 1, PAUSE: 2 } as const;
+
+/** Why a machine came to its end: the first cause counts. */
+export const EndCause = {
+  NONE: 0,
+  POWEROFF: 1,
+  RESET: 2,
+  STOPPED: 3,
+  SHUTDOWN: 4,
+  PANIC: 5,
+  DEBUG_EXIT: 6,
+  HOST_ERROR: 7,
+} as const;
+export type EndCause = typeof EndCause[keyof typeof EndCause];
+
+const STATE = 0;
+const END_CAUSE = 1;
+const END_CODE = 2;
+const PARKED = 3;
+const DISK_DOORBELL = 16; // a cache line of its own: the disk worker waits here
+const DISK_DONE = 17; // the doorbell count up to which every request has completed
+const DISK_QUIT = 18;
+const DISK_PENDING = 32; // one word a disk, a bit a queue
+const MAX_DISKS = 32;
+const CONTROL_WORDS = DISK_PENDING + MAX_DISKS;
+/** Each vCPU's event word has a cache line of its own. */
+const EVENT_STRIDE = 16;
+
+export class Control {
+  readonly #words: Int32Array;
+  /** vCPU i's event word is `events[eventsIndex(i)]`. */
+  readonly events: Int32Array;
+  /** [0]: guest time at which vCPU 0 will look at the timers of its own accord. */
+  readonly #untilNs: Float64Array;
+
+  constructor(arena: Arena, readonly cpus: number) {
+    this.#words = new Int32Array(arena.buffer, arena.raw(CONTROL_WORDS * 4), CONTROL_WORDS);
+    this.events = new Int32Array(arena.buffer, arena.raw(cpus * EVENT_STRIDE * 4), cpus * EVENT_STRIDE);
+    this.#untilNs = new Float64Array(arena.buffer, arena.raw(8), 1);
+  }
+
+  /** For the thread that powers the machine on, while no vCPU runs. */
+  powerOn(): void {
+    this.#words.fill(0, 0, DISK_DOORBELL);
+    this.events.fill(0);
+    this.#untilNs[0] = 0;
+  }
+
+  eventsIndex(vcpu: number): number {
+    return vcpu * EVENT_STRIDE;
+  }
+
+  /** Sets event bits of a vCPU and wakes it if it waits. */
+  raise(vcpu: number, bits: number): void {
+    const i = vcpu * EVENT_STRIDE;
+    const old = Atomics.or(this.events, i, bits);
+    if ((old & bits) !== bits) Atomics.notify(this.events, i);
+  }
+
+  lower(vcpu: number, bits: number): void {
+    const i = vcpu * EVENT_STRIDE;
+    // A change of the word is what a waiter looks for, so one that takes bits away need not wake it.
+    if ((Atomics.load(this.events, i) & bits) !== 0) Atomics.and(this.events, i, ~bits);
+  }
+
+  /** A start-up IPI: its vector goes into bits 8..15 before the bit that announces it. */
+  startUp(vcpu: number, vector: number): void {
+    const i = vcpu * EVENT_STRIDE;
+    Atomics.and(this.events, i, ~0xff00);
+    Atomics.or(this.events, i, (vector & 0xff) << 8);
+    this.raise(vcpu, VcpuEvent.SIPI);
+  }
+
+  kickAll(): void {
+    for (let i = 0; i < this.cpus; i++) this.raise(i, VcpuEvent.KICK);
+  }
+
+  get state(): number {
+    return Atomics.load(this.#words, STATE);
+  }
+
+  setState(state: number): void {
+    Atomics.store(this.#words, STATE, state);
+    Atomics.notify(this.#words, STATE);
+    this.kickAll();
+  }
+
+  /** Asks for the end of the machine; vCPUs leave. False if it is ending already. */
+  end(cause: EndCause, code = 0): boolean {
+    if (Atomics.compareExchange(this.#words, END_CAUSE, EndCause.NONE, cause) !== EndCause.NONE) return false;
+    Atomics.store(this.#words, END_CODE, code | 0);
+    this.setState(RunState.LEAVE);
+    return true;
+  }
+
+  get endCause(): EndCause {
+    return Atomics.load(this.#words, END_CAUSE) as EndCause;
+  }
+
+  get endCode(): number {
+    return Atomics.load(this.#words, END_CODE);
+  }
+
+  /** Blocks a vCPU while the machine is paused. */
+  park(): void {
+    Atomics.add(this.#words, PARKED, 1);
+    Atomics.notify(this.#words, PARKED);
+    while (this.state === RunState.PAUSE) Atomics.wait(this.#words, STATE, RunState.PAUSE);
+    Atomics.sub(this.#words, PARKED, 1);
+    Atomics.notify(this.#words, PARKED);
+  }
+
+  /** Resolves once every vCPU is parked, or the machine is no longer to pause. */
+  async whenParked(): Promise<void> {
+    for (;;) {
+      const parked = Atomics.load(this.#words, PARKED);
+      if (parked === this.cpus || this.state !== RunState.PAUSE) return;
+      await Atomics.waitAsync(this.#words, PARKED, parked, 100).value;
+    }
+  }
+
+  /** vCPU 0 says until when it will not look at the timers. */
+  set untilNs(ns: number) {
+    this.#untilNs[0] = ns;
+  }
+  get untilNs(): number {
+    return this.#untilNs[0]!;
+  }
+
+  /** A disk's queue has requests. */
+  ringDisk(disk: number, queue: number): void {
+    Atomics.or(this.#words, DISK_PENDING + disk, 1 << queue);
+    Atomics.add(this.#words, DISK_DOORBELL, 1);
+    Atomics.notify(this.#words, DISK_DOORBELL);
+  }
+
+  /** Takes the queues of a disk that have rung, as bits. */
+  takeDisk(disk: number): number {
+    return Atomics.exchange(this.#words, DISK_PENDING + disk, 0);
+  }
+
+  get diskDoorbell(): number {
+    return Atomics.load(this.#words, DISK_DOORBELL);
+  }
+
+  /** The disk worker has completed everything asked for up to `doorbell`. */
+  diskDone(doorbell: number): void {
+    Atomics.store(this.#words, DISK_DONE, doorbell);
+    Atomics.notify(this.#words, DISK_DONE);
+  }
+
+  /** Blocks the disk worker until a doorbell rings. */
+  waitDisk(doorbell: number): void {
+    Atomics.wait(this.#words, DISK_DOORBELL, doorbell);
+  }
+
+  /** Resolves once the disk worker has nothing left to do; vCPUs no longer run. */
+  async whenDisksIdle(): Promise<void> {
+    for (;;) {
+      const done = Atomics.load(this.#words, DISK_DONE);
+      if (done === this.diskDoorbell) return;
+      await Atomics.waitAsync(this.#words, DISK_DONE, done, 100).value;
+    }
+  }
+
+  get diskQuit(): boolean {
+    return Atomics.load(this.#words, DISK_QUIT) !== 0;
+  }
+
+  quitDisks(): void {
+    Atomics.store(this.#words, DISK_QUIT, 1);
+    Atomics.add(this.#words, DISK_DOORBELL, 1);
+    Atomics.notify(this.#words, DISK_DOORBELL);
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The loop of a vCPU: timers, guest code, and sleep.
+ *
+ * vCPU 0 also runs the machine's timers. A vCPU sleeps only in HLT, on its event word, until that changes or the next timer is
+ * due; so an idle guest costs nothing between two of its own timers.
+ */
+import { messageOf } from "../base/errors.ts";
+import type { MachineLock } from "../base/lock.ts";
+import type { Timers } from "../base/timers.ts";
+import type { Vcpu } from "../engine/engine.ts";
+import { VcpuEvent } from "../engine/engine.ts";
+import type { IcountClock, MachineClock } from "../host/host_clock.ts";
+import type { Control } from "./control.ts";
+import { EndCause, RunState } from "./control.ts";
+import { Exit } from "./counters.ts";
+
+/** The least a vCPU runs between two looks at the timers: a timer that is always due must not stop the guest. */
+const MIN_SLICE_NS = 1000;
+
+export interface VcpuLoopParts {
+  readonly index: number;
+  readonly vcpu: Vcpu;
+  readonly control: Control;
+  readonly clock: MachineClock;
+  /** Set if guest time is counted by instructions. */
+  readonly icount: IcountClock | null;
+  readonly timers: Timers;
+  readonly lock: MachineLock;
+  /** See Counters.of. */
+  readonly counters: Float64Array;
+}
+
+/** Runs the vCPU until the machine ends. Returns what it died of, in one line, or null. */
+export function runVcpu(p: VcpuLoopParts): string | null {
+  const { vcpu, control, counters } = p;
+  const events = control.events, at = control.eventsIndex(p.index);
+  for (;;) {
+    // Whoever kicks has said why before: so the bit goes first, then its reasons are looked at.
+    Atomics.and(events, at, ~VcpuEvent.KICK);
+    const state = control.state;
+    if (state === RunState.PAUSE) control.park();
+    if (state === RunState.LEAVE) return null;
+    if (state !== RunState.RUN) continue;
+
+    const untilNs = p.index === 0 ? runTimers(p) : Infinity;
+    const before = Atomics.load(events, at);
+    const reason = vcpu.run(Math.max(untilNs, p.clock.nowNs() + MIN_SLICE_NS));
+    counters[Exit[reason]]!++;
+    switch (reason) {
+      case "slice":
+      case "kick":
+        break;
+      case "halt":
+        sleep(p, before);
+        break;
+      case "shutdown":
+        // Described first: once the end is known, the machine may be taken apart.
+        return ended(control, EndCause.SHUTDOWN, `triple fault on vCPU ${p.index}: ${firstLine(vcpu.describe())}`);
+      case "error":
+        return ended(control, EndCause.HOST_ERROR, `vCPU ${p.index} failed: ${messageOf(vcpu.lastError)}`);
+    }
+  }
+}
+
+function ended(control: Control, cause: EndCause, message: string): string {
+  control.end(cause);
+  return message;
+}
+
+/** Runs the timers that are due; returns when the next one will be. */
+function runTimers(p: VcpuLoopParts): number {
+  p.lock.acquire();
+  try {
+    const nowNs = p.clock.nowNs();
+    if (p.timers.nextDeadlineNs() <= nowNs) p.timers.runDue(nowNs);
+    return p.control.untilNs = p.timers.nextDeadlineNs();
+  } finally {
+    p.lock.release();
+  }
+}
+
+/**
+ * Sleeps in HLT. `before` is the event word as it was when the vCPU last looked: if it has changed since, the vCPU looks again
+ * at once, so no event is lost; if it has not, whatever it shows is masked, and there is nothing to do.
+ */
+function sleep(p: VcpuLoopParts, before: number): void {
+  const { control, icount } = p;
+  const events = control.events, at = control.eventsIndex(p.index);
+  const untilNs = p.index === 0 ? runTimers(p) : Infinity;
+  if (control.state !== RunState.RUN) return;
+  if (untilNs === Infinity) {
+    Atomics.wait(events, at, before);
+    return;
+  }
+  const waitNs = p.clock.hostNsUntil(untilNs);
+  const changed = waitNs > 0
+    ? Atomics.wait(events, at, before, waitNs / 1e6) !== "timed-out"
+    : Atomics.load(events, at) !== before;
+  if (icount && !changed) icount.setNs(untilNs);
+}
+
+function firstLine(text: string): string {
+  const end = text.indexOf("\n");
+  return end < 0 ? text : text.slice(0, end);
+}
