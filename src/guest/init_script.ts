@@ -1,0 +1,118 @@
+/**
+ * What the default guest runs: the first process, its shutdown, and a shell's profile. All are scripts for BusyBox's ash.
+ *
+ * Words of the kernel's command line that they know:
+ * - `trike.marks`: print lines `TRIKE-MARK:name` at init, prompt (just before the shell) and exit-STATUS (of the script).
+ * - `trike.exec=BASE64`: run this script, then power off.
+ * - `root=`, `rootfstype=`, `rootflags=`, `rw`, `init=`: go on with that root file system, as the kernel itself would.
+ */
+
+/** PID 1. It ends in busybox's init, in the root file system's, or in a poweroff. */
+export const INIT = `#!/bin/sh
+export PATH=/bin HOME=/root
+mount -t proc proc /proc
+read -r cmdline </proc/cmdline
+exec64= marks= root= fstype= flags=ro mode=ro init=/sbin/init
+set -f
+for word in $cmdline; do
+  case $word in
+    trike.marks) marks=1; echo TRIKE-MARK:init ;;
+    trike.exec=*) exec64=\${word#*=} ;;
+    root=*) root=\${word#*=} ;;
+    rootfstype=*) fstype=\${word#*=} ;;
+    rootflags=*) flags=\${word#*=} ;;
+    ro|rw) mode=$word ;;
+    init=*) init=\${word#*=} ;;
+  esac
+done
+set +f
+
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+
+# Drivers for what is there: a virtio device appears once virtio_pci has found it on the PCI bus.
+coldplug() {
+  modprobe -a -q $(cat "$@" 2>/dev/null) 2>/dev/null
+}
+coldplug /sys/bus/pci/devices/*/modalias /sys/bus/acpi/devices/*/modalias
+coldplug /sys/bus/virtio/devices/*/modalias
+
+mount_root() {
+  tries=0
+  while :; do
+    case $root in
+      *=*) device=$(findfs "$root" 2>/dev/null) ;;
+      *) device=$root ;;
+    esac
+    [ -b "$device" ] && break
+    tries=$((tries + 1))
+    [ $tries -gt 50 ] && echo "init: there is no device $root" && return 1
+    sleep 0.1
+  done
+  mount \${fstype:+-t "$fstype"} -o "$mode,$flags" "$device" /newroot || return 1
+  mount -o move /proc /newroot/proc && mount -o move /sys /newroot/sys && mount -o move /dev /newroot/dev
+}
+if [ -n "$root" ]; then
+  mount_root && exec switch_root -c /dev/console /newroot "$init"
+  echo "init: cannot go on with root=$root; this is the initial file system"
+fi
+
+mkdir /dev/pts /dev/shm
+mount -t devpts -o mode=620 devpts /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=755 tmpfs /run
+hostname trike
+ifconfig lo up 2>/dev/null
+cd /root
+
+if [ -n "$exec64" ]; then
+  echo "$exec64" | base64 -d >/run/exec && sh /run/exec
+  status=$?
+  [ -n "$marks" ] && echo "TRIKE-MARK:exit-$status"
+  exec /etc/rc.shutdown poweroff
+fi
+
+echo "Linux $(uname -r) and BusyBox, in memory only; disks are /dev/vda, /dev/vdb and so on."
+echo "To end: poweroff. To leave at once: Ctrl-A x. For the console's keys: Ctrl-A h."
+[ -n "$marks" ] && echo TRIKE-MARK:prompt
+# init reports each start and stop on stderr; cttyhack gives the shell the console whatever init has open
+exec init 2>/dev/null
+`;
+
+/** cttyhack finds the console's real device, which can be a controlling terminal; acpid waits for the power button. */
+export const INITTAB = `::respawn:/bin/cttyhack /bin/sh -l
+::once:/bin/acpid -f -l /dev/null
+::ctrlaltdel:/etc/rc.shutdown reboot
+::shutdown:/bin/umount -a -r
+`;
+
+/** `rc.shutdown poweroff|reboot|halt`: at once, with what was written on the disks. */
+export const RC_SHUTDOWN = `#!/bin/sh
+sync
+umount -a -r 2>/dev/null
+exec busybox "$1" -f
+`;
+
+/** Found by acpid under its own name for the power button. */
+export const POWER_BUTTON = `#!/bin/sh
+exec /etc/rc.shutdown poweroff
+`;
+
+/**
+ * ash prefers its own applets to files, but functions to both. init's way down would work as well; it waits two seconds for
+ * processes to end.
+ */
+export const PROFILE = `export PATH=/bin HOME=/root ENV=/etc/profile
+export PS1='\\w \\$ '
+poweroff() { /etc/rc.shutdown poweroff; }
+reboot() { /etc/rc.shutdown reboot; }
+halt() { /etc/rc.shutdown halt; }
+`;
+
+/** What \`mount\` tries, in this order, when it is not told the type; the kernel then asks for the module. */
+export const FILESYSTEMS = `ext4
+vfat
+iso9660
+squashfs
+`;
