@@ -88,17 +88,21 @@ export class Control {
     return Atomics.load(this.#words, STATE);
   }
 
-  setState(state: number): void {
-    Atomics.store(this.#words, STATE, state);
+  /** Changes the state if it is still `from`: an end that came in between stands. */
+  change(from: number, to: number): boolean {
+    if (Atomics.compareExchange(this.#words, STATE, from, to) !== from) return false;
     Atomics.notify(this.#words, STATE);
     this.kickAll();
+    return true;
   }
 
   /** Asks for the end of the machine; vCPUs leave. False if it is ending already. */
   end(cause: EndCause, code = 0): boolean {
     if (Atomics.compareExchange(this.#words, END_CAUSE, EndCause.NONE, cause) !== EndCause.NONE) return false;
     Atomics.store(this.#words, END_CODE, code | 0);
-    this.setState(RunState.LEAVE);
+    Atomics.store(this.#words, STATE, RunState.LEAVE);
+    Atomics.notify(this.#words, STATE);
+    this.kickAll();
     return true;
   }
 

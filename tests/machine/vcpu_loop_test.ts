@@ -35,7 +35,7 @@ function machine(script: ((untilNs: number) => ExitReason)[], icount = false) {
   };
   const go = () => {
     clock.start();
-    control.setState(RunState.RUN);
+    control.change(RunState.LEAVE, RunState.RUN);
     return runVcpu({
       index: 0,
       vcpu,
