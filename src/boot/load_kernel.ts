@@ -1,0 +1,34 @@
+/** The one door of the boot loaders: a kernel file into guest RAM, and the state to enter it with. */
+import { ConfigError } from "../base/errors.ts";
+import type { GuestRam } from "../base/ram.ts";
+import type { InitialState } from "../engine/engine.ts";
+import { formatSize } from "./host_file.ts";
+import { readKernel, recognise } from "./kernel_image.ts";
+import { loadBzImage, loadVmlinux } from "./linux.ts";
+import { LOW } from "./low_memory.ts";
+import type { LoadOptions } from "./place.ts";
+import { loadPvh } from "./pvh.ts";
+
+export type { AcpiTables, LoadOptions } from "./place.ts";
+
+/** The low MiB and something to load a kernel into. */
+const MIN_RAM_BYTES = 2 * LOW.END;
+
+/** Loads `options.kernel` with its initrd and command line. Everything that can be wrong with them is a ConfigError. */
+export function loadKernel(ram: GuestRam, options: LoadOptions): InitialState {
+  if (ram.sizeBytes < MIN_RAM_BYTES) {
+    throw new ConfigError(
+      `--memory ${formatSize(ram.sizeBytes)} is too little for any kernel: ${formatSize(MIN_RAM_BYTES)} is the least`,
+    );
+  }
+  const { name, bytes } = readKernel(options.kernel);
+  const kernel = recognise(bytes, name);
+  switch (kernel.kind) {
+    case "bzImage":
+      return loadBzImage(ram, kernel.image, name, options);
+    case "vmlinux":
+      return loadVmlinux(ram, kernel.image, name, options);
+    case "pvh":
+      return loadPvh(ram, kernel.image, name, options);
+  }
+}

@@ -1,0 +1,90 @@
+/** What both conventions put into guest RAM: the kernel's segments, the initrd, the command line, the ACPI tables. */
+import { ConfigError } from "../base/errors.ts";
+import type { GuestRam } from "../base/ram.ts";
+import { cannotLoad, formatSize, type Named, readInto, withFile } from "./host_file.ts";
+import type { ElfImage } from "./kernel_image.ts";
+import { LOW, type Region } from "./low_memory.ts";
+
+const PAGE_BYTES = 4096;
+
+/** Tables as the machine makes them for the address where they will lie; `rsdp` is the RSDP's guest-physical address. */
+export type AcpiTables = (base: number) => { readonly bytes: Uint8Array; readonly rsdp: number };
+
+export interface LoadOptions {
+  readonly kernel: string;
+  readonly initrd: string | null;
+  readonly append: string;
+  readonly acpiTables: AcpiTables;
+  /** What the board occupies outside RAM and the guest must leave alone: the ECAM window. */
+  readonly reserved?: readonly Region[];
+}
+
+/** Copies the segments and clears what follows each of them; returns where the last ends. */
+export function placeSegments(ram: GuestRam, { elf, bytes }: ElfImage, name: Named): number {
+  let end = 0;
+  for (const { paddr, memoryBytes } of elf.segments) {
+    if (paddr < LOW.END) {
+      throw cannotLoad(name, `a segment of it lies at ${paddr.toString(16)}h, below 1 MiB, where the boot data goes`);
+    }
+    end = Math.max(end, paddr + memoryBytes);
+  }
+  requireRam(ram, end, name);
+  for (const { offset, paddr, fileBytes, memoryBytes } of elf.segments) {
+    ram.copyIn(paddr, bytes.subarray(offset, offset + fileBytes));
+    const rest = ram.bytes(paddr + fileBytes, memoryBytes - fileBytes)!;
+    rest.fill(0);
+    ram.wrote(paddr + fileBytes, rest.length);
+  }
+  return end;
+}
+
+/** Fails unless RAM reaches `end`. */
+export function requireRam(ram: GuestRam, end: number, name: Named): void {
+  if (end <= ram.sizeBytes) return;
+  throw cannotLoad(name, `it needs memory up to ${formatSize(end)}, and the machine has ${formatSize(ram.sizeBytes)}`);
+}
+
+/** Reads the initrd into the highest pages below `limit` and the end of RAM; null without one. */
+export function placeInitrd(ram: GuestRam, path: string | null, kernelEnd: number, limit: number): Region | null {
+  if (path === null) return null;
+  const name: Named = { what: "initrd", path };
+  return withFile(name, (file, sizeBytes) => {
+    const top = Math.min(ram.sizeBytes, limit);
+    const gpa = Math.floor((top - sizeBytes) / PAGE_BYTES) * PAGE_BYTES;
+    if (gpa < kernelEnd) {
+      const free = Math.max(0, Math.floor(top / PAGE_BYTES) * PAGE_BYTES - kernelEnd);
+      throw cannotLoad(
+        name,
+        `${formatSize(sizeBytes)} does not fit in ${formatSize(ram.sizeBytes)} of memory: ` +
+          `${formatSize(free)} is free above the kernel`,
+      );
+    }
+    readInto(name, file, ram.bytes(gpa, sizeBytes)!);
+    ram.wrote(gpa, sizeBytes);
+    return { gpa, sizeBytes };
+  });
+}
+
+/** Writes the command line with its terminator; `max` is the longest that the kernel takes, without it. */
+export function placeCommandLine(ram: GuestRam, append: string, max: number): void {
+  const bytes = new TextEncoder().encode(append);
+  const limit = Math.min(max, LOW.COMMAND_LINE_END - LOW.COMMAND_LINE - 1);
+  if (bytes.length > limit) {
+    throw new ConfigError(`--append is ${bytes.length} bytes long, and this kernel takes ${limit} at most`);
+  }
+  if (bytes.includes(0)) throw new ConfigError("--append holds a zero byte, where the kernel would stop reading");
+  ram.copyIn(LOW.COMMAND_LINE, bytes);
+}
+
+/** Writes the ACPI tables and returns where the RSDP is. */
+export function placeAcpi(ram: GuestRam, acpiTables: AcpiTables): number {
+  const { bytes, rsdp } = acpiTables(LOW.ACPI);
+  const room = LOW.END - LOW.ACPI;
+  if (bytes.length > room) {
+    throw new ConfigError(
+      `The ACPI tables take ${formatSize(bytes.length)} of ${formatSize(room)}: give the machine fewer CPUs`,
+    );
+  }
+  ram.copyIn(LOW.ACPI, bytes);
+  return rsdp;
+}
