@@ -1,0 +1,278 @@
+/**
+ * The state of one software vCPU: where each register lies, in bytes from the vCPU's base in the machine's memory.
+ *
+ * | at | what |
+ * |---|---|
+ * | 0 | registers (this file) |
+ * | BOUNCE | data of an access that has no single place in RAM |
+ * | DTLB | three data TLBs: supervisor, user, supervisor with EFLAGS.AC (SMAP off) |
+ * | ITLB | two instruction TLBs: supervisor, user |
+ * | SCRATCH_OPS | operations decoded for one step |
+ */
+
+/** Size in bytes of a field, or [size, count]. Fields align to their size, at most 16. */
+type Spec = 1 | 2 | 4 | 8 | 16 | readonly [1 | 2 | 4 | 8 | 16, number];
+
+function layout<const T extends Record<string, Spec>>(
+  fields: T,
+): { readonly [K in keyof T]: number } & { readonly END: number } {
+  const at: Record<string, number> = {};
+  let next = 0;
+  for (const [name, f] of Object.entries(fields)) {
+    const [size, count] = typeof f === "number" ? [f, 1] : f;
+    next = Math.ceil(next / size) * size;
+    at[name] = next;
+    next += size * count;
+  }
+  at.END = Math.ceil(next / 16) * 16;
+  return at as { readonly [K in keyof T]: number } & { readonly END: number };
+}
+
+/** Register numbers, as in ModRM. */
+export const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSP = 4, RBP = 5, RSI = 6, RDI = 7;
+/** Pseudo registers that follow the sixteen: always 0; the virtual address of the page being run; for decoded helpers. */
+export const ZERO = 16, VBASE = 17, TEMP = 18;
+
+export const ES = 0, CS = 1, SS = 2, DS = 3, FS = 4, GS = 5, LDTR = 6, TR = 7;
+
+/** Offset of general register `n` (or a pseudo register). The byte registers AH..BH are at 8n + 1. */
+export const reg = (n: number): number => n * 8;
+
+export const S = layout({
+  /** RAX..R15, ZERO, VBASE, TEMP, one spare. First, so that an offset fits a byte. */
+  gpr: [8, 20],
+  /** Vector registers, low 128 bits. */
+  xmm: [16, 16],
+  /** Bits 128..255 of them. */
+  ymmHigh: [16, 16],
+  /** x87 registers by physical number: 64-bit significand at 0, sign and exponent at 8. MMX registers are the significands. */
+  fpr: [16, 8],
+  fcw: 2,
+  /** Status word without TOP. */
+  fsw: 2,
+  /** TOP, 0..7. */
+  ftop: 4,
+  /** One byte a physical register: 1 means empty. */
+  fempty: [1, 8],
+  fop: 2,
+  fip: 8,
+  fdp: 8,
+  fcs: 2,
+  fds: 2,
+  mxcsr: 4,
+
+  /** Lazy status flags, see flags.ts. */
+  fRes: 8,
+  fA: 8,
+  fB: 8,
+  fKind: 4,
+  /** RFLAGS without the six status flags; bit 1 is always set. */
+  eflags: 4,
+
+  /** Instruction pointer: valid outside of `run`, and where an operation that leaves the trace puts its target. */
+  rip: 8,
+  /** The operation record being executed, written before anything that may fault. */
+  curOp: 4,
+  /** Instructions left until `run` must return; kept by `run` in a local, written back when it leaves. */
+  budget: 4,
+  /** Instructions retired since the vCPU was opened. */
+  retired: 8,
+
+  /** ES CS SS DS FS GS LDTR TR. */
+  segSelector: [4, 8],
+  /** Packed as in engine.ts SegmentState.rights; bit 16: unusable. */
+  segRights: [4, 8],
+  /** In bytes, granularity applied. */
+  segLimit: [4, 8],
+  segBase: [8, 8],
+  gdtrBase: 8,
+  idtrBase: 8,
+  gdtrLimit: 4,
+  idtrLimit: 4,
+
+  cr0: 8,
+  cr2: 8,
+  cr3: 8,
+  cr4: 8,
+  efer: 8,
+  xcr0: 8,
+  dr: [8, 8],
+
+  star: 8,
+  lstar: 8,
+  cstar: 8,
+  fmask: 8,
+  kernelGsBase: 8,
+  sysenterCs: 8,
+  sysenterEsp: 8,
+  sysenterEip: 8,
+  pat: 8,
+  tscAux: 8,
+  /** Added to guest nanoseconds (1 GHz) to give the time-stamp counter. */
+  tscOffset: 8,
+  tscAdjust: 8,
+  /** Where imports put 64-bit answers (RDTSC, RDMSR, RDRAND). */
+  answer: 8,
+
+  /** Current privilege level. */
+  cpl: 4,
+  /** MODE_* (decode key): 0 = 16-bit, 1 = 32-bit, 2 = 64-bit code; +4: 32-bit stack in legacy modes; +8: VM86 or real mode. */
+  mode: 4,
+  /** Offsets in memory of the data TLB and instruction TLB in force. */
+  dtlb: 4,
+  itlb: 4,
+  /**
+   * Which units trap, kept by `updateMode` from CR0, CR4 and XCR0: bit 0 SSE, bit 1 x87 (and FWAIT needs its own look), bit 2
+   * MMX, bit 3 AVX.
+   */
+  unitTraps: 4,
+  /** MOV SS, POP SS, STI: no interrupt before the next instruction has run. */
+  inhibit: 4,
+  /** An exception to deliver: vector, error code (-1: none). EXC_* in exception.ts. */
+  excVector: 4,
+  excError: 4,
+  /** Physical address found by the last translation (as f64-safe pair), for the decoder and for device accesses. */
+  physLo: 4,
+  physHi: 4,
+  /** Size in bytes, and the parts, of an access that goes through the bounce buffer. */
+  bounceKind: 4,
+  bounceSize: 4,
+  bouncePhys: [8, 2],
+  bounceSplit: 4,
+  /** Largest range of virtual pages that large mappings put into the TLB, so that INVLPG knows when to flush all. */
+  largeLo: 8,
+  largeHi: 8,
+  /** Counters for --stats. */
+  tlbMisses: 4,
+  pageFaults: 4,
+  exceptions: 4,
+  interrupts: 4,
+  /** Address in memory of the event word. */
+  events: 4,
+  /** Address in memory of the code map's page bytes; pages of RAM; where guest RAM starts. */
+  codePages: 4,
+  ramPages: 4,
+  ramBase: 4,
+  /** Address in memory of the page directory of decoded code (code_cache.ts). */
+  codeDir: 4,
+  /** For decoded helpers and deep functions: scratch. */
+  scratch: [8, 16],
+  /** Set by whoever wants operations counted or traced. */
+  traceFlags: 4,
+  misc: [4, 16],
+});
+
+/** Bytes. */
+export const BOUNCE = 0x1000;
+export const SCRATCH_OPS = 0x1800;
+export const DTLB = 0x2000;
+/** Entries of each data TLB, a power of two. */
+export const DTLB_ENTRIES = 1024;
+/** A data TLB entry: tag for reads (8), tag for writes (8), addend (4): host offset = low 32 bits of the address + addend. */
+export const DTLB_ENTRY = 32;
+export const DTLB_BYTES = DTLB_ENTRIES * DTLB_ENTRY;
+export const TLB_TAG_R = 0, TLB_TAG_W = 8, TLB_ADDEND = 16;
+export const MMU_SUPERVISOR = 0, MMU_USER = 1, MMU_SUPERVISOR_AC = 2;
+
+export const ITLB = DTLB + 3 * DTLB_BYTES;
+export const ITLB_ENTRIES = 256;
+/** An instruction TLB entry: tag (8), address of the page's table of decoded entry points (4), physical page (4). */
+export const ITLB_ENTRY = 16;
+export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY;
+export const VCPU_BYTES = ITLB + 2 * ITLB_BYTES;
+
+/** Decode keys. */
+export const MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_STACK32 = 4;
+
+/** RFLAGS. */
+export const CF = 1 << 0,
+  PF = 1 << 2,
+  AF = 1 << 4,
+  ZF = 1 << 6,
+  SF = 1 << 7,
+  TF = 1 << 8,
+  IF = 1 << 9,
+  DF = 1 << 10,
+  OF = 1 << 11;
+export const IOPL = 3 << 12,
+  NT = 1 << 14,
+  RF = 1 << 16,
+  VM = 1 << 17,
+  AC = 1 << 18,
+  VIF = 1 << 19,
+  VIP = 1 << 20,
+  ID = 1 << 21;
+export const STATUS_FLAGS = CF | PF | AF | ZF | SF | OF;
+
+export const CR0 = {
+  PE: 1 << 0,
+  MP: 1 << 1,
+  EM: 1 << 2,
+  TS: 1 << 3,
+  ET: 1 << 4,
+  NE: 1 << 5,
+  WP: 1 << 16,
+  AM: 1 << 18,
+  NW: 1 << 29,
+  CD: 1 << 30,
+  PG: 1 << 31,
+} as const;
+export const CR4 = {
+  VME: 1 << 0,
+  PVI: 1 << 1,
+  TSD: 1 << 2,
+  DE: 1 << 3,
+  PSE: 1 << 4,
+  PAE: 1 << 5,
+  MCE: 1 << 6,
+  PGE: 1 << 7,
+  PCE: 1 << 8,
+  OSFXSR: 1 << 9,
+  OSXMMEXCPT: 1 << 10,
+  UMIP: 1 << 11,
+  FSGSBASE: 1 << 16,
+  PCIDE: 1 << 17,
+  OSXSAVE: 1 << 18,
+  SMEP: 1 << 20,
+  SMAP: 1 << 21,
+} as const;
+export const EFER = { SCE: 1 << 0, LME: 1 << 8, LMA: 1 << 10, NXE: 1 << 11 } as const;
+
+/** Exception vectors. */
+export const EXC = {
+  DE: 0,
+  DB: 1,
+  NMI: 2,
+  BP: 3,
+  OF: 4,
+  BR: 5,
+  UD: 6,
+  NM: 7,
+  DF: 8,
+  TS: 10,
+  NP: 11,
+  SS: 12,
+  GP: 13,
+  PF: 14,
+  MF: 16,
+  AC: 17,
+  MC: 18,
+  XM: 19,
+} as const;
+
+/**
+ * An operation record: 16 bytes.
+ *
+ * | at | size | what |
+ * |---|---|---|
+ * | 0 | 2 | handler |
+ * | 2 | 2 | offset in its page of the instruction's first byte (0..11), its length (12..15) |
+ * | 4 | 1 | d: byte offset of the first register operand from the vCPU's base |
+ * | 5 | 1 | s: second register operand |
+ * | 6 | 1 | b: base register of the memory operand, as a byte offset (reg(ZERO) if none, reg(VBASE) if RIP-relative) |
+ * | 7 | 1 | x: byte offset of the index register + log2 of the scale |
+ * | 8 | 4 | immediate, or address of the operation jumped to (0: not yet known) |
+ * | 12 | 4 | displacement |
+ */
+export const OP_BYTES = 16;
+export const OP = { h: 0, ip: 2, d: 4, s: 5, b: 6, x: 7, imm: 8, disp: 12 } as const;
