@@ -1,0 +1,63 @@
+/** The page `trike --help` prints. 100 columns at most. */
+import { type Option, RUN_OPTIONS } from "./options.ts";
+
+const COMMANDS = `Usage: trike run [OPTION]...   start a virtual machine, in the foreground
+       trike guest             fetch the default guest and print where it is
+       trike engines           list the engines and whether this host has them
+       trike --help            print this page
+       trike --version         print the version`;
+
+const EXAMPLES = `Examples:
+  trike run                                   a Linux shell
+  trike run --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 quiet" --memory 1G
+  trike run --disk root.img --disk data.img,readonly --append root=/dev/vda
+  trike run --serial none --serial file:com2.log --timeout 60 --stats stats.json`;
+
+const KEYS = `Console keys, when the console is a terminal:
+  Ctrl-A x       stop the machine at once and leave
+  Ctrl-A h       list these keys
+  Ctrl-A Ctrl-A  send one Ctrl-A to the guest
+  All other keys go to the guest, Ctrl-C too.`;
+
+const STATUSES = `Exit status:
+  0    the guest powered off, reset with --no-reboot, or was left by Ctrl-A x
+  1    the host refused something
+  2    a mistake on the command line
+  3    the guest died (triple fault or panic); one line says what and where
+  70   a defect in trike itself
+  124  --timeout ran out
+  129  stopped because the terminal went away (SIGHUP)
+  130  stopped by SIGINT, and
+  143  stopped by SIGTERM: the first signal presses the power button, and a guest that then powers
+       off gives 0; after 30 seconds, or at the second signal, the machine is stopped
+  A guest that writes N to the debug-exit port gives (N * 2 + 1) mod 256.`;
+
+export function helpPage(): string {
+  const groups = Object.entries(RUN_OPTIONS).map(([title, options]) =>
+    `${title}:\n` + Object.entries(options).map(([name, option]) => entry(name, option)).join("")
+  );
+  return `trike: a virtual machine monitor for x86-64 guests
+
+${COMMANDS}
+
+Options of run follow; defaults stand in [brackets].
+
+${groups.join("\n")}
+${KEYS}
+
+${STATUSES}
+
+${EXAMPLES}
+`;
+}
+
+const COLUMN = 22;
+
+function entry(name: string, option: Option): string {
+  const short = option.short === undefined ? "    " : `-${option.short}, `;
+  const left = `  ${short}--${name}${option.value === undefined ? "" : ` ${option.value}`}`;
+  const lines = option.help.map((line) => " ".repeat(COLUMN) + line);
+  return left.length < COLUMN - 1
+    ? left.padEnd(COLUMN) + lines.join("\n").trimStart() + "\n"
+    : left + "\n" + lines.join("\n") + "\n";
+}

@@ -1,0 +1,96 @@
+/** From the arguments to the exit status. */
+import { ConfigError, HostError, messageOf } from "../base/errors.ts";
+import type { MachineHandle } from "../machine/machine.ts";
+import type { MachineSpec } from "../machine/spec.ts";
+import { enginesPage } from "./engines.ts";
+import { helpPage } from "./help.ts";
+import { type Command, parseCommandLine } from "./parse.ts";
+import { runMachine, Status } from "./run.ts";
+
+export const VERSION = "0.1.0";
+
+export interface MainParts {
+  start(spec: MachineSpec): Promise<MachineHandle>;
+}
+
+// Both are imported when they are needed: --help is to be quick, and a mistake is found before anything is loaded.
+const OWN: MainParts = {
+  start: async (spec) => (await import("../machine/machine.ts")).startMachine(spec),
+};
+
+async function defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: string; append: string }> {
+  const guest = await import("../guest/default_guest.ts");
+  return quiet ? await guest.defaultGuest(() => {}) : await guest.defaultGuest();
+}
+
+/** Runs a command line; resolves with the exit status. */
+export async function main(args: readonly string[], parts: MainParts = OWN): Promise<number> {
+  try {
+    return await dispatch(parseCommandLine(args), parts);
+  } catch (error) {
+    if (error instanceof ConfigError) {
+      say(error.message);
+      return Status.CONFIG;
+    }
+    if (error instanceof HostError || error instanceof Deno.errors.NotCapable) {
+      say(messageOf(error));
+      return Status.HOST;
+    }
+    throw error;
+  }
+}
+
+async function dispatch(command: Command, parts: MainParts): Promise<number> {
+  switch (command.kind) {
+    case "help":
+      print(helpPage());
+      return Status.OK;
+    case "version":
+      print(`trike ${VERSION}\n`);
+      return Status.OK;
+    case "engines":
+      print(enginesPage());
+      return Status.OK;
+    case "guest": {
+      const guest = await defaultGuest(command.quiet);
+      print(`kernel ${guest.kernel}\ninitrd ${guest.initrd}\nappend ${guest.append}\n`);
+      return Status.OK;
+    }
+    case "run":
+      return await runMachine(command.request, { start: parts.start, defaultGuest, say });
+  }
+}
+
+/** Says one line on stderr. Never throws: whoever closed stderr does not want to know. */
+export function say(line: string): void {
+  write(Deno.stderr, `trike: ${line}\n`);
+}
+
+function print(text: string): void {
+  write(Deno.stdout, text);
+}
+
+function write(to: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let at = 0; at < bytes.length;) at += to.writeSync(bytes.subarray(at));
+  } catch {
+    // The reader has left.
+  }
+}
+
+/** Makes a defect end the process with its own status and a report, after the terminal was put back by its "unload" listener. */
+export function reportDefects(): void {
+  const defect = (error: unknown) => {
+    say(`a defect in trike: ${error instanceof Error ? error.stack ?? error.message : String(error)}`);
+    Deno.exit(Status.BUG);
+  };
+  globalThis.addEventListener("error", (event) => {
+    event.preventDefault();
+    defect(event.error ?? event.message);
+  });
+  globalThis.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    defect(event.reason);
+  });
+}

@@ -1,0 +1,99 @@
+/** What `trike run` understands: the parser and the help page both read this table, in this order. */
+import { MAX_RAM_BYTES } from "../machine/memory.ts";
+import { TRACE_CATEGORIES as CATEGORIES } from "../machine/trace.ts";
+import { formatSize } from "./values.ts";
+
+export interface Option {
+  /** What stands for the value in the help; absent for a switch. */
+  readonly value?: string;
+  /** May be given several times. */
+  readonly repeat?: true;
+  /** One letter that means the same. */
+  readonly short?: string;
+  readonly help: readonly string[];
+}
+
+export const DEFAULT_MEMORY = "512M";
+export const MIN_RAM_BYTES = 16 * 1024 * 1024;
+export const MAX_CPUS = 1;
+export const MAX_SERIAL_PORTS = 4;
+export const MAX_DISKS = 16;
+export const ENGINES = ["auto", "hvf", "kvm", "soft"] as const;
+export const TRACE_CATEGORIES = [...CATEGORIES, "all"] as const;
+export const DEFAULT_TRACE_PATH = "trike.trace";
+/** The command line of a kernel the user names without --append. */
+export const DEFAULT_APPEND = "console=ttyS0";
+
+export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option>>>> = {
+  "What to boot": {
+    kernel: {
+      value: "FILE",
+      help: [
+        "A Linux bzImage or vmlinux. Without it trike fetches, once, and boots its",
+        "default guest: Linux with a shell.",
+      ],
+    },
+    initrd: { value: "FILE", help: ["The initial RAM file system handed to the kernel."] },
+    append: {
+      value: "TEXT",
+      help: [`The kernel's command line [${DEFAULT_APPEND}]; with the default guest,`, "what to add to its own."],
+    },
+  },
+  "The machine": {
+    memory: {
+      value: "SIZE",
+      help: [
+        `Guest RAM, from ${formatSize(MIN_RAM_BYTES)} to ${
+          formatSize(MAX_RAM_BYTES)
+        }: 512M, 1.5G, 2GiB [${DEFAULT_MEMORY}].`,
+      ],
+    },
+    cpus: { value: "N", help: ["Virtual CPUs; this version runs one [1]."] },
+    disk: {
+      value: "FILE[,readonly][,format=raw]",
+      repeat: true,
+      help: [
+        "A virtio disk, /dev/vda and onwards in the order given. Write a comma in a",
+        `name twice. Up to ${MAX_DISKS}.`,
+      ],
+    },
+    engine: {
+      value: "NAME",
+      help: ["auto, hvf, kvm or soft [auto]; 'trike engines' tells what this host has."],
+    },
+  },
+  "Serial ports": {
+    serial: {
+      value: "WHERE",
+      repeat: true,
+      help: [
+        "Where COM1 leads; given again, COM2, COM3 and COM4 [stdio].",
+        "stdio      this terminal, or the pipes given instead (once)",
+        "none       nowhere",
+        "file:PATH  output into a file, which is emptied first",
+        "unix:PATH  a listening socket, one client at a time",
+        "pty        a new pseudo-terminal, whose name is printed",
+      ],
+    },
+  },
+  "How it ends": {
+    "no-reboot": { help: ["A guest that resets itself ends trike, with status 0."] },
+    timeout: { value: "SECONDS", help: ["Stop the machine after so long, with status 124."] },
+  },
+  "Looking inside": {
+    stats: { value: "FILE", help: ["Write counters and times as JSON when the machine has ended."] },
+    trace: {
+      value: "LIST[:FILE]",
+      help: [`Log categories out of ${TRACE_CATEGORIES.join(",")} to a file [${DEFAULT_TRACE_PATH}].`],
+    },
+    icount: { help: ["Guest time advances by instructions, not by the clock: runs repeat exactly."] },
+    quiet: { short: "q", help: ["Do not tell which engine was chosen, or how a download goes."] },
+  },
+  "Other": {
+    help: { short: "h", help: ["Print this page."] },
+    version: { short: "V", help: ["Print the version."] },
+  },
+};
+
+/** All options by name. */
+export const OPTION_BY_NAME: Readonly<Record<string, Option>> = Object.assign({}, ...Object.values(RUN_OPTIONS));

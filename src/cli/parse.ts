@@ -1,0 +1,216 @@
+/** The command line: arguments in, a request out. Nothing here touches the host. */
+import { parseArgs } from "@std/cli/parse-args";
+import { ConfigError } from "../base/errors.ts";
+import { MAX_RAM_BYTES, PAGE_BYTES } from "../machine/memory.ts";
+import type { DiskSpec, EngineName, MachineSpec, SerialSpec } from "../machine/spec.ts";
+import {
+  DEFAULT_MEMORY,
+  DEFAULT_TRACE_PATH,
+  ENGINES,
+  MAX_CPUS,
+  MAX_DISKS,
+  MAX_SERIAL_PORTS,
+  MIN_RAM_BYTES,
+  OPTION_BY_NAME,
+  TRACE_CATEGORIES,
+} from "./options.ts";
+import {
+  choiceOption,
+  countOption,
+  diskOption,
+  hint,
+  list,
+  mistake,
+  nearest,
+  quoted,
+  secondsOption,
+  serialOption,
+  sizeOption,
+  traceOption,
+} from "./values.ts";
+
+/** What the user asked of `trike run`, checked as far as text can be. */
+export interface RunRequest {
+  readonly engine: "auto" | EngineName;
+  readonly memoryBytes: number;
+  readonly cpus: number;
+  /** Null: the default guest's. */
+  readonly kernel: string | null;
+  readonly initrd: string | null;
+  readonly append: string | null;
+  readonly disks: readonly DiskSpec[];
+  readonly serial: readonly SerialSpec[];
+  readonly noReboot: boolean;
+  readonly icount: boolean;
+  readonly trace: MachineSpec["trace"];
+  readonly timeoutSeconds: number | null;
+  readonly stats: string | null;
+  readonly quiet: boolean;
+}
+
+export type Command =
+  | { readonly kind: "run"; readonly request: RunRequest }
+  | { readonly kind: "guest"; readonly quiet: boolean }
+  | { readonly kind: "engines" }
+  | { readonly kind: "help" }
+  | { readonly kind: "version" };
+
+const COMMANDS = ["run", "guest", "engines"] as const;
+
+export function parseCommandLine(args: readonly string[]): Command {
+  const [first, ...rest] = args;
+  if (first === undefined) throw new ConfigError(`Expected a command, ${list(COMMANDS)}; 'trike --help' says more`);
+  if (first === "--help" || first === "-h" || first === "help") return { kind: "help" };
+  if (first === "--version" || first === "-V") return { kind: "version" };
+  const command = COMMANDS.find((c) => c === first);
+  if (command === undefined) {
+    const isOption = first.startsWith("-");
+    const what = isOption ? `Found the option ${quoted(first)} before a command` : `Unknown command ${quoted(first)}`;
+    const near = isOption ? "" : hint(first, COMMANDS);
+    throw new ConfigError(`${what}: expected ${list(COMMANDS)}${near}; 'trike --help' says more`);
+  }
+  const allowed = command === "run" ? Object.keys(OPTION_BY_NAME) : command === "guest" ? ["quiet", "help"] : ["help"];
+  const given = readOptions(command, rest, allowed);
+  if (given.has("help")) return { kind: "help" };
+  if (given.has("version")) return { kind: "version" };
+  if (command === "engines") return { kind: "engines" };
+  if (command === "guest") return { kind: "guest", quiet: given.has("quiet") };
+  return { kind: "run", request: readRequest(given) };
+}
+
+/** The options by name, each with the values it was given; a switch has none. */
+function readOptions(command: string, args: readonly string[], allowed: readonly string[]): Map<string, string[]> {
+  const isSwitch = (name: string) => OPTION_BY_NAME[name]?.value === undefined;
+  const switches = allowed.filter(isSwitch);
+  const valued = allowed.filter((name) => !isSwitch(name));
+  const alias = Object.fromEntries(switches.flatMap((name) => {
+    const short = OPTION_BY_NAME[name]!.short;
+    return short === undefined ? [] : [[name, short]];
+  }));
+  const parsed: Record<string, unknown> = parseArgs(joinValues(command, args, valued, switches), {
+    string: valued,
+    boolean: switches,
+    collect: valued,
+    alias,
+    unknown: (arg: string, key?: string) => {
+      throw key === undefined
+        ? new ConfigError(`Unexpected ${quoted(arg)}: 'trike ${command}' takes only options`)
+        : unknownOption(arg.split("=")[0]!, allowed);
+    },
+  });
+  const given = new Map<string, string[]>();
+  for (const name of switches) if (parsed[name] === true) given.set(name, []);
+  for (const name of valued) {
+    const values = parsed[name] as string[];
+    if (values.length > 1 && !OPTION_BY_NAME[name]!.repeat) {
+      throw mistake(`--${name}`, values.at(-1)!, `it once, and found it ${values.length} times`);
+    }
+    if (values.length > 0) given.set(name, values);
+  }
+  return given;
+}
+
+/**
+ * `--name value` as `--name=value`: so that a value may be empty or start with a dash. What starts with two dashes is the
+ * next option, unless it is a kernel command line.
+ */
+function joinValues(
+  command: string,
+  args: readonly string[],
+  valued: readonly string[],
+  switches: readonly string[],
+): string[] {
+  const joined: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i]!;
+    if (!arg.startsWith("--")) {
+      if (/^-./.test(arg) && arg.length !== 2) throw unknownOption(arg, [...valued, ...switches]);
+      joined.push(arg);
+      continue;
+    }
+    const equals = arg.indexOf("=");
+    const name = equals < 0 ? arg.slice(2) : arg.slice(2, equals);
+    if (switches.includes(name) && equals >= 0) throw mistake(`--${name}`, arg.slice(equals + 1), "no value");
+    if (!valued.includes(name) || equals >= 0) {
+      // parseArgs takes "--" as the end of options, and then silently keeps what follows.
+      if (arg === "--") throw new ConfigError(`Unexpected "--": 'trike ${command}' takes only options`);
+      joined.push(arg);
+      continue;
+    }
+    const value = args[i + 1];
+    if (value === undefined || (value.startsWith("--") && name !== "append")) {
+      throw new ConfigError(`--${name} needs a value: expected --${name} ${OPTION_BY_NAME[name]!.value}`);
+    }
+    joined.push(`${arg}=${value}`);
+    i++;
+  }
+  return joined;
+}
+
+function unknownOption(option: string, allowed: readonly string[]): ConfigError {
+  const near = nearest(option.replace(/^-+/, ""), allowed);
+  const tail = near === undefined ? "" : `; did you mean --${near}?`;
+  return new ConfigError(`Unknown option ${quoted(option)}: 'trike --help' lists those there are${tail}`);
+}
+
+function readRequest(given: Map<string, string[]>): RunRequest {
+  const one = (name: string) => given.get(name)?.[0];
+  const file = (name: string) => {
+    const path = one(name);
+    if (path === "") throw mistake(`--${name}`, path, "a file");
+    return path ?? null;
+  };
+  const cpus = one("cpus") ?? "1";
+  const trace = one("trace");
+  const timeout = one("timeout");
+  const append = one("append") ?? null;
+  if (append !== null && append.includes("\0")) throw mistake("--append", append, "text without NUL");
+  return {
+    engine: choiceOption("--engine", one("engine") ?? "auto", ENGINES),
+    memoryBytes: sizeOption("--memory", one("memory") ?? DEFAULT_MEMORY, {
+      min: MIN_RAM_BYTES,
+      max: MAX_RAM_BYTES,
+      multipleOf: PAGE_BYTES,
+    }),
+    cpus: cpuCount(cpus),
+    kernel: file("kernel"),
+    initrd: file("initrd"),
+    append,
+    disks: readDisks(given.get("disk") ?? []),
+    serial: readSerial(given.get("serial") ?? ["stdio"]),
+    noReboot: given.has("no-reboot"),
+    icount: given.has("icount"),
+    trace: trace === undefined ? null : traceOption("--trace", trace, TRACE_CATEGORIES, DEFAULT_TRACE_PATH),
+    timeoutSeconds: timeout === undefined ? null : secondsOption("--timeout", timeout),
+    stats: file("stats"),
+    quiet: given.has("quiet"),
+  };
+}
+
+function cpuCount(text: string): number {
+  const count = countOption("--cpus", text, 1, 64);
+  if (count > MAX_CPUS) throw mistake("--cpus", text, `${MAX_CPUS}, all that this version of trike runs`);
+  return count;
+}
+
+function readDisks(values: readonly string[]): DiskSpec[] {
+  if (values.length > MAX_DISKS) {
+    throw mistake("--disk", values[MAX_DISKS]!, `at most ${MAX_DISKS} disks, and found ${values.length}`);
+  }
+  return values.map((value) => diskOption("--disk", value));
+}
+
+function readSerial(values: readonly string[]): SerialSpec[] {
+  if (values.length > MAX_SERIAL_PORTS) {
+    throw mistake(
+      "--serial",
+      values[MAX_SERIAL_PORTS]!,
+      `at most ${MAX_SERIAL_PORTS} ports, and found ${values.length}`,
+    );
+  }
+  const ports = values.map((value) => serialOption("--serial", value));
+  if (ports.filter((port) => port.kind === "stdio").length > 1) {
+    throw mistake("--serial", "stdio", "stdio for one port only");
+  }
+  return ports;
+}

@@ -1,0 +1,256 @@
+/** `trike run`: one machine in the foreground, from the request to the exit status. */
+import { ConfigError, HostError, messageOf } from "../base/errors.ts";
+import { NoSerial, openSerial, type SerialBackEnd } from "../host/serial.ts";
+import { Terminal } from "../host/terminal.ts";
+import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
+import type { MachineSpec } from "../machine/spec.ts";
+import { checkFiles } from "./check.ts";
+import { chooseEngine } from "./engines.ts";
+import { DEFAULT_APPEND } from "./options.ts";
+import type { RunRequest } from "./parse.ts";
+import { ConsoleWatch, statsJson } from "./stats.ts";
+
+export interface RunParts {
+  start(spec: MachineSpec): Promise<MachineHandle>;
+  /** The guest for those who name no kernel. */
+  defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: string; append: string }>;
+  /** Says one line to the user. */
+  say(line: string): void;
+}
+
+/** Exit statuses, as the help page explains them. */
+export const Status = {
+  OK: 0,
+  HOST: 1,
+  CONFIG: 2,
+  DIED: 3,
+  BUG: 70,
+  TIMEOUT: 124,
+  SIGHUP: 129,
+  SIGINT: 130,
+  SIGTERM: 143,
+} as const;
+
+/** How long a guest may take to power off after the button was pressed. */
+const POWER_OFF_MS = 30_000;
+/** How long a machine may take to stop when told to, and its last output to reach a reader who may not read. */
+const STOP_MS = 6_000;
+const DRAIN_MS = 2_000;
+
+export async function runMachine(request: RunRequest, parts: RunParts): Promise<number> {
+  checkFiles(request);
+  const engine = chooseEngine(request.engine, request.quiet ? () => {} : parts.say);
+  const stats = request.stats === null ? null : openOutput("--stats", request.stats);
+  const spec = await makeSpec(request, engine, parts);
+  const run = new Run(spec, request, parts);
+  try {
+    const status = await run.toEnd();
+    if (stats && run.handle) writeOutput(stats, request.stats!, statsJson(run.handle, run.watch, run.facts()));
+    return status;
+  } finally {
+    run.abandon();
+    stats?.close();
+  }
+}
+
+async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], parts: RunParts): Promise<MachineSpec> {
+  const { memoryBytes, cpus, disks, serial, noReboot, icount, trace } = request;
+  const rest = { engine, memoryBytes, cpus, disks, serial, noReboot, icount, trace };
+  if (request.kernel !== null) {
+    return { ...rest, kernel: request.kernel, initrd: request.initrd, append: request.append ?? DEFAULT_APPEND };
+  }
+  const guest = await parts.defaultGuest(request.quiet);
+  const append = request.append ? `${guest.append} ${request.append}` : guest.append;
+  return { ...rest, kernel: guest.kernel, initrd: request.initrd ?? guest.initrd, append };
+}
+
+/** Why a machine was stopped from outside, with the status that gives. */
+interface Reason {
+  readonly status: number;
+  readonly text: string | null;
+}
+
+class Run {
+  handle: MachineHandle | null = null;
+  readonly watch = new ConsoleWatch(() => performance.now() / 1000);
+  readonly #backEnds: SerialBackEnd[] = [];
+  #terminal: Terminal | null = null;
+  #reason: Reason | null = null;
+  #button: "untouched" | "pressed" = "untouched";
+  #end: MachineEnd | null = null;
+  readonly #finished = Promise.withResolvers<MachineEnd>();
+  readonly #timers: ReturnType<typeof setTimeout>[] = [];
+  readonly #signals: [Deno.Signal, () => void][] = [];
+
+  constructor(
+    private readonly spec: MachineSpec,
+    private readonly request: RunRequest,
+    private readonly parts: RunParts,
+  ) {}
+
+  async toEnd(): Promise<number> {
+    // Waiting for a ring alone would not keep the process alive.
+    this.#timers.push(setInterval(() => {}, 1 << 30));
+    this.#onSignal("SIGTERM", () => this.#signalled(Status.SIGTERM, "SIGTERM"));
+    this.#onSignal("SIGINT", () => this.#signalled(Status.SIGINT, "SIGINT"));
+    this.#onSignal("SIGHUP", () => this.#stop({ status: Status.SIGHUP, text: null }));
+    const seconds = this.request.timeoutSeconds;
+    if (seconds !== null) {
+      const reason = { status: Status.TIMEOUT, text: `stopped after ${seconds} s (--timeout)` };
+      this.#after(seconds * 1000, () => this.#stop(reason));
+    }
+    await this.#openPorts();
+    const starting = this.parts.start(this.spec);
+    const started = await Promise.race([starting, this.#finished.promise.then(() => null)]);
+    if (started === null) {
+      // Stopped before it ran. Should it still start, it has to stop at once.
+      starting.then((handle) => handle.stop()).catch(() => {});
+      return this.#result({ kind: "stopped" });
+    }
+    this.handle = started;
+    if (this.#reason) started.stop();
+    this.#attachPorts(started);
+    started.ended.then(
+      (end) => this.#finished.resolve(end),
+      (error) =>
+        this.#finished.resolve({
+          kind: "host-error",
+          error: error instanceof Error ? error : new Error(String(error)),
+        }),
+    );
+    const end = await this.#finished.promise;
+    await this.#closePorts();
+    return this.#result(end);
+  }
+
+  facts(): { engine: string; wallSeconds: number; end: string } {
+    return { engine: this.spec.engine, wallSeconds: performance.now() / 1000, end: this.#end?.kind ?? "stopped" };
+  }
+
+  /** Lets go of everything at once, above all of the terminal's mode. */
+  abandon(): void {
+    for (const timer of this.#timers.splice(0)) clearTimeout(timer);
+    for (const [signal, listener] of this.#signals.splice(0)) Deno.removeSignalListener(signal, listener);
+    for (const backEnd of this.#backEnds.splice(0)) backEnd.abandon();
+  }
+
+  async #openPorts(): Promise<void> {
+    for (const [index, serial] of this.spec.serial.entries()) {
+      if (serial.kind === "stdio") {
+        this.#terminal = new Terminal({
+          onLeave: () => this.#stop({ status: Status.OK, text: null }),
+          onLost: (error) => this.#stop({ status: Status.HOST, text: error.message }),
+        });
+      }
+      const parts = { terminal: this.#terminal, say: (line: string) => this.#say(line) };
+      this.#backEnds.push(await openSerial(serial, index + 1, parts));
+    }
+  }
+
+  #attachPorts(handle: MachineHandle): void {
+    for (const [index, port] of handle.serial.entries()) {
+      const { tx, rx } = port;
+      const ends = { tx, rx, notifyInput: () => port.notifyInput() };
+      this.#backEnds[index] ??= new NoSerial();
+      this.#backEnds[index].attach(index === 0 ? { ...ends, onOutput: (bytes) => this.watch.see(bytes) } : ends);
+    }
+  }
+
+  /** Lets the last output out: all of it if the guest ended by itself, else as much as flows within DRAIN_MS. */
+  async #closePorts(): Promise<void> {
+    const closing = Promise.all(this.#backEnds.map((backEnd) => backEnd.close()));
+    const forced = Promise.withResolvers<void>();
+    if (this.#reason) this.#after(DRAIN_MS, forced.resolve);
+    else this.#onStop = forced.resolve;
+    await Promise.race([closing, forced.promise]);
+    for (const backEnd of this.#backEnds) backEnd.abandon();
+  }
+
+  /** Set while the only thing left to stop is the output. */
+  #onStop: (() => void) | null = null;
+
+  #signalled(status: number, name: string): void {
+    const reason = { status, text: null };
+    if (this.#onStop || this.handle === null || this.#button === "pressed") return this.#stop(reason);
+    this.#button = "pressed";
+    this.#say(`${name}: pressed the power button; again to stop the machine at once`);
+    this.handle.pressPowerButton();
+    this.#after(
+      POWER_OFF_MS,
+      () => this.#stop({ status, text: `the guest did not power off within ${POWER_OFF_MS / 1000} s` }),
+    );
+  }
+
+  #stop(reason: Reason): void {
+    this.#reason ??= reason;
+    if (this.#onStop) return this.#onStop();
+    if (this.handle === null) return this.#finished.resolve({ kind: "stopped" });
+    this.handle.stop();
+    this.#after(STOP_MS, () => this.#finished.resolve({ kind: "stopped" }));
+  }
+
+  #result(end: MachineEnd): number {
+    this.#end = end;
+    if (end.kind === "stopped") {
+      const reason = this.#reason ?? { status: Status.OK, text: null };
+      if (reason.text !== null) this.#say(reason.text);
+      else if (this.#terminal?.midLine) this.#newLine();
+      return reason.status;
+    }
+    switch (end.kind) {
+      case "poweroff":
+      case "reset":
+        if (this.#terminal?.midLine) this.#newLine();
+        return Status.OK;
+      case "died":
+        this.#say(`the guest died: ${oneLine(end.message)}`);
+        return Status.DIED;
+      case "debug-exit":
+        return ((end.code << 1) | 1) & 255;
+      case "host-error":
+        this.#say(oneLine(messageOf(end.error)));
+        return end.error instanceof ConfigError ? Status.CONFIG : Status.HOST;
+    }
+  }
+
+  #newLine(): void {
+    Deno.stderr.writeSync(new TextEncoder().encode("\n"));
+  }
+
+  #say(line: string): void {
+    if (this.#terminal?.midLine) this.#newLine();
+    this.parts.say(line);
+  }
+
+  #after(ms: number, run: () => void): void {
+    this.#timers.push(setTimeout(run, ms));
+  }
+
+  #onSignal(signal: Deno.Signal, listener: () => void): void {
+    Deno.addSignalListener(signal, listener);
+    this.#signals.push([signal, listener]);
+  }
+}
+
+/** Text from the guest's side as one line that cannot move the cursor. */
+function oneLine(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replace(/[\s\x00-\x1f\x7f-\x9f]+/g, " ").trim();
+}
+
+function openOutput(flag: string, path: string): Deno.FsFile {
+  try {
+    return Deno.openSync(path, { write: true, create: true, truncate: true });
+  } catch (error) {
+    throw new HostError(`Cannot open ${flag} "${path}": ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function writeOutput(file: Deno.FsFile, path: string, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
+  } catch (error) {
+    throw new HostError(`Cannot write --stats "${path}": ${messageOf(error)}`, { cause: error });
+  }
+}
