@@ -1,8 +1,10 @@
 /**
  * Rows: one instruction, one line, in the letters of the manual: [sdm2 appendix A].
  *
- * `op`: prefixes that select (NP, 66, F3, F2; none means any), opcode bytes ("0F 38 F0" is map 2, "0F 3A .." map 3), then
- * "/digit" or "/r" if a ModRM byte follows, "+r" if the low three bits name a register; "VEX" first: a VEX-encoded row, then
+ * `op`: prefixes that select (NP, 66, F3, F2; none means any; W0 or W1 if REX.W matters), opcode bytes ("0F 38 F0" is map 2,
+ * "0F 3A .." map 3), then "/digit" or "/r" if a ModRM byte follows, "+r" if the low three bits name a register. A second byte
+ * "C0".."FF" after D8..DF, 0F 01, 0F AE, 0F 1E is a whole ModRM byte; with "+" (as "C0+") its low three bits name ST(i) or do
+ * not matter. "VEX" first: a VEX-encoded row, then
  * L (L0, L1, LIG) and W (W0, W1, WIG) as in the manual: "VEX.L0.NP.W0 0F38 F2 /r" is written "VEX L0 W0 NP 0F 38 F2 /r".
  *
  * `args`, separated by commas. A letter, a size, and a mark: "=" only written, "+" read and written, neither only read.
@@ -23,6 +25,7 @@
  * | V, W, U | vector: ModRM reg; r/m register or memory; r/m register only |
  * | H | VEX.vvvv, vector |
  * | P, Q, N | MMX: ModRM reg; r/m register or memory; r/m register only |
+ * | L | immediate bits 7..4, vector register |
  * | F | x87 register by the opcode's low three bits, ST(i) |
  * | 1, CL | that constant; that register |
  *
@@ -60,8 +63,16 @@ export interface Row {
   readonly modes?: boolean;
   /** Ends the straight line: the instruction never just continues with the next one. */
   readonly ends?: boolean;
-  /** Worth a place in the interpreter's loop. */
-  readonly hot?: boolean;
+  /** Implicit operands come in these sizes: v 16/32/64, y 32/64. Rows whose args say so need not. */
+  readonly sizes?: "v" | "y";
+  /** The register form can fault by itself (a division). */
+  readonly faults?: boolean;
+  /** For some operand values the flags stay as they were (a shift by zero). */
+  readonly maybe?: boolean;
+  /** Does not wait for pending x87 exceptions. */
+  readonly nowait?: boolean;
+  /** Worth a place in the interpreter's loop: 1, also as [base + displacement]; 2, also as [base + index × scale + displacement]. */
+  readonly hot?: 1 | 2;
   /** Feature flag in CPUID (cpuid.ts) without which this row is #UD. */
   readonly feature?: string;
   /** User-mode rows are compared with the host's processor; a reason here says why this one is not. */
