@@ -4,6 +4,7 @@
  * Spec: [linux-boot] "The Real-Mode Kernel Header", protocol 2.08 and later.
  */
 import { messageOf } from "../base/errors.ts";
+import type { GuestRam } from "../base/ram.ts";
 import { decompress, DecompressError, packingOf } from "./decompress/mod.ts";
 import { cannotLoad, formatSize, type Named } from "./host_file.ts";
 
@@ -119,24 +120,27 @@ export function protocol(version: number): string {
 
 /**
  * The vmlinux in the image, or null if it is packed with something unknown. The payload's last four bytes are the size it
- * unpacks to: part of the gzip format, and put after the others by the kernel's build. It must be at most `limitBytes`.
+ * unpacks to: part of the gzip format, and put after the others by the kernel's build.
+ *
+ * It is unpacked in RAM where the kernel wants to run, as its own loader would: init_size says that there is room. A buffer
+ * beside it would cost as much time again for its pages and for the copy.
  */
-export function unpackVmlinux(image: BzImage, limitBytes: number, name: Named): Uint8Array | null {
+export function unpackVmlinux(image: BzImage, ram: GuestRam, name: Named): Uint8Array | null {
   const { payload } = image;
   const packing = packingOf(payload);
   if (packing === null || payload.length < 8) return null;
   const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
   const sizeBytes = view.getUint32(payload.length - 4, true);
-  // init_size covers the unpacked kernel, since the guest's own loader unpacks it there.
-  const limit = image.initSize === 0 ? limitBytes : Math.min(limitBytes, image.initSize);
+  const limit = image.initSize === 0 ? ram.sizeBytes : Math.min(ram.sizeBytes, image.initSize);
   if (sizeBytes > limit) {
     throw cannotLoad(
       name,
       `its ${packing} payload says it unpacks to ${formatSize(sizeBytes)}, and ${formatSize(limit)} is the most`,
     );
   }
+  const out = image.initSize === 0 ? new Uint8Array(sizeBytes) : ram.bytes(image.prefAddress, sizeBytes)!;
   try {
-    return decompress(packing, packing === "gzip" ? payload : payload.subarray(0, -4), sizeBytes);
+    return decompress(packing, packing === "gzip" ? payload : payload.subarray(0, -4), out);
   } catch (error) {
     if (!(error instanceof DecompressError)) throw error;
     throw cannotLoad(name, `its ${packing} payload is damaged: ${messageOf(error)}`, error);

@@ -54,13 +54,32 @@ export function loadBzImage(ram: GuestRam, image: BzImage, name: Named, options:
   ram.copyIn(LOW.BOOT_PARAMS + BOOT_PARAMS.hdr, image.header);
   // What the kernel reserves for itself when it starts is more than its segments: nothing else may be put there.
   const reservedEnd = image.prefAddress + image.initSize;
-  const bytes = unpackVmlinux(image, ram.sizeBytes, name);
+  requireRam(ram, reservedEnd, name);
+  if (image.initSize > 0 && image.prefAddress < LOW.END) {
+    throw cannotLoad(name, `it wants to run at ${image.prefAddress.toString(16)}h, below 1 MiB`);
+  }
+  const bytes = unpackVmlinux(image, ram, name);
   if (bytes === null) return finish(ram, placePacked(ram, image, name), image, options);
   const vmlinux = elfImage(bytes, name, "in its payload, ");
   if (vmlinux.entry === 0) throw cannotLoad(name, "the entry point of its payload is in none of its segments");
   const end = Math.max(placeSegments(ram, vmlinux, name), reservedEnd);
-  requireRam(ram, end, name);
+  clearBetween(ram, vmlinux, image.prefAddress, reservedEnd);
   return finish(ram, { entry: vmlinux.entry, bits: vmlinux.elf.bits, end }, image, options);
+}
+
+/** Clears what unpacking left in [from, to) outside the kernel's segments. */
+function clearBetween(ram: GuestRam, { elf }: ElfImage, from: number, to: number): void {
+  const clear = (start: number, end: number) => {
+    if (end <= start) return;
+    ram.bytes(start, end - start)!.fill(0);
+    ram.wrote(start, end - start);
+  };
+  let at = from;
+  for (const { paddr, memoryBytes } of elf.segments.toSorted((a, b) => a.paddr - b.paddr)) {
+    clear(at, Math.min(paddr, to));
+    at = Math.max(at, paddr + memoryBytes);
+  }
+  clear(at, to);
 }
 
 /** The 32-bit protocol: the image unpacks itself where it wants to run, from where we put it. */

@@ -19,8 +19,12 @@ export interface LoadOptions {
   readonly reserved?: readonly Region[];
 }
 
-/** Copies the segments and clears what follows each of them; returns where the last ends. */
-export function placeSegments(ram: GuestRam, { elf, bytes }: ElfImage, name: Named): number {
+/**
+ * Copies the segments and clears what follows each of them; returns where the last ends. The file may itself lie in RAM: then
+ * it is gone afterwards.
+ */
+export function placeSegments(ram: GuestRam, image: ElfImage, name: Named): number {
+  const { elf } = image;
   let end = 0;
   for (const { paddr, memoryBytes } of elf.segments) {
     if (paddr < LOW.END) {
@@ -29,6 +33,7 @@ export function placeSegments(ram: GuestRam, { elf, bytes }: ElfImage, name: Nam
     end = Math.max(end, paddr + memoryBytes);
   }
   requireRam(ram, end, name);
+  const bytes = survivesPlacing(ram, image) ? image.bytes : image.bytes.slice();
   for (const { offset, paddr, fileBytes, memoryBytes } of elf.segments) {
     ram.copyIn(paddr, bytes.subarray(offset, offset + fileBytes));
     const rest = ram.bytes(paddr + fileBytes, memoryBytes - fileBytes)!;
@@ -36,6 +41,18 @@ export function placeSegments(ram: GuestRam, { elf, bytes }: ElfImage, name: Nam
     ram.wrote(paddr + fileBytes, rest.length);
   }
   return end;
+}
+
+/** Whether no segment, put in its place, overwrites what a later one is still to be copied from. */
+function survivesPlacing(ram: GuestRam, { elf, bytes }: ElfImage): boolean {
+  if (bytes.buffer !== ram.buffer) return true;
+  const fileAt = bytes.byteOffset - ram.base;
+  let placedTo = 0;
+  for (const { offset, paddr, fileBytes, memoryBytes } of elf.segments) {
+    if (fileBytes > 0 && placedTo > fileAt + offset) return false;
+    placedTo = Math.max(placedTo, paddr + memoryBytes);
+  }
+  return true;
 }
 
 /** Fails unless RAM reaches `end`. */

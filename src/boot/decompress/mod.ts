@@ -32,20 +32,21 @@ export function packingOf(bytes: Uint8Array): Packing | null {
   return null;
 }
 
-/** Unpacks `input` to exactly `sizeBytes`. Throws a DecompressError if it is anything else. */
-export function decompress(packing: Packing, input: Uint8Array, sizeBytes: number): Uint8Array {
-  if (packing === "gzip" || packing === "zstd") return exactly(sizeBytes, zlib(packing, input, sizeBytes));
-  if (packing === "none") return exactly(sizeBytes, input);
-  const out = new Uint8Array(sizeBytes);
-  return exactly(sizeBytes, out.subarray(0, DECODERS[packing](input, out)));
+/**
+ * Unpacks `input`, which must fill `out` exactly; otherwise throws a DecompressError. Returns the bytes: those of `out`, or
+ * others if the decoder has a buffer of its own. `out` may be left half written.
+ */
+export function decompress(packing: Packing, input: Uint8Array, out: Uint8Array): Uint8Array {
+  const bytes = packing === "none"
+    ? input
+    : packing === "gzip" || packing === "zstd"
+    ? zlib(packing, input, out.length)
+    : out.subarray(0, DECODERS[packing](input, out));
+  if (bytes.length === out.length) return bytes;
+  throw new DecompressError(`it unpacks to ${bytes.length} bytes where its size field says ${out.length}`);
 }
 
 const DECODERS = { lz4: decompressLz4, xz: decompressXz, lzma: decompressLzma, bzip2: decompressBzip2 } as const;
-
-function exactly(sizeBytes: number, bytes: Uint8Array): Uint8Array {
-  if (bytes.length === sizeBytes) return bytes;
-  throw new DecompressError(`it unpacks to ${bytes.length} bytes where its size field says ${sizeBytes}`);
-}
 
 /** Loaded when needed: loading node:zlib takes 18 ms, more than reading a kernel. */
 function zlib(packing: "gzip" | "zstd", input: Uint8Array, sizeBytes: number): Uint8Array {
