@@ -257,5 +257,11 @@ export function decompressLzma(input: Uint8Array, out: Uint8Array): number {
   const decoder = new LzmaDecoder(out);
   decoder.setProperties(input[0]!);
   decoder.start(input, 13, input.length);
-  return decoder.decode(0, unknown ? out.length : size);
+  if (!unknown) return decoder.decode(0, size);
+  const to = decoder.decode(0, out.length);
+  // A full buffer must be followed by the marker; what else follows goes past the buffer's end and is lost.
+  if (to === out.length && decoder.decode(to, to + 1) !== to) {
+    throw new DecompressError(`it unpacks to more than ${out.length} bytes`);
+  }
+  return to;
 }
