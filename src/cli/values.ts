@@ -93,11 +93,16 @@ export function nearest(text: string, words: readonly string[]): string | undefi
   let best: string | undefined;
   let bestDistance = Infinity;
   for (const word of words) {
-    const distance: number = levenshteinDistance(text, word);
+    // Letters in another order are one slip, though two edits.
+    const distance: number = letters(text) === letters(word) ? 1 : levenshteinDistance(text, word);
     // A third of the letters may differ: more is another word, not a slip.
     if (distance <= Math.max(1, word.length / 3) && distance < bestDistance) [best, bestDistance] = [word, distance];
   }
   return best;
+}
+
+function letters(word: string): string {
+  return [...word].sort().join("");
 }
 
 const DISK_KEYS = ["readonly", "format=raw"] as const;

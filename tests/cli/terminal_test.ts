@@ -1,0 +1,125 @@
+/** The console on a real terminal: raw mode, keys, pastes, and the mode put back whatever happens. */
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { TerminalClient, TestTerminal } from "./pty.ts";
+import { decode, eventually, noise, start, withFiles } from "./trike.ts";
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+async function onTerminal(
+  append: string,
+  body: (terminal: TestTerminal, child: Deno.ChildProcess) => Promise<void>,
+): Promise<{ code: number; stderr: string }> {
+  const terminal = TestTerminal.open();
+  try {
+    let result = { code: -1, stderr: "" };
+    await withFiles(async ({ kernel }) => {
+      const before = terminal.mode();
+      const args = ["run", "-q", "--kernel", kernel, "--timeout", "20", "--append", append];
+      const child = start(args, { terminal: terminal.name });
+      await body(terminal, child);
+      await child.stdin.close();
+      result = decode(await child.output());
+      assertEquals(terminal.mode(), before, `the terminal's mode after "${append}"`);
+    });
+    return result;
+  } finally {
+    terminal.close();
+  }
+}
+
+Deno.test("every way to end puts the terminal's mode back", async () => {
+  const ends: [string, number, ((t: TestTerminal, child: Deno.ChildProcess) => Promise<void> | void)?][] = [
+    ["then=poweroff", 0],
+    ["then=died", 3],
+    ["then=host-error", 1],
+    ["crash", 70],
+    ["echo", 0, (t) => t.write(bytes("\x01x"))],
+    ["deaf", 0, (t) => t.write(bytes("\x01x"))],
+    ["echo", 129, (_, child) => child.kill("SIGHUP")],
+    ["button=poweroff", 0, (_, child) => child.kill("SIGTERM")],
+  ];
+  for (const [append, code, act] of ends) {
+    const result = await onTerminal(`say=up ${append}`, async (terminal, child) => {
+      const before = terminal.mode();
+      await terminal.until("up");
+      if (act) {
+        assertNotEquals(terminal.mode(), before, "raw while the guest runs");
+        await act(terminal, child);
+      }
+    });
+    assertEquals(result.code, code, `${append}: ${result.stderr}`);
+  }
+});
+
+Deno.test("keys reach the guest, Ctrl-C and Ctrl-D too; Ctrl-A h lists trike's own, Ctrl-A Ctrl-A is one Ctrl-A", async () => {
+  const { code } = await onTerminal("say=up", async (terminal) => {
+    await terminal.until("up");
+    await terminal.write(bytes("\x03\x04\x1a\x1c\x11\x13\r.\x01c\x01\x01!"));
+    assertEquals(await terminal.until("!"), "\x03\x04\x1a\x1c\x11\x13\r.\x01!");
+    await terminal.write(bytes("\x01h"));
+    assert((await terminal.until("Ctrl-A Ctrl-A")).includes("Ctrl-A x"));
+    await terminal.write(bytes("\x01x"));
+  });
+  assertEquals(code, 0);
+});
+
+Deno.test("a paste of 1 MB goes in and comes back without losing a byte", async () => {
+  // Not LF, which a terminal's driver turns into CR LF, nor Ctrl-A, which must be typed twice.
+  const paste = noise(1_000_000).map((byte) => byte === 0x0a || byte === 0x01 ? 0x20 : byte);
+  await onTerminal("say=up", async (terminal) => {
+    await terminal.until("up");
+    const writing = terminal.write(paste);
+    let n = 0;
+    const end = performance.now() + 20_000;
+    while (n < paste.length && performance.now() < end) {
+      const piece = await terminal.read();
+      const wrong = piece.findIndex((byte, i) => byte !== paste[n + i]);
+      if (wrong >= 0) throw new Error(`byte ${n + wrong} came back as ${piece[wrong]}, not ${paste[n + wrong]}`);
+      n += piece.length;
+    }
+    assertEquals(n, paste.length);
+    await writing;
+    await terminal.write(bytes("\x01x"));
+  });
+});
+
+Deno.test("Ctrl-A x leaves a guest that has stopped listening, after more than its ring holds was typed", async () => {
+  const { code } = await onTerminal("say=up deaf", async (terminal) => {
+    await terminal.until("up");
+    await terminal.write(noise(200_000).map((byte) => byte === 1 ? 2 : byte));
+    await terminal.write(bytes("\x01x"));
+  });
+  assertEquals(code, 0);
+});
+
+Deno.test("--serial pty: the name is printed, clients come and go, early output is kept, and it is raw", () =>
+  withFiles(async ({ kernel }) => {
+    const args = ["run", "-q", "--kernel", kernel, "--append", "say=early button=poweroff", "--timeout", "20"];
+    const child = start([...args, "--serial", "pty"], { allow: ["--allow-read", "--allow-write", "--allow-ffi"] });
+    const reader = child.stderr.getReader();
+    const line = new TextDecoder().decode((await reader.read()).value);
+    const name = line.match(/^trike: COM1 is (\/dev\/\S+)\n$/)?.[1];
+    assert(name, line);
+    const first = new TerminalClient(name);
+    await first.until("early");
+    await first.write(bytes("\x03\n\r\x04."));
+    assertEquals(await first.until("."), "\x03\n\r\x04.");
+    first.close();
+    const second = new TerminalClient(name);
+    await second.write(bytes("again"));
+    await second.until("again");
+    const paste = noise(100_000, 7);
+    const writing = second.write(paste);
+    let n = 0;
+    await eventually(async () => {
+      const piece = await second.read();
+      assertEquals(piece.findIndex((byte, i) => byte !== paste[n + i]), -1);
+      n += piece.length;
+      assertEquals(n, paste.length);
+    });
+    await writing;
+    second.close();
+    child.kill("SIGTERM");
+    assertEquals((await child.status).code, 0);
+    await Promise.all([reader.cancel(), child.stdout.cancel(), child.stdin.close()]);
+  }));
