@@ -16,7 +16,11 @@ export interface TerminalStreams {
     setRaw(raw: boolean, options?: { cbreak: boolean }): void;
   };
   readonly output: { write(bytes: Uint8Array): Promise<number>; isTerminal(): boolean };
+  /** Throws without a terminal. */
+  size(): { columns: number; rows: number };
 }
+
+const DENO: TerminalStreams = { input: Deno.stdin, output: Deno.stdout, size: () => Deno.consoleSize() };
 
 export interface TerminalEvents {
   /** Ctrl-A x. */
@@ -47,10 +51,7 @@ export class Terminal implements SerialBackEnd {
   readonly #signals: [Deno.Signal, () => void][] = [];
   readonly #abandon = () => this.abandon();
 
-  constructor(
-    private readonly events: TerminalEvents,
-    streams: TerminalStreams = { input: Deno.stdin, output: Deno.stdout },
-  ) {
+  constructor(private readonly events: TerminalEvents, streams = DENO) {
     this.#streams = streams;
     this.#keys = streams.input.isTerminal()
       ? new KeyFilter((key) =>
@@ -135,7 +136,7 @@ export class Terminal implements SerialBackEnd {
 
   #reportSize(): void {
     try {
-      const { columns, rows } = Deno.consoleSize();
+      const { columns, rows } = this.#streams.size();
       if (columns > 0 && rows > 0) this.events.onResize?.(columns, rows);
     } catch {
       // Neither stdin, stdout nor stderr is a terminal.

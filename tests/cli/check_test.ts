@@ -7,7 +7,7 @@ import { withFiles } from "./trike.ts";
 
 function check(...args: string[]): void {
   const command = parseCommandLine(["run", ...args]);
-  assert(command.kind === "run");
+  if (command.kind !== "run") throw new Error(`expected run, got ${command.kind}`);
   checkFiles(command.request);
 }
 

@@ -3,7 +3,8 @@
  * its kernel command line asks for.
  *
  * Words of the command line: `say=TEXT` prints TEXT at once; `then=END` ends so after that; `button=END` ends so at the power
- * button; `deaf` leaves input alone; `stuck` never stops; `fail` does not start; `crash` throws out of a timer.
+ * button; `deaf` leaves input alone; `stuck` never stops; `fail` does not start; `crash` throws out of a timer,
+ * `reject` rejects a promise nobody holds.
  */
 import { HostError } from "../../src/base/errors.ts";
 import { ByteRing } from "../../src/base/ring.ts";
@@ -51,6 +52,7 @@ export function startLoopback(spec: MachineSpec): Promise<MachineHandle> {
       throw new Error("the loop-back machine crashed");
     }, 200);
   }
+  if (words.has("reject")) setTimeout(() => void Promise.reject(new Error("the loop-back machine rejected")), 200);
   const then = words.get("then");
   if (then !== undefined) setTimeout(() => end(ENDS[then]), 50);
   return Promise.resolve({

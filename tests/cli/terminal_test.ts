@@ -1,5 +1,7 @@
 /** The console on a real terminal: raw mode, keys, pastes, and the mode put back whatever happens. */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { ByteRing } from "../../src/base/ring.ts";
+import { Terminal, type TerminalStreams } from "../../src/host/terminal.ts";
 import { TerminalClient, TestTerminal } from "./pty.ts";
 import { decode, eventually, noise, start, withFiles } from "./trike.ts";
 
@@ -33,6 +35,7 @@ Deno.test("every way to end puts the terminal's mode back", async () => {
     ["then=died", 3],
     ["then=host-error", 1],
     ["crash", 70],
+    ["reject", 70],
     ["echo", 0, (t) => t.write(bytes("\x01x"))],
     ["deaf", 0, (t) => t.write(bytes("\x01x"))],
     ["echo", 129, (_, child) => child.kill("SIGHUP")],
@@ -99,7 +102,7 @@ Deno.test("--serial pty: the name is printed, clients come and go, early output 
     const reader = child.stderr.getReader();
     const line = new TextDecoder().decode((await reader.read()).value);
     const name = line.match(/^trike: COM1 is (\/dev\/\S+)\n$/)?.[1];
-    assert(name, line);
+    if (name === undefined) throw new Error(`no name in ${line}`);
     const first = new TerminalClient(name);
     await first.until("early");
     await first.write(bytes("\x03\n\r\x04."));
@@ -123,3 +126,27 @@ Deno.test("--serial pty: the name is printed, clients come and go, early output 
     assertEquals((await child.status).code, 0);
     await Promise.all([reader.cancel(), child.stdout.cancel(), child.stdin.close()]);
   }));
+
+Deno.test("the size of the terminal is told at the start and at SIGWINCH, and not after close", async () => {
+  const alive = setInterval(() => {}, 1 << 30); // waiting for a ring does not keep an event loop going
+  let columns = 80;
+  const sizes: number[][] = [];
+  const streams: TerminalStreams = {
+    input: { read: () => Promise.resolve(null), isTerminal: () => false, setRaw: () => {} },
+    output: { write: (b) => Promise.resolve(b.length), isTerminal: () => true },
+    size: () => ({ columns, rows: 24 }),
+  };
+  const events = { onLeave() {}, onLost() {}, onResize: (...size: number[]) => void sizes.push(size) };
+  const terminal = new Terminal(events, streams);
+  terminal.attach({ tx: ByteRing.private(), rx: ByteRing.private(), notifyInput() {} });
+  assertEquals(sizes, [[80, 24]]);
+  columns = 132;
+  Deno.kill(Deno.pid, "SIGWINCH");
+  await eventually(() => assertEquals(sizes, [[80, 24], [132, 24]]));
+  columns = 0; // what a terminal of unknown size says
+  Deno.kill(Deno.pid, "SIGWINCH");
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  await terminal.close();
+  clearInterval(alive);
+  assertEquals(sizes.length, 2);
+});
