@@ -8,7 +8,7 @@ import { debianPackages } from "./apt.ts";
 import { cacheRoot, fingerprint, isFile, locked, readJson, withScratch, writeWhole } from "./cache.ts";
 import { DebPackage } from "./deb.ts";
 import * as scripts from "./init_script.ts";
-import { buildInitramfs, MODULES } from "./initramfs.ts";
+import { buildInitramfs, guestKernel, MODULES } from "./initramfs.ts";
 import { type Progress, stderrProgress } from "./progress.ts";
 
 export interface Guest {
@@ -99,14 +99,13 @@ async function build(parts: {
   parts.progress("making the initial file system", 0);
   const deb = await DebPackage.open(parts.kernel);
   const version = (await deb.control()).get("Version") ?? "unknown";
-  const vmlinuz = [...(await deb.files((path) => /^boot\/vmlinuz-[^/]+$/.test(path))).values()][0];
-  if (!vmlinuz) throw new HostError(`Cannot find a kernel in the package "${deb.name}"`);
-  parts.progress("making the initial file system", 0.5);
-  const { cpio } = await buildInitramfs({ kernel: deb, busybox: await DebPackage.open(parts.busybox) });
+  const { image, modules } = await guestKernel(deb);
+  parts.progress("making the initial file system", 0.8);
+  const cpio = await buildInitramfs(await DebPackage.open(parts.busybox), modules);
 
   const folder = `${parts.kind}-${version.replaceAll(/[^\w.+~-]/g, "_")}-${parts.recipe}`;
   const half = guestIn(parts.scratch);
-  await Deno.writeFile(half.kernel, vmlinuz.data);
+  await Deno.writeFile(half.kernel, image);
   await Deno.writeFile(half.initrd, cpio);
   const guests = join(parts.root, "guests");
   await Deno.mkdir(guests, { recursive: true });

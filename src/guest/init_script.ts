@@ -12,12 +12,11 @@ export const INIT = `#!/bin/sh
 export PATH=/bin HOME=/root
 mount -t proc proc /proc
 read -r cmdline </proc/cmdline
-exec64= marks= root= fstype= flags=ro mode=ro init=/sbin/init
+case " $cmdline " in *" trike.marks "*) echo TRIKE-MARK:init ;; esac
+root= fstype= flags= mode=ro init=/sbin/init
 set -f
 for word in $cmdline; do
   case $word in
-    trike.marks) marks=1; echo TRIKE-MARK:init ;;
-    trike.exec=*) exec64=\${word#*=} ;;
     root=*) root=\${word#*=} ;;
     rootfstype=*) fstype=\${word#*=} ;;
     rootflags=*) flags=\${word#*=} ;;
@@ -30,12 +29,12 @@ set +f
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 
-# Drivers for what is there: a virtio device appears once virtio_pci has found it on the PCI bus.
+# Drivers for what is there. virtio devices and the power button's input appear by the first round's drivers.
 coldplug() {
   modprobe -a -q $(cat "$@" 2>/dev/null) 2>/dev/null
 }
 coldplug /sys/bus/pci/devices/*/modalias /sys/bus/acpi/devices/*/modalias
-coldplug /sys/bus/virtio/devices/*/modalias
+coldplug /sys/bus/virtio/devices/*/modalias /sys/class/input/input*/modalias
 
 mount_root() {
   tries=0
@@ -49,7 +48,7 @@ mount_root() {
     [ $tries -gt 50 ] && echo "init: there is no device $root" && return 1
     sleep 0.1
   done
-  mount \${fstype:+-t "$fstype"} -o "$mode,$flags" "$device" /newroot || return 1
+  mount \${fstype:+-t "$fstype"} -o "$mode\${flags:+,$flags}" "$device" /newroot || return 1
   mount -o move /proc /newroot/proc && mount -o move /sys /newroot/sys && mount -o move /dev /newroot/dev
 }
 if [ -n "$root" ]; then
@@ -57,7 +56,18 @@ if [ -n "$root" ]; then
   echo "init: cannot go on with root=$root; this is the initial file system"
 fi
 
-mkdir /dev/pts /dev/shm
+. /etc/rc
+`;
+
+/** PID 1 of the ext4 root file system, where the initial one has moved /proc, /sys and /dev to. */
+export const ROOT_INIT = `#!/bin/sh
+export PATH=/bin HOME=/root
+mount -o remount,rw /
+. /etc/rc
+`;
+
+/** The common end of both: what needs no driver, then the script of the command line, or a shell. */
+export const RC = `mkdir -p /dev/pts /dev/shm
 mount -t devpts -o mode=620 devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=1777 tmpfs /tmp
@@ -66,6 +76,17 @@ hostname trike
 ifconfig lo up 2>/dev/null
 cd /root
 
+read -r cmdline </proc/cmdline
+exec64= marks=
+set -f
+for word in $cmdline; do
+  case $word in
+    trike.marks) marks=1 ;;
+    trike.exec=*) exec64=\${word#*=} ;;
+  esac
+done
+set +f
+
 if [ -n "$exec64" ]; then
   echo "$exec64" | base64 -d >/run/exec && sh /run/exec
   status=$?
@@ -73,11 +94,11 @@ if [ -n "$exec64" ]; then
   exec /etc/rc.shutdown poweroff
 fi
 
-echo "Linux $(uname -r) and BusyBox, in memory only; disks are /dev/vda, /dev/vdb and so on."
-echo "To end: poweroff. To leave at once: Ctrl-A x. For the console's keys: Ctrl-A h."
+echo "Linux $(uname -r) and BusyBox; disks are /dev/vda, /dev/vdb and so on. To end: poweroff."
+echo "The terminal's own keys: Ctrl-A x leaves at once, Ctrl-A h shows the others."
 [ -n "$marks" ] && echo TRIKE-MARK:prompt
 # init reports each start and stop on stderr; cttyhack gives the shell the console whatever init has open
-exec init 2>/dev/null
+exec busybox init 2>/dev/null
 `;
 
 /** cttyhack finds the console's real device, which can be a controlling terminal; acpid waits for the power button. */
@@ -99,18 +120,21 @@ export const POWER_BUTTON = `#!/bin/sh
 exec /etc/rc.shutdown poweroff
 `;
 
+/** Read by a login shell. */
+export const PROFILE = `export PATH=/bin HOME=/root ENV=/etc/shrc PS1='\\w \\$ '
+cd
+`;
+
 /**
- * ash prefers its own applets to files, but functions to both. init's way down would work as well; it waits two seconds for
- * processes to end.
+ * Read by every interactive shell. ash prefers its own applets to files, but functions to both. init's way down would work as
+ * well; it waits two seconds for processes to end.
  */
-export const PROFILE = `export PATH=/bin HOME=/root ENV=/etc/profile
-export PS1='\\w \\$ '
-poweroff() { /etc/rc.shutdown poweroff; }
+export const SHRC = `poweroff() { /etc/rc.shutdown poweroff; }
 reboot() { /etc/rc.shutdown reboot; }
 halt() { /etc/rc.shutdown halt; }
 `;
 
-/** What \`mount\` tries, in this order, when it is not told the type; the kernel then asks for the module. */
+/** What `mount` tries, in this order, when it is not told the type; the kernel then asks for the module. */
 export const FILESYSTEMS = `ext4
 vfat
 iso9660

@@ -2,8 +2,8 @@
 import { HostError } from "../base/errors.ts";
 import { CpioWriter } from "./cpio.ts";
 import type { DebPackage } from "./deb.ts";
-import { FILESYSTEMS, INIT, INITTAB, POWER_BUTTON, PROFILE, RC_SHUTDOWN } from "./init_script.ts";
-import { type KernelModule, kernelModules, modulesAlias, modulesDep } from "./modules.ts";
+import { FILESYSTEMS, INIT, INITTAB, POWER_BUTTON, PROFILE, RC, RC_SHUTDOWN, SHRC } from "./init_script.ts";
+import { type KernelFiles, kernelFiles, type KernelModule, modulesAlias, modulesDep } from "./modules.ts";
 
 /** Drivers and file systems a guest may want on this board. Only those for devices that are there get loaded. */
 export const MODULES: readonly string[] = [
@@ -23,7 +23,7 @@ export const MODULES: readonly string[] = [
   ...["loop", "overlay", "af_packet"],
 ];
 
-/** What the above need in the kernels of Debian 11 to 13. */
+/** What the above need, or say they would like, in the kernels of Debian 11 to 13; some of it exists in none. */
 const LIKELY: readonly string[] = [
   ...[
     "virtio",
@@ -36,48 +36,45 @@ const LIKELY: readonly string[] = [
   ],
   ...["scsi_common", "t10_pi", "crc_t10dif", "crct10dif_common", "crct10dif_generic", "crc64", "crc64_rocksoft"],
   ...["crc64_rocksoft_generic", "vsock", "vmw_vsock_virtio_transport_common", "9pnet", "netfs", "fscache", "fuse"],
-  ...["pvpanic", "jbd2", "mbcache", "crc16", "libcrc32c", "crypto_hash", "fat", "cdrom", "rng_core"],
+  ...[
+    "crc32c",
+    "crypto_crc32c",
+    "crct10dif",
+    "pvpanic",
+    "jbd2",
+    "mbcache",
+    "crc16",
+    "libcrc32c",
+    "crypto_hash",
+    "fat",
+    "cdrom",
+    "rng_core",
+  ],
 ];
 
-export interface InitramfsParts {
-  readonly busybox: DebPackage;
-  readonly kernel: DebPackage;
-  /** Modules to load whatever the machine has, by name; they and what they need are added. */
-  readonly modules?: readonly string[];
-}
-
-export interface Initramfs {
-  readonly cpio: Uint8Array<ArrayBuffer>;
-  readonly modules: readonly KernelModule[];
+/** The kernel in Debian's package, with the modules a guest may want. */
+export function guestKernel(deb: DebPackage): Promise<KernelFiles> {
+  return kernelFiles(deb, MODULES, LIKELY);
 }
 
 /**
  * The archive is not compressed: the loader copies it into the guest at the speed of memory, while a guest on the software
  * CPU would spend its first second on unpacking.
  */
-export async function buildInitramfs(parts: InitramfsParts): Promise<Initramfs> {
-  const modules = await kernelModules(parts.kernel, [...MODULES, ...parts.modules ?? []], LIKELY);
+export async function buildInitramfs(
+  busybox: DebPackage,
+  modules: readonly KernelModule[],
+): Promise<Uint8Array<ArrayBuffer>> {
   const cpio = new CpioWriter();
-  addUserland(cpio, await busyboxOf(parts.busybox));
+  addUserland(cpio, await busyboxOf(busybox));
 
   cpio.file("init", INIT, 0o755);
-  cpio.file("etc/inittab", INITTAB);
-  cpio.file("etc/rc.shutdown", RC_SHUTDOWN, 0o755);
-  cpio.file("etc/acpi/PWRF/00000080", POWER_BUTTON, 0o755);
-  cpio.file("etc/profile", PROFILE);
-  cpio.file("etc/filesystems", FILESYSTEMS);
-  cpio.file("etc/passwd", "root::0:0:root:/root:/bin/sh\n");
-  cpio.file("etc/group", "root:x:0:\n");
-  cpio.symlink("etc/mtab", "/proc/mounts");
-
-  cpio.directory("root", 0o700);
-  for (const path of ["proc", "sys", "dev", "run", "mnt", "newroot"]) cpio.directory(path);
-  cpio.directory("tmp", 0o1777);
+  cpio.directory("newroot");
   // the kernel opens it for init's input and output before anything is mounted
   cpio.device("dev/console", "char", 5, 1, 0o600);
 
   addModules(cpio, modules);
-  return { cpio: cpio.finish(), modules };
+  return cpio.finish();
 }
 
 function addModules(cpio: CpioWriter, modules: readonly KernelModule[]): void {
@@ -89,15 +86,38 @@ function addModules(cpio: CpioWriter, modules: readonly KernelModule[]): void {
   cpio.file(`${folder}/modules.symbols`, "");
 }
 
-/** BusyBox and its commands, all in one folder that has four names. */
-export function addUserland(cpio: CpioWriter, busybox: Uint8Array): void {
-  cpio.file("bin/busybox", busybox, 0o755);
+/** What a tree of files is written through: an archive, or a folder of the host. */
+export interface TreeWriter {
+  directory(path: string, permissions?: number): void;
+  file(path: string, data: Uint8Array | string, permissions?: number): void;
+  symlink(path: string, target: string): void;
+}
+
+/** BusyBox, its commands in one folder that has four names, and the files its init and shell read. */
+export function addUserland(tree: TreeWriter, busybox: Uint8Array): void {
+  tree.file("bin/busybox", busybox, 0o755);
   for (const applet of appletNames(busybox)) {
-    if (applet !== "busybox") cpio.symlink(`bin/${applet}`, "busybox");
+    if (applet !== "busybox") tree.symlink(`bin/${applet}`, "busybox");
   }
-  cpio.symlink("sbin", "bin");
-  cpio.symlink("usr/bin", "../bin");
-  cpio.symlink("usr/sbin", "../bin");
+  tree.symlink("sbin", "bin");
+  tree.symlink("usr/bin", "../bin");
+  tree.symlink("usr/sbin", "../bin");
+
+  tree.file("etc/rc", RC);
+  tree.file("etc/inittab", INITTAB);
+  tree.file("etc/rc.shutdown", RC_SHUTDOWN, 0o755);
+  tree.file("etc/acpi/PWRF/00000080", POWER_BUTTON, 0o755);
+  tree.file("etc/profile", PROFILE);
+  tree.file("etc/shrc", SHRC);
+  tree.file("etc/filesystems", FILESYSTEMS);
+  // busybox wants every field filled; the prompt shows "~" for the home found here
+  tree.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+  tree.file("etc/group", "root:x:0:\n");
+  tree.symlink("etc/mtab", "/proc/mounts");
+
+  tree.directory("root", 0o700);
+  for (const path of ["proc", "sys", "dev", "run", "mnt"]) tree.directory(path);
+  tree.directory("tmp", 0o1777);
 }
 
 export async function busyboxOf(deb: DebPackage): Promise<Uint8Array> {

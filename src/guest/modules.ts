@@ -20,32 +20,50 @@ export interface KernelModule {
 
 const MODULE_PATH = /^(?:usr\/)?(lib\/modules\/[^/]+\/kernel\/.*\/([^/]+)\.ko)(?:\.(?:xz|gz|zst))?$/;
 
+const IMAGE_PATH = /^boot\/vmlinuz-[^/]+$/;
+
 /** Each round finds what the round before turned out to need. Chains of dependencies are short. */
 const MAX_ROUNDS = 8;
 
+export interface KernelFiles {
+  /** The bzImage. */
+  readonly image: Uint8Array<ArrayBuffer>;
+  readonly modules: readonly KernelModule[];
+}
+
 /**
- * The modules named and all they depend on. `likely` are names that probably are among those: knowing them saves another
- * pass over the package. Names the package has no module for are left out: they are built in, or not for this kernel.
+ * The kernel in a package, and of its modules those named and all they depend on. `likely` are names that probably are among
+ * those: knowing them saves another pass over the package, which is seconds. Names the package has no module for are left
+ * out: they are built in, or not for this kernel.
  */
-export async function kernelModules(
+export async function kernelFiles(
   deb: DebPackage,
   names: readonly string[],
   likely: readonly string[] = [],
-): Promise<KernelModule[]> {
+): Promise<KernelFiles> {
+  let image: Uint8Array<ArrayBuffer> | undefined;
   const loaded = new Map<string, KernelModule>();
   const asked = new Set<string>();
   let round = new Set([...names, ...likely].map(kernelName));
   for (let n = 0; round.size > 0 && n < MAX_ROUNDS; n++) {
-    const files = await deb.files((path) => round.has(nameOfFile(path)));
+    const files = await deb.files((path) =>
+      MODULE_PATH.test(path) ? round.has(nameOfFile(path)) : n === 0 && IMAGE_PATH.test(path)
+    );
     for (const file of files.values()) {
       if (file.kind !== "file") continue;
+      if (IMAGE_PATH.test(file.path)) {
+        image = file.data;
+        continue;
+      }
       const module = await readModule(file.path, file.data);
       loaded.set(module.name, module);
     }
     for (const name of round) asked.add(name);
     round = new Set([...loaded.values()].flatMap((module) => module.needs).filter((name) => !asked.has(name)));
   }
-  return [...closure(loaded, names.map(kernelName))].sort((a, b) => a.path < b.path ? -1 : 1);
+  if (image === undefined) throw new HostError(`Cannot find a kernel in the package "${deb.name}"`);
+  const modules = [...closure(loaded, names.map(kernelName))].sort((a, b) => a.path < b.path ? -1 : 1);
+  return { image, modules };
 }
 
 /** `modules.dep` of modprobe: a module's file and all files it needs, those to be loaded first last. */
