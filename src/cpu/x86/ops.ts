@@ -48,6 +48,9 @@ export const STATUS = {
   RESYNC: 7,
 } as const;
 
+/** Added to the byte count of `writeAddr`: the old bytes are not wanted, so device memory is not read first. */
+export const WRITE_ONLY = 1 << 16;
+
 /** Functions of the module that any semantics may call. Addresses are linear; `cpu` is the vCPU's base. */
 export interface CpuFuncs {
   readonly flags: FlagFuncs;
@@ -236,13 +239,13 @@ export class Ops {
     return at.get();
   }
 
-  /** The same for writing; `commit(at)` must follow the stores. */
-  writeAt(address: Value, bytes: number): Value {
+  /** The same for writing; `commit(at)` must follow the stores. With `reads`, the old bytes can be read at the offset. */
+  writeAt(address: Value, bytes: number, reads = true): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
     const t = this.#lookup(a, bytes, TLB_TAG_W);
     c.if(t.hit, () => at.set(t.at), () => {
       this.host.beforeSlow();
-      at.set(c.call1(this.f.writeAddr, this.cpu, a, bytes));
+      at.set(c.call1(this.f.writeAddr, this.cpu, a, reads ? bytes : bytes | WRITE_ONLY));
       c.if(at.get().eqz(), () => this.leave(STATUS.FAULT));
     });
     return at.get();
@@ -284,7 +287,7 @@ export class Ops {
   }
   write(address: Value, bits: number, value: Value): void {
     const v = this.c.let(value);
-    const at = this.writeAt(address, bits >> 3);
+    const at = this.writeAt(address, bits >> 3, false);
     this.storeAt(at, bits, v);
     this.commit(at);
   }

@@ -5,6 +5,7 @@
  * |---|---|
  * | 0 | registers (this file) |
  * | BOUNCE | data of an access that has no single place in RAM |
+ * | TLB_LOG | which TLB entries were filled since the last flush |
  * | DTLB | three data TLBs: supervisor, user, supervisor with EFLAGS.AC (SMAP off) |
  * | ITLB | two instruction TLBs: supervisor, user |
  * | SCRATCH_OPS | operations decoded for one step |
@@ -139,9 +140,13 @@ export const S = layout({
   bounceSize: 4,
   bouncePhys: [8, 2],
   bounceSplit: 4,
+  /** Free slots in the log of TLB fills (tlb.ts); 0: the log is full, or has never been started. */
+  tlbLogLeft: 4,
   /** Largest range of virtual pages that large mappings put into the TLB, so that INVLPG knows when to flush all. */
   largeLo: 8,
   largeHi: 8,
+  /** Whether pages of 1 GiB are among them. */
+  largeHuge: 4,
   /** Counters for --stats. */
   tlbMisses: 4,
   pageFaults: 4,
@@ -164,6 +169,8 @@ export const S = layout({
 
 /** Bytes. */
 export const BOUNCE = 0x1000;
+export const TLB_LOG = 0x1400;
+export const TLB_LOG_ENTRIES = 256;
 export const SCRATCH_OPS = 0x1800;
 export const DTLB = 0x2000;
 /** Entries of each data TLB, a power of two. */

@@ -1,0 +1,136 @@
+/**
+ * The TLBs as a whole: what was filled, flushing, INVLPG, and taking write tags away.
+ *
+ * A flush clears what was filled since the last one: the log names up to TLB_LOG_ENTRIES entries, beyond that everything is
+ * cleared (96 KiB). An empty entry has tags of all ones, which no page address equals. Global pages go with the others.
+ */
+import type { Func, Module } from "../../../wasm/module.ts";
+import { i64, select, type Value } from "../../../wasm/value.ts";
+import type { CpuFuncs } from "../ops.ts";
+import {
+  DTLB,
+  DTLB_BYTES,
+  DTLB_ENTRIES,
+  DTLB_ENTRY,
+  ITLB,
+  ITLB_BYTES,
+  ITLB_ENTRIES,
+  ITLB_ENTRY,
+  S,
+  TLB_ADDEND,
+  TLB_LOG,
+  TLB_LOG_ENTRIES,
+  TLB_TAG_W,
+  VCPU_BYTES,
+} from "../state.ts";
+import { WALK } from "./walk.ts";
+
+const DTLBS = 3, ITLBS = 2;
+
+/** The entry for `address` in the data TLB (instruction TLB) at `tlb`. */
+export function dtlbEntry(tlb: Value, address: Value): Value {
+  return tlb.add(address.shrU(12).lo().and(DTLB_ENTRIES - 1).shl(Math.log2(DTLB_ENTRY)));
+}
+export function itlbEntry(tlb: Value, address: Value): Value {
+  return tlb.add(address.shrU(12).lo().and(ITLB_ENTRIES - 1).shl(Math.log2(ITLB_ENTRY)));
+}
+
+/** Defines "flushTlb", "invlpg" and "dropWriteTags"; gives (cpu, entry, address, WALK flags), to call for each entry filled. */
+export function defineTlb(m: Module, f: CpuFuncs): Func {
+  const noteFill = m.func("tlb.noteFill", ["i32", "i32", "i64", "i32"], [], (c) => {
+    const cpu = c.param(0), a = c.param(2), info = c.param(3);
+    const left = c.ld32(cpu, S.tlbLogLeft);
+    c.if(left, () => {
+      const next = c.let(left.sub(1));
+      c.st32(cpu, next, S.tlbLogLeft);
+      c.st32(cpu.add(next.shl(2)), c.param(1), TLB_LOG);
+    });
+    c.if(info.and(WALK.LARGE), () => {
+      // In units that hold any page up to 4 MiB, or up to 1 GiB.
+      const huge = c.let(info.and(WALK.HUGE));
+      const size = c.let(select(huge, i64(1 << 30), i64(1 << 22)));
+      const lo = c.let(a.and(i64(0).sub(size)));
+      const hi = c.let(lo.add(size.sub(1)));
+      const oldLo = c.ld64(cpu, S.largeLo), oldHi = c.ld64(cpu, S.largeHi);
+      c.st64(cpu, select(lo.ltU(oldLo), lo, oldLo), S.largeLo);
+      c.st64(cpu, select(hi.gtU(oldHi), hi, oldHi), S.largeHi);
+      c.st32(cpu, c.ld32(cpu, S.largeHuge).or(huge), S.largeHuge);
+    });
+  });
+
+  f.more.set(
+    "flushTlb",
+    m.func("flushTlb", ["i32"], [], (c) => {
+      const cpu = c.param(0);
+      const left = c.ld32(cpu, S.tlbLogLeft);
+      c.if(left.eqz(), () => c.fill(cpu.add(DTLB), 0xff, VCPU_BYTES - DTLB), () => {
+        const at = c.variable("i32", left);
+        c.block((end) =>
+          c.loop((again) => {
+            c.brIf(end, at.get().geU(TLB_LOG_ENTRIES));
+            const entry = c.ld32(cpu.add(at.get().shl(2)), TLB_LOG);
+            c.st64(entry, -1);
+            c.st64(entry, -1, 8);
+            at.set(at.get().add(1));
+            c.br(again);
+          })
+        );
+      });
+      c.st32(cpu, TLB_LOG_ENTRIES, S.tlbLogLeft);
+      c.st64(cpu, -1, S.largeLo);
+      c.st64(cpu, 0, S.largeHi);
+      c.st32(cpu, 0, S.largeHuge);
+    }),
+  );
+
+  /** Empties the entries between two offsets whose (read) tag equals `address` under `mask`. */
+  const sweep = m.func("tlb.sweep", ["i32", "i32", "i32", "i64", "i64"], [], (c) => {
+    const at = c.paramVar(0), address = c.param(3), mask = c.param(4);
+    c.loop((again) => {
+      c.if(c.ld64(at.get()).xor(address).and(mask).eqz(), () => {
+        c.st64(at.get(), -1);
+        c.st64(at.get(), -1, 8);
+      });
+      at.set(at.get().add(c.param(2)));
+      c.brIf(again, at.get().ltU(c.param(1)));
+    });
+  });
+
+  f.more.set(
+    "invlpg",
+    m.func("invlpg", ["i32", "i64"], [], (c) => {
+      const cpu = c.param(0), a = c.param(1);
+      const inLarge = a.geU(c.ld64(cpu, S.largeLo)).and(a.leU(c.ld64(cpu, S.largeHi)));
+      c.if(inLarge, () => {
+        // The page may be part of a large one: whatever lies in the same 4 MiB (or 1 GiB) goes.
+        const mask = c.let(select(c.ld32(cpu, S.largeHuge), i64(-(1n << 30n)), i64(-(1n << 22n))));
+        c.call(sweep, cpu.add(DTLB), cpu.add(DTLB + DTLBS * DTLB_BYTES), DTLB_ENTRY, a, mask);
+        c.call(sweep, cpu.add(ITLB), cpu.add(ITLB + ITLBS * ITLB_BYTES), ITLB_ENTRY, a, mask);
+        c.return();
+      });
+      const drop = (entry: Value) =>
+        c.if(c.ld64(entry).eq(a.and(-4096)), () => {
+          c.st64(entry, -1);
+          c.st64(entry, -1, 8);
+        });
+      for (let i = 0; i < DTLBS; i++) drop(c.let(dtlbEntry(cpu.add(DTLB + i * DTLB_BYTES), a)));
+      for (let i = 0; i < ITLBS; i++) drop(c.let(itlbEntry(cpu.add(ITLB + i * ITLB_BYTES), a)));
+    }),
+  );
+
+  f.more.set(
+    "dropWriteTags",
+    m.func("dropWriteTags", ["i32", "i32"], [], (c) => {
+      const cpu = c.param(0);
+      const host = c.let(c.ld32(cpu, S.ramBase).add(c.param(1).shl(12)));
+      const at = c.variable("i32", cpu.add(DTLB)), end = c.let(cpu.add(DTLB + DTLBS * DTLB_BYTES));
+      c.loop((again) => {
+        const tag = c.ld64(at.get(), TLB_TAG_W);
+        c.if(tag.lo().add(c.ld32(at.get(), TLB_ADDEND)).eq(host), () => c.st64(at.get(), -1, TLB_TAG_W));
+        at.set(at.get().add(DTLB_ENTRY));
+        c.brIf(again, at.get().ltU(end));
+      });
+    }),
+  );
+  return noteFill;
+}
