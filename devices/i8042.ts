@@ -11,8 +11,8 @@ import { type Region, registerBank } from "../src/base/bus.ts";
 import type { IrqLine } from "../src/base/irq.ts";
 import { record, type View } from "../src/base/record.ts";
 import { ByteFifo } from "./byte_fifo.ts";
-import { Ps2Keyboard, Ps2KeyboardRecord, set1OfSet2 } from "./ps2_keyboard.ts";
-import { Ps2Mouse, Ps2MouseRecord } from "./ps2_mouse.ts";
+import { Ps2Keyboard, type Ps2KeyboardRecord, set1OfSet2 } from "./ps2_keyboard.ts";
+import { Ps2Mouse, type Ps2MouseRecord } from "./ps2_mouse.ts";
 
 export const I8042_DATA_PORT = 0x60;
 export const I8042_COMMAND_PORT = 0x64;
