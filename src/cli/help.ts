@@ -27,6 +27,7 @@ const STATUSES = `Exit status:
   70   a defect in trike itself
   124  --timeout ran out
   129  stopped because the terminal went away (SIGHUP)
+  131  stopped by SIGQUIT
   130  stopped by SIGINT, and
   143  stopped by SIGTERM: the first signal presses the power button, and a guest that then powers
        off gives 0; after 30 seconds, or at the second signal, the machine is stopped

@@ -28,6 +28,7 @@ export const Status = {
   TIMEOUT: 124,
   SIGHUP: 129,
   SIGINT: 130,
+  SIGQUIT: 131,
   SIGTERM: 143,
 } as const;
 
@@ -94,6 +95,7 @@ class Run {
     this.#onSignal("SIGTERM", () => this.#signalled(Status.SIGTERM, "SIGTERM"));
     this.#onSignal("SIGINT", () => this.#signalled(Status.SIGINT, "SIGINT"));
     this.#onSignal("SIGHUP", () => this.#stop({ status: Status.SIGHUP, text: null }));
+    this.#onSignal("SIGQUIT", () => this.#stop({ status: Status.SIGQUIT, text: null }));
     const seconds = this.request.timeoutSeconds;
     if (seconds !== null) {
       const reason = { status: Status.TIMEOUT, text: `stopped after ${seconds} s (--timeout)` };

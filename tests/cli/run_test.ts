@@ -114,6 +114,7 @@ Deno.test("SIGTERM and SIGINT press the power button, and at the second time sto
     assertEquals(twice.stderr, "trike: SIGTERM: pressed the power button; again to stop the machine at once\n");
     assertEquals((await run("", "SIGINT", "SIGINT")).code, 130);
     assertEquals((await run("", "SIGHUP")).code, 129);
+    assertEquals((await run("", "SIGQUIT")).code, 131);
   }));
 
 Deno.test("a reader of stdout that leaves ends the machine with status 1", () =>

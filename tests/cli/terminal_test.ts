@@ -150,3 +150,24 @@ Deno.test("the size of the terminal is told at the start and at SIGWINCH, and no
   clearInterval(alive);
   assertEquals(sizes.length, 2);
 });
+
+Deno.test("the mode is put back once by close, by abandon and by the unloading of the process, whichever is first", async () => {
+  const alive = setInterval(() => {}, 1 << 30);
+  for (const leave of ["close", "abandon", "unload"]) {
+    const raws: boolean[] = [];
+    const streams: TerminalStreams = {
+      input: { read: () => new Promise(() => {}), isTerminal: () => true, setRaw: (raw) => void raws.push(raw) },
+      output: { write: (b) => Promise.resolve(b.length), isTerminal: () => true },
+      size: () => ({ columns: 80, rows: 24 }),
+    };
+    const terminal = new Terminal({ onLeave() {}, onLost() {} }, streams);
+    terminal.attach({ tx: ByteRing.private(), rx: ByteRing.private(), notifyInput() {} });
+    assertEquals([raws, terminal.raw], [[true], true]);
+    if (leave === "unload") globalThis.dispatchEvent(new Event("unload"));
+    else if (leave === "abandon") terminal.abandon();
+    await terminal.close();
+    globalThis.dispatchEvent(new Event("unload"));
+    assertEquals([raws, terminal.raw], [[true, false], false], leave);
+  }
+  clearInterval(alive);
+});
