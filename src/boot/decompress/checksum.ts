@@ -1,31 +1,35 @@
 /** The checksums of .xz and bzip2. */
 
-const CRC32 = reflected32(0xedb88320);
+type Tables = [Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array];
 
-function reflected32(polynomial: number): Uint32Array[] {
-  const tables = Array.from({ length: 4 }, () => new Uint32Array(256));
+/** Table n: what a byte does to the CRC when n more bytes follow it. */
+const TABLES: Tables = (() => {
+  const tables = Array.from({ length: 8 }, () => new Int32Array(256));
   for (let i = 0; i < 256; i++) {
     let crc = i;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ ((crc & 1) * polynomial);
-    tables[0]![i] = crc >>> 0;
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ ((crc & 1) * 0xedb88320);
+    tables[0]![i] = crc;
   }
-  for (let t = 1; t < 4; t++) {
+  for (let n = 1; n < 8; n++) {
     for (let i = 0; i < 256; i++) {
-      const crc = tables[t - 1]![i]!;
-      tables[t]![i] = (crc >>> 8) ^ tables[0]![crc & 0xff]!;
+      const crc = tables[n - 1]![i]!;
+      tables[n]![i] = (crc >>> 8) ^ tables[0]![crc & 0xff]!;
     }
   }
-  return tables;
-}
+  return tables as Tables;
+})();
 
-/** CRC-32 of ISO 3309, four bytes a step. */
+/** CRC-32 of ISO 3309, eight bytes a step. */
 export function crc32(bytes: Uint8Array, from = 0, to = bytes.length): number {
-  const [t0, t1, t2, t3] = CRC32 as [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const [t0, t1, t2, t3, t4, t5, t6, t7] = TABLES;
   let crc = ~0;
   let at = from;
-  for (const last = to - 3; at < last; at += 4) {
-    crc ^= bytes[at]! | bytes[at + 1]! << 8 | bytes[at + 2]! << 16 | bytes[at + 3]! << 24;
-    crc = t3[crc & 0xff]! ^ t2[(crc >>> 8) & 0xff]! ^ t1[(crc >>> 16) & 0xff]! ^ t0[crc >>> 24]!;
+  for (const last = to - 7; at < last; at += 8) {
+    const a = crc ^ view.getInt32(at, true);
+    const b = view.getInt32(at + 4, true);
+    crc = t7[a & 0xff]! ^ t6[(a >>> 8) & 0xff]! ^ t5[(a >>> 16) & 0xff]! ^ t4[a >>> 24]! ^
+      t3[b & 0xff]! ^ t2[(b >>> 8) & 0xff]! ^ t1[(b >>> 16) & 0xff]! ^ t0[b >>> 24]!;
   }
   for (; at < to; at++) crc = (crc >>> 8) ^ t0[(crc ^ bytes[at]!) & 0xff]!;
   return ~crc >>> 0;

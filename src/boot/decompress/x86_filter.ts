@@ -16,8 +16,17 @@ export function unfilterX86(bytes: Uint8Array, from: number, to: number, positio
   let before = 0;
   let last = from - 5;
   const end = to - 4;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let at = from; at < end; at++) {
-    if ((bytes[at]! & 0xfe) !== 0xe8) continue;
+    if ((bytes[at]! & 0xfe) !== 0xe8) {
+      // Most stretches have none: four bytes a step. The sum carries into a top bit wherever a byte of `x` is not zero.
+      while (at + 5 <= end) {
+        const x = (view.getInt32(at + 1, true) & 0xfefefefe) ^ 0xe8e8e8e8;
+        if (((((x & 0x7f7f7f7f) + 0x7f7f7f7f) | x) & 0x80808080) !== (0x80808080 | 0)) break;
+        at += 4;
+      }
+      continue;
+    }
     const distance = at - last;
     last = at;
     before = distance > 3 ? 0 : (before << (distance - 1)) & 7;
