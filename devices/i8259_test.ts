@@ -136,6 +136,13 @@ Deno.test("Automatic EOI leaves nothing in service, and rotates when told", () =
   assertEquals([pic.acknowledge(), pic.acknowledge()], [0x24, 0x23]);
 });
 
+Deno.test("A slave request that waits behind an automatic EOI makes its own edge at the master", () => {
+  const { pic, pulse } = pair(0x03);
+  pulse(8);
+  pulse(9);
+  assertEquals([pic.acknowledge(), pic.acknowledge(), pic.pending()], [0x28, 0x29, false]);
+});
+
 Deno.test("Special mask mode lets lower levels in when the level in service is masked", () => {
   const { pic, intr, isr, pulse } = pair();
   pulse(3);
