@@ -29,9 +29,10 @@ for (const subject of SUBJECTS) {
   });
 
   Deno.test(`${subject.name}: a restored device goes on as the saved one does`, () => {
-    for (const seed of SEEDS) {
+    // Many short runs: what a restore missed shows soon after, or is soon overwritten.
+    for (let seed = 1; seed <= 40; seed++) {
       const first = new Bench(subject), second = new Bench(subject);
-      run(first, new Random(seed), 300 + 40 * seed);
+      run(first, new Random(seed), 100 + 7 * seed);
       run(second, new Random(seed + 100), 50); // its state is another's
       first.mounted.settle?.();
       first.takeTrace();
@@ -46,7 +47,7 @@ for (const subject of SUBJECTS) {
       first.takeTrace();
       second.takeTrace();
       assertEquals(second.levels(), first.levels(), `seed ${seed}: lines after restore`);
-      compare(run(second, new Random(seed + 200), STEPS), run(first, new Random(seed + 200), STEPS), seed);
+      compare(run(second, new Random(seed + 200), 150), run(first, new Random(seed + 200), 150), seed);
     }
   });
 
