@@ -162,6 +162,10 @@ export class Control {
     Atomics.notify(this.#words, DISK_DONE);
   }
 
+  get diskServed(): number {
+    return Atomics.load(this.#words, DISK_DONE);
+  }
+
   /** Blocks the disk worker until a doorbell rings. */
   waitDisk(doorbell: number): void {
     Atomics.wait(this.#words, DISK_DOORBELL, doorbell);

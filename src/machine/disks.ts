@@ -1,0 +1,48 @@
+/** The machine's disks on the host's side: checked before anything runs, served by whoever owns the files. */
+import { ConfigError } from "../base/errors.ts";
+import { FileBlock } from "../host/block.ts";
+import type { DiskInfo, Pc } from "./pc.ts";
+import { MAX_DISKS } from "./pc.ts";
+import type { DiskSpec } from "./spec.ts";
+
+/** Opens every disk once, to learn its size; throws ConfigError or HostError for the first that cannot be used. */
+export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {
+  if (disks.length > MAX_DISKS) {
+    throw new ConfigError(`Cannot attach ${disks.length} disks: expected at most ${MAX_DISKS}`);
+  }
+  return disks.map((disk) => {
+    const file = FileBlock.open(disk);
+    try {
+      return { sectors: file.sectors, readonly: disk.readonly, note: file.note };
+    } finally {
+      file.close();
+    }
+  });
+}
+
+/** The open files of all disks, in the one thread that serves their queues. */
+export class DiskServer {
+  readonly #files: readonly FileBlock[];
+
+  constructor(private readonly pc: Pc, disks: readonly DiskSpec[]) {
+    this.#files = disks.map((disk) => FileBlock.open(disk));
+  }
+
+  /** Serves what has been asked for up to now. The machine lock is free. */
+  run(): void {
+    const { control, disks } = this.pc;
+    const doorbell = control.diskDoorbell;
+    if (doorbell === control.diskServed) return;
+    for (let d = 0; d < disks.length; d++) {
+      const rung = control.takeDisk(d);
+      for (let q = 0; rung >>> q !== 0; q++) {
+        if ((rung >>> q) & 1 && disks[d]!.processQueue(q, this.#files[d]!)) control.ringDisk(d, q);
+      }
+    }
+    control.diskDone(doorbell);
+  }
+
+  close(): void {
+    for (const file of this.#files) file.close();
+  }
+}

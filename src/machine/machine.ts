@@ -1,0 +1,309 @@
+/**
+ * A machine as the command line sees it: starts the Workers, watches over them, restarts the guest when it resets itself, and
+ * says how it all ended.
+ */
+import { Bug, ConfigError, HostError, messageOf } from "../base/errors.ts";
+import type { ByteRing } from "../base/ring.ts";
+import type { InitialState } from "../engine/engine.ts";
+import { bootPc } from "./boot.ts";
+import { EndCause, RunState } from "./control.ts";
+import { checkDisks } from "./disks.ts";
+import { Lifecycle, type LifeState, type MachineSnapshot, restoreMachine, saveMachine } from "./lifecycle.ts";
+import { allocateMachineMemory, MAX_RAM_BYTES } from "./memory.ts";
+import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
+import type { MachineSpec } from "./spec.ts";
+import { DiskWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
+
+export interface MachineHandle {
+  /** COM1 upwards. `tx` carries bytes from the guest, `rx` to it; call `notifyInput` after putting bytes into `rx`. */
+  readonly serial: { tx: ByteRing; rx: ByteRing; notifyInput(): void }[];
+  /** The ACPI power button. */
+  pressPowerButton(): void;
+  /** Ends the machine as a pulled plug does. */
+  stop(): void;
+  readonly ended: Promise<MachineEnd>;
+  stats(): Record<string, unknown>;
+}
+
+export type MachineEnd =
+  | { kind: "poweroff" }
+  | { kind: "reset" }
+  | { kind: "stopped" }
+  | { kind: "died"; message: string }
+  | { kind: "debug-exit"; code: number }
+  | { kind: "host-error"; error: Error };
+
+export interface StartOptions {
+  /** The module of the vCPU's Worker, if it is not trike's own: it calls `serveVcpu`. */
+  readonly vcpuWorker?: URL;
+  /** Puts the guest into RAM, at start and after each reset; `bootPc` if it is not given. */
+  readonly boot?: (pc: Pc, spec: MachineSpec) => InitialState;
+}
+
+/** How long a vCPU or a disk may take to come to rest before its Worker is terminated. */
+const REST_MS = 5000;
+
+/** Starts a machine; resolves once the guest runs. Rejects with ConfigError or HostError if it cannot. */
+export async function startMachine(spec: MachineSpec, options: StartOptions = {}): Promise<Machine> {
+  const machine = new Machine(spec, options);
+  await machine.start();
+  return machine;
+}
+
+export class Machine implements MachineHandle {
+  readonly serial: { tx: ByteRing; rx: ByteRing; notifyInput(): void }[];
+  readonly ended: Promise<MachineEnd>;
+  /** What the user should know about the machine, a sentence each. */
+  readonly notes: readonly string[];
+  /** The virtio console; what the guest writes there is thrown away until `attach` is called. */
+  readonly console: {
+    tx: ByteRing;
+    rx: ByteRing;
+    attach(): void;
+    notifyInput(): void;
+    resize(cols: number, rows: number): void;
+  };
+  readonly pc: Pc;
+
+  readonly #spec: MachineSpec;
+  readonly #boot: (pc: Pc, spec: MachineSpec) => InitialState;
+  readonly #life = new Lifecycle();
+  readonly #vcpus: VcpuWorker[] = [];
+  #disks: DiskWorker | null = null;
+  #resolveEnded!: (end: MachineEnd) => void;
+  #startedMs = performance.now();
+  #reboots = 0;
+  #stopAsked = false;
+  #wallSeconds: number | null = null;
+
+  constructor(spec: MachineSpec, options: StartOptions) {
+    this.#spec = spec;
+    this.#boot = options.boot ?? bootPc;
+    this.ended = new Promise((resolve) => this.#resolveEnded = resolve);
+    if (!(spec.memoryBytes > 0 && spec.memoryBytes <= MAX_RAM_BYTES)) {
+      throw new ConfigError(
+        `Cannot give a machine ${spec.memoryBytes} bytes of memory: expected 1 to ${MAX_RAM_BYTES}`,
+      );
+    }
+    // Workers first: their modules load, and the engine makes its code, while this thread does the rest.
+    const url = options.vcpuWorker ?? new URL("./vcpu_worker.ts", import.meta.url);
+    try {
+      for (let i = 0; i < spec.cpus; i++) this.#vcpus.push(new VcpuWorker(url, i));
+      const disks = checkDisks(spec.disks);
+      this.notes = disks.flatMap(({ note }) => note ?? []);
+      prepareTrace(spec);
+      const parts: PcOptions = { memory: allocate(spec.memoryBytes), spec, disks };
+      this.pc = assemblePc(parts);
+      this.pc.powerOn();
+      for (const v of this.#vcpus) v.open(parts);
+      if (disks.length > 0 && !spec.icount) this.#disks = new DiskWorker(parts);
+    } catch (error) {
+      this.#terminate();
+      throw error;
+    }
+    const { lock } = this.pc;
+    this.serial = this.pc.serial.map(({ uart, tx, rx }) => ({
+      tx,
+      rx,
+      notifyInput: () => lock.with(() => uart.receive()),
+    }));
+    const { device, tx, rx, attach } = this.pc.console;
+    this.console = {
+      tx,
+      rx,
+      attach,
+      notifyInput: () => lock.with(() => device.process()),
+      resize: (cols, rows) => lock.with(() => device.resize(cols, rows)),
+    };
+  }
+
+  /** Loads the guest and lets it run. Once. */
+  async start(): Promise<void> {
+    try {
+      const state = this.#boot(this.pc, this.#spec);
+      await Promise.all([...this.#vcpus.map((v) => v.ready), this.#disks?.ready]);
+      this.#go(state);
+    } catch (error) {
+      this.#terminate();
+      throw error;
+    }
+  }
+
+  get state(): LifeState {
+    return this.#life.state;
+  }
+
+  pressPowerButton(): void {
+    this.pc.lock.with(() => this.pc.acpiPm.pressPowerButton());
+  }
+
+  stop(): void {
+    this.#stopAsked = true;
+    this.pc.control.end(EndCause.STOPPED);
+  }
+
+  /** Stops time and everything that moves by itself. False if the machine ended instead. */
+  async pause(): Promise<boolean> {
+    if (!this.#life.may("paused")) return false;
+    const { control, clock } = this.pc;
+    if (!control.change(RunState.RUN, RunState.PAUSE)) return false;
+    await control.whenParked();
+    await this.#whenDisksIdle();
+    if (control.state !== RunState.PAUSE) return false;
+    clock.stop();
+    this.#life.to("paused");
+    return true;
+  }
+
+  resume(): boolean {
+    if (this.#life.state !== "paused") return false;
+    this.pc.clock.start();
+    this.#life.to("running");
+    return this.pc.control.change(RunState.PAUSE, RunState.RUN);
+  }
+
+  /** Copies the devices and the memory of a paused machine. */
+  save(): MachineSnapshot {
+    this.#mustBePaused();
+    return this.pc.lock.with(() => saveMachine(this.pc));
+  }
+
+  /** Gives a paused machine the devices and the memory of a snapshot. Throws RestoreError. */
+  restore(snapshot: MachineSnapshot): void {
+    this.#mustBePaused();
+    this.pc.lock.with(() => restoreMachine(this.pc, snapshot));
+  }
+
+  stats(): Record<string, unknown> {
+    const { counters, clock } = this.pc;
+    const vcpus = this.#vcpus.map((v) => v.stats);
+    return {
+      engine: this.#spec.engine,
+      wallSeconds: this.#wallSeconds ?? (performance.now() - this.#startedMs) / 1000,
+      guestSeconds: clock.nowNs() / 1e9,
+      instructions: vcpus.reduce((n, s) => n + (s.instructions ?? 0), 0),
+      exits: counters.exits(),
+      interrupts: counters.interrupts(),
+      reboots: this.#reboots,
+      vcpus,
+    };
+  }
+
+  #mustBePaused(): void {
+    if (this.#life.state !== "paused") throw new Bug(`A machine that is ${this.#life.state} has no state to copy`);
+  }
+
+  #go(state: InitialState): void {
+    const { control, clock } = this.pc;
+    if (this.#stopAsked) control.end(EndCause.STOPPED);
+    this.#life.to("running");
+    this.pc.lock.with(() => this.pc.setWallTime());
+    clock.start();
+    // An end that was asked for already leaves the state as it is, and the vCPUs leave as soon as they come.
+    if (control.endCause === EndCause.NONE) control.change(RunState.LEAVE, RunState.RUN);
+    const left = this.#vcpus.map((v, i) => v.run(i === 0 ? state : null));
+    this.#watch(left).catch((error) => this.#finish({ kind: "host-error", error: asError(error) }));
+  }
+
+  /** Waits for the guest's end and acts on it. */
+  async #watch(left: Promise<WorkerEnd>[]): Promise<void> {
+    const { control } = this.pc;
+    // Any of them ends the machine; then the others are to leave soon.
+    const first = await Promise.race([...left, ...(this.#disks ? [this.#disks.failed] : [])]);
+    control.end(EndCause.HOST_ERROR);
+    const all = await within(REST_MS, Promise.all(left));
+    if (all === null) {
+      const error = new HostError(`A vCPU did not stop within ${REST_MS / 1000} s`);
+      return this.#finish(control.endCause === EndCause.STOPPED ? { kind: "stopped" } : { kind: "host-error", error });
+    }
+    const failed = [first, ...all].find((e) => e.failed !== null)?.failed;
+    if (failed) return this.#finish({ kind: "host-error", error: new HostError(failed) });
+    const died = all.find((e) => e.died !== null)?.died;
+    await this.#whenDisksIdle();
+    switch (control.endCause) {
+      case EndCause.POWEROFF:
+        return this.#finish({ kind: "poweroff" });
+      case EndCause.RESET:
+        return this.#spec.noReboot ? this.#finish({ kind: "reset" }) : this.#reboot();
+      case EndCause.SHUTDOWN:
+        return this.#finish({ kind: "died", message: died ?? "triple fault" });
+      case EndCause.PANIC:
+        return this.#finish({ kind: "died", message: `guest panic, vCPU 0 at ${all[0]!.where}` });
+      case EndCause.DEBUG_EXIT:
+        return this.#finish({ kind: "debug-exit", code: control.endCode });
+      case EndCause.HOST_ERROR:
+        return this.#finish({ kind: "host-error", error: new HostError(died ?? "A Worker stopped") });
+      default:
+        return this.#finish({ kind: "stopped" });
+    }
+  }
+
+  /** Host I/O ends in its own time. Where vCPUs serve the disks, it has. */
+  async #whenDisksIdle(): Promise<void> {
+    if (this.#disks) await Promise.race([this.pc.control.whenDisksIdle(), this.#disks.failed]);
+  }
+
+  #reboot(): Promise<void> | void {
+    if (this.#stopAsked) return this.#finish({ kind: "stopped" });
+    this.#life.to("resetting");
+    const { clock, lock } = this.pc;
+    this.#reboots++;
+    clock.stop();
+    lock.with(() => this.pc.powerOn());
+    this.#go(this.#boot(this.pc, this.#spec));
+  }
+
+  async #finish(end: MachineEnd): Promise<void> {
+    if (this.#life.state === "ended") return;
+    this.#life.to("ended");
+    this.pc.clock.stop();
+    this.#wallSeconds = (performance.now() - this.#startedMs) / 1000;
+    if (this.#disks) await within(REST_MS, this.#disks.close(this.pc.control));
+    this.#terminate();
+    for (const { tx, rx } of this.serial) {
+      tx.close();
+      rx.close();
+    }
+    this.#resolveEnded(end);
+  }
+
+  #terminate(): void {
+    for (const v of this.#vcpus) v.terminate();
+    this.#disks?.terminate();
+  }
+}
+
+function allocate(bytes: number): WebAssembly.Memory {
+  try {
+    return allocateMachineMemory(bytes);
+  } catch (error) {
+    throw new HostError(`Cannot allocate ${bytes} bytes of guest memory: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** The trace file starts empty; the Workers append to it. */
+function prepareTrace(spec: MachineSpec): void {
+  if (!spec.trace) return;
+  try {
+    Deno.writeTextFileSync(spec.trace.path, "");
+  } catch (error) {
+    throw new ConfigError(`Cannot write --trace file "${spec.trace.path}": ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** What `promise` resolves to, or null if that takes longer than `ms`. */
+async function within<T>(ms: number, promise: Promise<T>): Promise<T | null> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(messageOf(error));
+}

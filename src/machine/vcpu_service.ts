@@ -1,0 +1,108 @@
+/**
+ * What a vCPU's Worker does: assembles the machine over the posted memory, opens the engine's vCPU, and runs it whenever told to.
+ *
+ * | message | to the Worker | from the Worker |
+ * |---|---|---|
+ * | open | memory and parts list | ready, or failed |
+ * | run | a loader's state for vCPU 0 (null: wait for INIT and SIPI) | left, once the machine has ended; or failed |
+ *
+ * While a vCPU runs, its Worker reads no messages: shared words steer it.
+ */
+import { messageOf } from "../base/errors.ts";
+import type { Engine, InitialState, Vcpu, VcpuStats } from "../engine/engine.ts";
+import { IcountClock } from "../host/host_clock.ts";
+import { PcBoard } from "./board.ts";
+import { EndCause } from "./control.ts";
+import { DiskServer } from "./disks.ts";
+import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
+import type { EngineName } from "./spec.ts";
+import { TraceLog, TracingBoard, TracingVcpu } from "./trace.ts";
+import { runVcpu } from "./vcpu_loop.ts";
+
+export type ToVcpu =
+  | { readonly kind: "open"; readonly pc: PcOptions; readonly index: number }
+  | { readonly kind: "run"; readonly state: InitialState | null };
+
+export type FromVcpu =
+  | { readonly kind: "ready" }
+  | {
+    readonly kind: "left";
+    /** What the vCPU died of, or null. */
+    readonly died: string | null;
+    readonly where: string;
+    readonly stats: VcpuStats;
+  }
+  | { readonly kind: "failed"; readonly message: string };
+
+/** Serves the Worker it is called in. */
+export function serveVcpu(loadEngine: (name: EngineName) => Promise<Engine>): void {
+  const scope = self as unknown as {
+    onmessage: ((e: MessageEvent<ToVcpu>) => void) | null;
+    postMessage(message: FromVcpu): void;
+  };
+  let opened: OpenedVcpu | undefined;
+  scope.onmessage = async ({ data }) => {
+    try {
+      if (data.kind === "open") {
+        opened = new OpenedVcpu(await loadEngine(data.pc.spec.engine), data.pc, data.index);
+        scope.postMessage({ kind: "ready" });
+      } else {
+        scope.postMessage(opened!.run(data.state));
+      }
+    } catch (error) {
+      opened?.pc.control.end(EndCause.HOST_ERROR);
+      scope.postMessage({ kind: "failed", message: messageOf(error) });
+    }
+  };
+}
+
+class OpenedVcpu {
+  readonly pc: Pc;
+  readonly #index: number;
+  readonly #vcpu: Vcpu;
+  readonly #log: TraceLog | null;
+
+  constructor(engine: Engine, options: PcOptions, index: number) {
+    const { memory, spec } = options;
+    const pc = this.pc = assemblePc(options);
+    this.#index = index;
+    this.#log = spec.trace && TraceLog.toFile(index, pc.clock, spec.trace);
+    const disks = spec.icount && spec.disks.length > 0 ? new DiskServer(pc, spec.disks) : null;
+    const board = new PcBoard(pc.lock, pc.ports, pc.mmio, pc.apics, index, pc.counters.of(index), disks);
+    const vcpu = engine.openVcpu({
+      index,
+      memory,
+      ram: pc.ram,
+      board: this.#log ? new TracingBoard(board, this.#log, pc.ports, pc.mmio) : board,
+      clock: pc.clock,
+      codeMap: pc.codeMap,
+      events: pc.control.events,
+      eventsIndex: pc.control.eventsIndex(index),
+      icount: pc.clock instanceof IcountClock ? pc.clock : null,
+    });
+    this.#vcpu = this.#log?.has("exits") ? new TracingVcpu(vcpu, this.#log) : vcpu;
+  }
+
+  run(state: InitialState | null): FromVcpu {
+    const pc = this.pc, vcpu = this.#vcpu;
+    vcpu.reset();
+    if (state) vcpu.setState(state);
+    const died = runVcpu({
+      index: this.#index,
+      vcpu,
+      control: pc.control,
+      clock: pc.clock,
+      icount: pc.clock instanceof IcountClock ? pc.clock : null,
+      timers: pc.timers,
+      lock: pc.lock,
+      counters: pc.counters.of(this.#index),
+    });
+    this.#log?.flush();
+    return { kind: "left", died, where: firstLine(vcpu.describe()), stats: vcpu.stats() };
+  }
+}
+
+function firstLine(text: string): string {
+  const end = text.indexOf("\n");
+  return end < 0 ? text : text.slice(0, end);
+}

@@ -1,0 +1,13 @@
+/** The Worker of a vCPU. */
+import type { Engine } from "../engine/engine.ts";
+import { Bug } from "../base/errors.ts";
+import { serveVcpu } from "./vcpu_service.ts";
+
+serveVcpu(async (name): Promise<Engine> => {
+  switch (name) {
+    case "soft":
+      return (await import("../engine/soft/soft.ts")).softEngine;
+    default:
+      throw new Bug(`No engine ${name}`);
+  }
+});

@@ -1,0 +1,148 @@
+/** The main thread's ends of the machine's Workers. */
+import { HostError } from "../base/errors.ts";
+import type { InitialState, VcpuStats } from "../engine/engine.ts";
+import type { Control } from "./control.ts";
+import type { FromDisks, ToDisks } from "./disk_worker.ts";
+import type { PcOptions } from "./pc.ts";
+import type { FromVcpu, ToVcpu } from "./vcpu_service.ts";
+
+/** How a Worker's part in the machine ended. */
+export interface WorkerEnd {
+  /** What the guest died of there, or null. */
+  readonly died: string | null;
+  /** Where the guest was. */
+  readonly where: string;
+  /** What went wrong with the Worker itself, or null. */
+  readonly failed: string | null;
+}
+
+/** A promise and its two ends. */
+class Deferred<T> {
+  resolve!: (value: T) => void;
+  reject!: (error: Error) => void;
+  readonly promise: Promise<T>;
+  constructor() {
+    this.promise = new Promise<T>((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+    // Whoever awaits it later still sees the rejection.
+    this.promise.catch(() => {});
+  }
+}
+
+function failure(message: string): WorkerEnd {
+  return { died: null, where: "", failed: message };
+}
+
+/** Calls `failed` for whatever a Worker does not catch itself. */
+function onWorkerError(worker: Worker, failed: (message: string) => void): void {
+  worker.onerror = (e) => {
+    e.preventDefault();
+    failed(e.message);
+  };
+  worker.onmessageerror = () => failed("A message could not be read");
+}
+
+export class VcpuWorker {
+  stats: VcpuStats = {};
+  readonly #worker: Worker;
+  readonly #ready = new Deferred<void>();
+  #left = new Deferred<WorkerEnd>();
+
+  constructor(module: URL, private readonly index: number) {
+    this.#worker = new Worker(module, { type: "module", name: `vcpu ${index}` });
+    onWorkerError(this.#worker, (message) => this.#failed(message));
+    this.#worker.onmessage = ({ data }: MessageEvent<FromVcpu>) => {
+      switch (data.kind) {
+        case "ready":
+          return this.#ready.resolve();
+        case "left":
+          this.stats = data.stats;
+          return this.#left.resolve({ died: data.died, where: data.where, failed: null });
+        case "failed":
+          return this.#failed(data.message);
+      }
+    };
+  }
+
+  /** Resolves once the vCPU could run. */
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  open(pc: PcOptions): void {
+    this.#post({ kind: "open", pc, index: this.index });
+  }
+
+  /** Lets the vCPU run; resolves once it has left. */
+  run(state: InitialState | null): Promise<WorkerEnd> {
+    this.#left = new Deferred();
+    this.#post({ kind: "run", state });
+    return this.#left.promise;
+  }
+
+  terminate(): void {
+    this.#worker.terminate();
+  }
+
+  #post(message: ToVcpu): void {
+    this.#worker.postMessage(message);
+  }
+
+  #failed(message: string): void {
+    const text = `vCPU ${this.index} failed: ${message}`;
+    this.#ready.reject(new HostError(text));
+    this.#left.resolve(failure(text));
+  }
+}
+
+export class DiskWorker {
+  readonly #worker: Worker;
+  readonly #ready = new Deferred<void>();
+  readonly #failure = new Deferred<WorkerEnd>();
+  readonly #closed = new Deferred<void>();
+
+  constructor(pc: PcOptions) {
+    this.#worker = new Worker(new URL("./disk_worker.ts", import.meta.url), { type: "module", name: "disks" });
+    onWorkerError(this.#worker, (message) => this.#failed(message));
+    this.#worker.onmessage = ({ data }: MessageEvent<FromDisks>) => {
+      switch (data.kind) {
+        case "ready":
+          return this.#ready.resolve();
+        case "closed":
+          return this.#closed.resolve();
+        case "failed":
+          return this.#failed(data.message);
+      }
+    };
+    const open: ToDisks = pc;
+    this.#worker.postMessage(open);
+  }
+
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  /** Resolves if the Worker fails. */
+  get failed(): Promise<WorkerEnd> {
+    return this.#failure.promise;
+  }
+
+  /** Completes what is queued and closes the files. */
+  close(control: Control): Promise<void> {
+    control.quitDisks();
+    return this.#closed.promise;
+  }
+
+  terminate(): void {
+    this.#worker.terminate();
+  }
+
+  #failed(message: string): void {
+    const text = `Disk worker failed: ${message}`;
+    this.#ready.reject(new HostError(text));
+    this.#failure.resolve(failure(text));
+    this.#closed.resolve();
+  }
+}
