@@ -1,7 +1,7 @@
 /**
  * ACPI fixed hardware: PM1 events and control, the power management timer, and the port that switches ACPI on.
  *
- * Spec: [acpi §4.8.3.1] PM1 events, [acpi §4.8.3.2] PM1 control, [acpi §4.8.3.3] PM_TMR, [acpi §4.7.3] SMI_CMD.
+ * Spec: [acpi §4.8.3.1] PM1 events, [acpi §4.8.3.2] PM1 control, [acpi §4.8.3.3] PM_TMR, [acpi §4.8.2.5] SMI_CMD.
  * Emulated: TMR, GBL, PWRBTN and WAK status, their enables, SCI_EN, SLP_TYP and SLP_EN, the 24-bit counter, the
  * level-triggered SCI.
  * Absent: the sleep button, GPEs, system management mode (so in legacy mode events raise nothing, and GBL_RLS is ignored), the

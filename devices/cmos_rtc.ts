@@ -1,7 +1,7 @@
 /**
  * The MC146818 real-time clock of a PC and its 128 + 128 bytes of battery-backed memory, at ports 70h to 73h.
  *
- * Spec: [mc146818 §Register descriptions]; [ich9 §13.6] ports and the second bank; [acpi §4.8.2.4] the century byte.
+ * Spec: [mc146818 §Register descriptions]; [ich9 §13.6] ports and the second bank; [acpi §5.2.9] the century byte.
  * Emulated: time in BCD or binary, 12 or 24 hours, with the century; UIP; periodic, alarm and update-ended interrupts; SET
  * and the divider's reset; VRT; the NMI mask of port 70h.
  * Absent: daylight saving (DSE reads back, does nothing), square wave, alarms by date.

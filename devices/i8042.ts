@@ -35,8 +35,10 @@ const NOBODY = 0, CONTROLLER = 1, KEYBOARD = 2, MOUSE = 3;
 const REPLY_BYTES = 8;
 
 export const I8042Record = record("i8042", 1, {
-  /** The controller's RAM; byte 0 is the configuration byte. */
-  ram: { array: "u8", length: 32 },
+  /** Byte 0 of the controller's RAM. It starts as firmware leaves it for the simplest of guests: with set 1 codes. */
+  config: { type: "u8", reset: CONFIG.XLAT },
+  /** The bytes after it. */
+  ram: { array: "u8", length: 31 },
   outputPort: { type: "u8", reset: OUTPUT.NOT_RESET | OUTPUT.A20 },
   buffer: "u8",
   source: { type: "u8", max: MOUSE },
@@ -114,14 +116,10 @@ export class I8042 {
   /** Moves the next byte into an empty output buffer; drives the interrupts and A20. */
   settle(): void {
     this.#fill();
-    const config = this.#config, full = this.#full, aux = this.#s.source === MOUSE;
+    const config = this.#s.config, full = this.#full, aux = this.#s.source === MOUSE;
     this.parts.irq1.set(full && !aux && (config & CONFIG.INT) !== 0);
     this.parts.irq12.set(full && aux && (config & CONFIG.INT2) !== 0);
     this.parts.a20.set((this.#s.outputPort & OUTPUT.A20) !== 0);
-  }
-
-  get #config(): number {
-    return this.#s.ram[0]!;
   }
 
   get #full(): boolean {
@@ -133,14 +131,14 @@ export class I8042 {
     if (this.#reply.count > 0) this.#put(this.#reply.shift(), CONTROLLER);
     else {
       // A prefix that translation swallows leaves the buffer empty: the queue behind it is finite.
-      while (!this.#full && !(this.#config & CONFIG.DISABLE) && this.keyboard.hasByte) this.#fromKeyboard();
-      if (!this.#full && !(this.#config & CONFIG.DISABLE2) && this.mouse.hasByte) this.#put(this.mouse.take(), MOUSE);
+      while (!this.#full && !(this.#s.config & CONFIG.DISABLE) && this.keyboard.hasByte) this.#fromKeyboard();
+      if (!this.#full && !(this.#s.config & CONFIG.DISABLE2) && this.mouse.hasByte) this.#put(this.mouse.take(), MOUSE);
     }
   }
 
   #fromKeyboard(): void {
     const s = this.#s, byte = this.keyboard.take();
-    if (!(this.#config & CONFIG.XLAT)) return this.#put(byte, KEYBOARD);
+    if (!(this.#s.config & CONFIG.XLAT)) return this.#put(byte, KEYBOARD);
     if (byte === BREAK) {
       s.breaking = 1;
       return;
@@ -167,13 +165,13 @@ export class I8042 {
 
   #status(): number {
     const s = this.#s;
-    return (this.#full ? STATUS.OBF : 0) | (this.#config & CONFIG.SYS ? STATUS.SYS : 0) |
+    return (this.#full ? STATUS.OBF : 0) | (this.#s.config & CONFIG.SYS ? STATUS.SYS : 0) |
       (s.lastWasCommand ? STATUS.A2 : 0) | STATUS.UNLOCKED | (s.source === MOUSE ? STATUS.AUX_OBF : 0);
   }
 
   #writeCommand(value: number): void {
     const s = this.#s;
-    if (value >= 0x20 && value < 0x40) return this.#answer(s.ram[value & 0x1f]!);
+    if (value >= 0x20 && value < 0x40) return this.#answer(value === 0x20 ? s.config : s.ram[(value & 0x1f) - 1]!);
     if (value >= 0x60 && value < 0x80) {
       s.awaiting = value;
       return;
@@ -186,10 +184,10 @@ export class I8042 {
       case 0xa4:
         return this.#answer(NO_PASSWORD);
       case 0xa7:
-        s.ram[0]! |= CONFIG.DISABLE2;
+        s.config |= CONFIG.DISABLE2;
         return;
       case 0xa8:
-        s.ram[0]! &= ~CONFIG.DISABLE2;
+        s.config &= ~CONFIG.DISABLE2;
         return;
       case 0xa9:
       case 0xab:
@@ -197,13 +195,13 @@ export class I8042 {
       case 0xaa:
         this.#reply.clear();
         s.source = NOBODY;
-        s.ram[0]! |= CONFIG.SYS;
+        s.config |= CONFIG.SYS;
         return this.#answer(SELF_TEST_OK);
       case 0xad:
-        s.ram[0]! |= CONFIG.DISABLE;
+        s.config |= CONFIG.DISABLE;
         return;
       case 0xae:
-        s.ram[0]! &= ~CONFIG.DISABLE;
+        s.config &= ~CONFIG.DISABLE;
         return;
       case 0xc0:
         return this.#answer(INPUT_PORT);
@@ -222,7 +220,7 @@ export class I8042 {
         s.outputPort |= OUTPUT.A20;
         return;
       case 0xe0: // test inputs: the two clock lines, low while an interface is disabled
-        return this.#answer((this.#config & CONFIG.DISABLE ? 0 : 1) | (this.#config & CONFIG.DISABLE2 ? 0 : 2));
+        return this.#answer((this.#s.config & CONFIG.DISABLE ? 0 : 1) | (this.#s.config & CONFIG.DISABLE2 ? 0 : 2));
     }
   }
 
@@ -230,7 +228,8 @@ export class I8042 {
     const s = this.#s, command = s.awaiting;
     s.awaiting = 0;
     if (command >= 0x60 && command < 0x80) {
-      s.ram[command & 0x1f] = value;
+      if (command === 0x60) s.config = value;
+      else s.ram[(command & 0x1f) - 1] = value;
       return;
     }
     switch (command) {
@@ -243,10 +242,10 @@ export class I8042 {
       case 0xd3:
         return this.#put(value, MOUSE);
       case 0xd4:
-        s.ram[0]! &= ~CONFIG.DISABLE2;
+        s.config &= ~CONFIG.DISABLE2;
         return this.mouse.receive(value);
       default: // talking to the keyboard enables its interface
-        s.ram[0]! &= ~CONFIG.DISABLE;
+        s.config &= ~CONFIG.DISABLE;
         return this.keyboard.receive(value);
     }
   }

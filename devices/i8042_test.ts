@@ -18,6 +18,7 @@ function controller() {
     args.forEach(data);
   };
   const status = () => dev.command.read(0, 1);
+  command(0x60, 0); // no translation, no interrupts
   /** Everything the output buffer gives, up to 64 bytes. */
   const drain = () => {
     const bytes: number[] = [];
@@ -254,4 +255,8 @@ Deno.test("Port 60h keeps its last byte", () => {
   command(0xaa);
   drain();
   assertEquals(dev.data.read(0, 1), 0x55);
+});
+
+Deno.test("The controller starts with translation on and both interfaces enabled", () => {
+  assertEquals(I8042Record.create().config, 0x40);
 });

@@ -1,7 +1,7 @@
 /**
  * The chipset's ways to reset the machine, and its fast A20 gate: ports CF9h and 92h.
  *
- * Spec: [ich9 §13.7.5] RST_CNT, [ich9 §13.7.2] PORT92.
+ * Spec: [ich9 §13.7.5] RST_CNT, [ich9 §13.7.3] PORT92.
  * Emulated: RST_CPU and FULL_RST, INIT_NOW, ALT_A20_GATE.
  * Absent: a difference between a CPU-only and a system reset: each resets the machine.
  */
