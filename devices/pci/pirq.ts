@@ -30,6 +30,12 @@ export class PirqRouter {
     if (lpc) lpc.onRoute = () => this.#routeChanged();
   }
 
+  /** Drives every wire from the records: after a restore. */
+  settle(): void {
+    for (let pirq = 0; pirq < PIRQS; pirq++) this.lines.gsi[pirq]?.set(this.#level(pirq));
+    this.#routeChanged();
+  }
+
   #changed(fn: PciFunction): void {
     if (fn.interruptPin === 0) return;
     const pirq = pirqOf(fn.devfn >> 3, fn.interruptPin);

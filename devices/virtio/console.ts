@@ -35,7 +35,7 @@ export const VirtioConsoleRecord = record("virtio-console", 1, {
   cols: { type: "u16", reset: 80 },
   rows: { type: "u16", reset: 25 },
   /** Bytes of the chain at the head of the transmitq that have gone out already. */
-  sent: "f64",
+  sent: { type: "f64", max: 2 ** 53 },
 });
 
 /** A ByteRing, seen from its reading end. */
@@ -92,7 +92,9 @@ export class VirtioConsole extends VirtioPci {
   /** Moves bytes both ways as far as they go. Under the machine lock. */
   process(): void {
     const later = this.#receive();
-    if (this.#transmit() || later) this.consoleParts.timer.arm(this.consoleParts.clock.nowNs() + RETRY_NS);
+    const { timer, clock } = this.consoleParts;
+    if (this.#transmit() || later) timer.arm(clock.nowNs() + RETRY_NS);
+    else timer.disarm();
   }
 
   /** From the input ring into the guest's buffers. True: look again later. */

@@ -47,6 +47,7 @@ export class VirtioEntropy extends VirtioPci {
     this.signalUsed(0);
     // A driver that keeps adding must not keep the lock from everybody else.
     if (this.release(0)) this.entropyParts.timer.arm(this.entropyParts.clock.nowNs());
+    else this.entropyParts.timer.disarm();
   }
 }
 
