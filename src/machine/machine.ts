@@ -157,6 +157,7 @@ export class Machine implements MachineHandle {
 
   resume(): boolean {
     if (this.#life.state !== "paused") return false;
+    this.pc.lock.with(() => this.pc.renotify());
     this.pc.clock.start();
     this.#life.to("running");
     return this.pc.control.change(RunState.PAUSE, RunState.RUN);

@@ -305,6 +305,10 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     keyboard.settle();
     for (const { uart } of serial) uart.settle();
     for (const apic of apics) apic.settle();
+  };
+
+  /** Looks for requests that were on the queues when the machine was saved. Under the machine lock. */
+  const renotify = () => {
     for (const f of [entropy, virtioConsole, ...disks]) f.renotify();
   };
 
@@ -347,6 +351,7 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     console: { device: virtioConsole, tx: consoleTx, rx: consoleRx, attach: () => consoleOutput.attach() },
     debugTx,
     settle,
+    renotify,
     powerOn,
     setWallTime,
   };

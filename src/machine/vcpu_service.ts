@@ -15,7 +15,7 @@ import { PcBoard } from "./board.ts";
 import { EndCause } from "./control.ts";
 import { DiskServer } from "./disks.ts";
 import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
-import type { EngineName } from "./spec.ts";
+import type { MachineSpec } from "./spec.ts";
 import { TraceLog, TracingBoard, TracingVcpu } from "./trace.ts";
 import { runVcpu } from "./vcpu_loop.ts";
 
@@ -35,7 +35,7 @@ export type FromVcpu =
   | { readonly kind: "failed"; readonly message: string };
 
 /** Serves the Worker it is called in. */
-export function serveVcpu(loadEngine: (name: EngineName) => Promise<Engine>): void {
+export function serveVcpu(loadEngine: (spec: MachineSpec) => Promise<Engine>): void {
   const scope = self as unknown as {
     onmessage: ((e: MessageEvent<ToVcpu>) => void) | null;
     postMessage(message: FromVcpu): void;
@@ -44,7 +44,7 @@ export function serveVcpu(loadEngine: (name: EngineName) => Promise<Engine>): vo
   scope.onmessage = async ({ data }) => {
     try {
       if (data.kind === "open") {
-        opened = new OpenedVcpu(await loadEngine(data.pc.spec.engine), data.pc, data.index);
+        opened = new OpenedVcpu(await loadEngine(data.pc.spec), data.pc, data.index);
         scope.postMessage({ kind: "ready" });
       } else {
         scope.postMessage(opened!.run(data.state));

@@ -3,11 +3,11 @@ import type { Engine } from "../engine/engine.ts";
 import { Bug } from "../base/errors.ts";
 import { serveVcpu } from "./vcpu_service.ts";
 
-serveVcpu(async (name): Promise<Engine> => {
-  switch (name) {
+serveVcpu(async (spec): Promise<Engine> => {
+  switch (spec.engine) {
     case "soft":
       return (await import("../engine/soft/soft.ts")).softEngine;
     default:
-      throw new Bug(`No engine ${name}`);
+      throw new Bug(`No engine ${spec.engine}`);
   }
 });

@@ -1,7 +1,6 @@
-/** The Worker of a scripted vCPU: its URL's query names the script. */
+/** The Worker of a scripted vCPU: the command line names the script. */
 import { serveVcpu } from "../../src/machine/vcpu_service.ts";
 import { scriptedEngine } from "./scripted_guest.ts";
 import { SCRIPTS } from "./scripts.ts";
 
-const name = new URL(import.meta.url).searchParams.get("script")!;
-serveVcpu(() => Promise.resolve(scriptedEngine(SCRIPTS[name as keyof typeof SCRIPTS])));
+serveVcpu((spec) => Promise.resolve(scriptedEngine(SCRIPTS[spec.append as keyof typeof SCRIPTS])));

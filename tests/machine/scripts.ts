@@ -68,11 +68,11 @@ export const SCRIPTS = {
   },
 
   *pit(g) {
-    g.openPic(0);
-    g.out8(0x43, 0x34); // channel 0, mode 2
+    g.out8(0x43, 0x34); // channel 0, mode 2: OUT goes high, which is an edge
+    g.openPic(0); // ICW1 forgets edges
+    const t0 = g.parts.clock.nowNs();
     g.out8(0x40, 0xa9); // 1193 ticks: a millisecond
     g.out8(0x40, 0x04);
-    const t0 = g.parts.clock.nowNs();
     for (let i = 0; i < 3; i++) {
       const vector = yield* g.hlt();
       g.print(`${hex(vector)} `);
@@ -222,8 +222,8 @@ export const SCRIPTS = {
 
   /** Prints a dot every millisecond. */
   *ticks(g) {
-    g.openPic(0);
     g.out8(0x43, 0x34);
+    g.openPic(0);
     g.out8(0x40, 0xa9);
     g.out8(0x40, 0x04);
     for (;;) {
@@ -234,8 +234,8 @@ export const SCRIPTS = {
 
   /** Tells guest time at four ticks of the PIT and a few random bytes. */
   *deterministic(g) {
-    g.openPic(0);
     g.out8(0x43, 0x34);
+    g.openPic(0);
     g.out8(0x40, 0xa9);
     g.out8(0x40, 0x04);
     for (let i = 0; i < 4; i++) {
