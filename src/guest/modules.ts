@@ -18,7 +18,7 @@ export interface KernelModule {
   readonly aliases: readonly string[];
 }
 
-const MODULE_PATH = /^(?:usr\/)?(lib\/modules\/[^/]+\/kernel\/.*\/([^/]+)\.ko)(?:\.(?:xz|gz|zst))?$/;
+const MODULE_PATH = /^(?:usr\/)?(lib\/modules\/[^/]+\/kernel\/(?:.*\/)?([^/]+)\.ko)(?:\.(?:xz|gz|zst))?$/;
 
 const IMAGE_PATH = /^boot\/vmlinuz-[^/]+$/;
 

@@ -1,11 +1,12 @@
 /** The default initial file system against the kernel's package it is made from. */
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { gzipSync, zstdCompressSync } from "node:zlib";
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { HostError } from "../../src/base/errors.ts";
 import { debianPackages } from "../../src/guest/apt.ts";
 import { cacheRoot } from "../../src/guest/cache.ts";
 import { DebPackage } from "../../src/guest/deb.ts";
 import { appletNames, busyboxOf, guestKernel } from "../../src/guest/initramfs.ts";
-import { type KernelModule, modulesAlias, modulesDep } from "../../src/guest/modules.ts";
+import { kernelFiles, type KernelModule, modulesAlias, modulesDep } from "../../src/guest/modules.ts";
 import { which } from "./which.ts";
 
 const ignore = which("apt-get") === null;
@@ -84,4 +85,118 @@ Deno.test({ name: "appletNames reads the list a busybox prints", ignore }, async
 Deno.test("appletNames refuses a file without such a list", () => {
   assertThrows(() => appletNames(new TextEncoder().encode("\0[\0[[\0acpid\0\0")), HostError, "list of commands");
   assertThrows(() => appletNames(new Uint8Array(0)), HostError, "list of commands");
+});
+
+/** The least of an ELF64 file that has a section `.modinfo` with these strings. */
+function moduleFile(...info: string[]): Uint8Array<ArrayBuffer> {
+  const utf8 = new TextEncoder();
+  const names = utf8.encode("\0.modinfo\0");
+  const strings = utf8.encode(info.map((one) => `${one}\0`).join(""));
+  const bytes = new Uint8Array(64 + 3 * 64 + names.length + strings.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, 0x7f454c46);
+  bytes[4] = 2; // ELFCLASS64
+  view.setBigUint64(0x28, 64n, true); // e_shoff
+  view.setUint16(0x3a, 64, true); // e_shentsize
+  view.setUint16(0x3c, 3, true); // e_shnum
+  view.setUint16(0x3e, 1, true); // e_shstrndx
+  const section = (index: number, name: number, offset: number, data: Uint8Array): void => {
+    view.setUint32(64 + index * 64, name, true);
+    view.setBigUint64(64 + index * 64 + 0x18, BigInt(offset), true);
+    view.setBigUint64(64 + index * 64 + 0x20, BigInt(data.length), true);
+    bytes.set(data, offset);
+  };
+  section(1, 0, 256, names);
+  section(2, 1, 256 + names.length, strings);
+  return bytes;
+}
+
+const needsDpkg = { ignore: which("dpkg-deb") === null };
+if (needsDpkg.ignore) console.log("skipped: packages made for the test, as there is no dpkg-deb here");
+
+/** A kernel's package that holds these files. */
+async function kernelPackage(
+  files: Record<string, Uint8Array>,
+  body: (deb: DebPackage) => Promise<void>,
+): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    const all = {
+      "DEBIAN/control": new TextEncoder().encode(
+        "Package: k\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n",
+      ),
+      "boot/vmlinuz-1": new Uint8Array([1, 2, 3]),
+      ...files,
+    };
+    for (const [path, data] of Object.entries(all)) {
+      await Deno.mkdir(`${folder}/tree/${path}`.replace(/[^/]*$/, ""), { recursive: true });
+      await Deno.writeFile(`${folder}/tree/${path}`, data);
+    }
+    const args = ["-Znone", "-b", `${folder}/tree`, `${folder}/k.deb`];
+    assertEquals((await new Deno.Command("dpkg-deb", { args, stdout: "null" }).output()).code, 0);
+    await body(await DebPackage.open(`${folder}/k.deb`));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+Deno.test(
+  { name: "kernelFiles follows dependencies, hard and soft, over files with - for _", ...needsDpkg },
+  async () => {
+    const at = "usr/lib/modules/1/kernel/drivers"; // where Debian 13 has them
+    const files = {
+      [`${at}/top-most.ko.gz`]: gzipSync(moduleFile("alias=virtio:d00000009v*", "depends=mid_dle,built_in")),
+      [`${at}/mid-dle.ko.zst`]: zstdCompressSync(moduleFile("softdep=pre: bottom post: unwanted", "depends=")),
+      [`${at}/bottom.ko`]: moduleFile("depends="),
+      [`${at}/unwanted.ko`]: moduleFile("depends="),
+      [`${at}/README`]: new Uint8Array(1),
+    };
+    await kernelPackage(files, async (deb) => {
+      const { image, modules } = await kernelFiles(deb, ["top_most"]);
+      assertEquals(image, new Uint8Array([1, 2, 3]));
+      assertEquals(modules.map((module) => module.path.replace("lib/modules/1/kernel/drivers/", "")), [
+        "bottom.ko",
+        "mid-dle.ko",
+        "top-most.ko",
+      ]);
+      assertEquals(new Uint8Array(modules[2]!.elf), moduleFile("alias=virtio:d00000009v*", "depends=mid_dle,built_in"));
+      assertEquals(
+        modulesDep(modules),
+        "kernel/drivers/bottom.ko:\n" +
+          "kernel/drivers/mid-dle.ko: kernel/drivers/bottom.ko\n" +
+          "kernel/drivers/top-most.ko: kernel/drivers/mid-dle.ko kernel/drivers/bottom.ko\n",
+      );
+      assertEquals(modulesAlias(modules), "alias virtio:d00000009v* top_most\n");
+    });
+  },
+);
+
+Deno.test(
+  { name: "kernelFiles reads a module compressed by xz", ignore: needsDpkg.ignore || which("xz") === null },
+  async () => {
+    const child = new Deno.Command("xz", { args: ["--check=crc32", "-c"], stdin: "piped", stdout: "piped" }).spawn();
+    const input = child.stdin.getWriter();
+    await input.write(moduleFile("depends=", "alias=fs-xyz"));
+    await input.close();
+    const { stdout } = await child.output();
+    await kernelPackage({ "lib/modules/1/kernel/fs/xyz.ko.xz": stdout }, async (deb) => {
+      const { modules } = await kernelFiles(deb, ["xyz"]);
+      assertEquals(modules.map((module) => module.aliases), [["fs-xyz"]]);
+    });
+  },
+);
+
+Deno.test({ name: "kernelFiles refuses a module that is none", ...needsDpkg }, async () => {
+  const good = moduleFile("depends=");
+  const bad: Record<string, Uint8Array> = {
+    "not an ELF64 file": new Uint8Array(100),
+    "no .modinfo": moduleFile("depends=").fill(0, 256),
+    "Offset is outside": good.slice(0, 100),
+  };
+  for (const [why, data] of Object.entries(bad)) {
+    await kernelPackage({ "lib/modules/1/kernel/x.ko": data }, async (deb) => {
+      const error = await assertRejects(() => kernelFiles(deb, ["x"]), HostError, why);
+      assertStringIncludes(error.message, `"lib/modules/1/kernel/x.ko"`);
+    });
+  }
 });
