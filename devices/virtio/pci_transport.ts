@@ -322,6 +322,8 @@ export abstract class VirtioPci extends PciFunction implements RegisterDevice<ty
       this.#finishReset();
       return;
     }
+    // Not every driver waits to read 0.
+    this.#finishReset();
     if (s.resetting) return;
     const before = s.status;
     // The driver sets bits and never clears them [virtio §2.1.1].

@@ -231,6 +231,18 @@ Deno.test("a reset is complete only when the thread that serves a queue has let 
   assertEquals([drv.common("queue_enable"), drv.common("queue_size")], [0, 64]);
 });
 
+Deno.test("a driver that does not wait for the reset is served once the queue is free", () => {
+  const { drv, dev } = fixture();
+  drv.negotiate([VERSION_1]);
+  dev.inline = false;
+  drv.start();
+  dev.hold(0);
+  drv.common("device_status", 0);
+  dev.letGo(0);
+  drv.common("device_status", ACKNOWLEDGE);
+  assertEquals(drv.common("device_status"), ACKNOWLEDGE);
+});
+
 Deno.test("the device-specific structure is read and written through its registers", () => {
   const { drv, dev } = fixture();
   drv.structure(CFG_TYPE.DEVICE, 0, 4, 0x12345678);
