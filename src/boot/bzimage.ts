@@ -6,6 +6,7 @@
 import { messageOf } from "../base/errors.ts";
 import type { GuestRam } from "../base/ram.ts";
 import { decompress, DecompressError, packingOf } from "./decompress/mod.ts";
+import { decompressLz4InPlace } from "./decompress/lz4_in_place.ts";
 import { cannotLoad, formatSize, type Named } from "./host_file.ts";
 
 /** Offsets of the header's fields, in the file and in boot_params alike. */
@@ -125,7 +126,12 @@ export function protocol(version: number): string {
  * It is unpacked in RAM where the kernel wants to run, as its own loader would: init_size says that there is room. A buffer
  * beside it would cost as much time again for its pages and for the copy.
  */
-export function unpackVmlinux(image: BzImage, ram: GuestRam, name: Named): Uint8Array | null {
+export function unpackVmlinux(
+  image: BzImage,
+  ram: GuestRam,
+  memory: WebAssembly.Memory | undefined,
+  name: Named,
+): Uint8Array | null {
   const { payload } = image;
   const packing = packingOf(payload);
   if (packing === null || payload.length < 8) return null;
@@ -139,8 +145,13 @@ export function unpackVmlinux(image: BzImage, ram: GuestRam, name: Named): Uint8
     );
   }
   const out = image.initSize === 0 ? new Uint8Array(sizeBytes) : ram.bytes(image.prefAddress, sizeBytes)!;
+  const packed = packing === "gzip" ? payload : payload.subarray(0, -4);
+  if (packing === "lz4" && image.initSize > 0 && memory?.buffer === ram.buffer) {
+    const base = ram.base + image.prefAddress;
+    if (decompressLz4InPlace(memory, base, sizeBytes, image.initSize, packed)) return out;
+  }
   try {
-    return decompress(packing, packing === "gzip" ? payload : payload.subarray(0, -4), out);
+    return decompress(packing, packed, out);
   } catch (error) {
     if (!(error instanceof DecompressError)) throw error;
     throw cannotLoad(name, `its ${packing} payload is damaged: ${messageOf(error)}`, error);

@@ -58,7 +58,7 @@ export function loadBzImage(ram: GuestRam, image: BzImage, name: Named, options:
   if (image.initSize > 0 && image.prefAddress < LOW.END) {
     throw cannotLoad(name, `it wants to run at ${image.prefAddress.toString(16)}h, below 1 MiB`);
   }
-  const bytes = unpackVmlinux(image, ram, name);
+  const bytes = unpackVmlinux(image, ram, options.memory, name);
   if (bytes === null) return finish(ram, placePacked(ram, image, name), image, options);
   const vmlinux = elfImage(bytes, name, "in its payload, ");
   if (vmlinux.entry === 0) throw cannotLoad(name, "the entry point of its payload is in none of its segments");

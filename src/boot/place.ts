@@ -17,6 +17,8 @@ export interface LoadOptions {
   readonly acpiTables: AcpiTables;
   /** What the board occupies outside RAM and the guest must leave alone: the ECAM window. */
   readonly reserved?: readonly Region[];
+  /** The memory that RAM lies in. Only for speed: an LZ4 kernel is unpacked in it by WebAssembly. */
+  readonly memory?: WebAssembly.Memory;
 }
 
 /**

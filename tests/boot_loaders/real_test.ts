@@ -32,11 +32,13 @@ Deno.test("loadKernel loads real kernels as the system's unpackers have them", a
   for (const path of paths) {
     await t.step(path.slice(path.lastIndexOf("/") + 1), async () => {
       const reference = await unpack(Deno.readFileSync(path));
-      const ram = GuestRam.private(256 << 20);
+      const memory = new WebAssembly.Memory({ initial: 4096, maximum: 4096, shared: true });
+      const ram = new GuestRam(memory.buffer, 0, 256 << 20);
       const state = loadKernel(ram, {
         kernel: path,
         initrd: null,
         append: "console=ttyS0",
+        memory,
         acpiTables: (base) => ({ bytes: new Uint8Array(64), rsdp: base }),
       });
       const elf = parseElf(reference);

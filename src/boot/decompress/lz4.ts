@@ -6,8 +6,8 @@
  */
 import { DecompressError } from "./error.ts";
 
-const MAGIC = 0x184c2102;
-const BLOCK_BYTES = 8 << 20;
+export const LZ4_MAGIC = 0x184c2102;
+export const LZ4_BLOCK_BYTES = 8 << 20;
 
 /** Decompresses `input` into `out` and returns how many bytes that were. */
 export function decompressLz4(input: Uint8Array, out: Uint8Array): number {
@@ -18,9 +18,9 @@ export function decompressLz4(input: Uint8Array, out: Uint8Array): number {
   while (at + 4 <= input.length) {
     const size = from.getUint32(at, true);
     at += 4;
-    if (size === MAGIC) continue; // frames may follow each other
+    if (size === LZ4_MAGIC) continue; // frames may follow each other
     if (size > input.length - at) throw new DecompressError("an LZ4 block is cut short");
-    to = block(input, from, at, at + size, out, into, to, Math.min(out.length, to + BLOCK_BYTES));
+    to = block(input, from, at, at + size, out, into, to, Math.min(out.length, to + LZ4_BLOCK_BYTES));
     at += size;
   }
   return to;
