@@ -85,6 +85,9 @@ export class Machine implements MachineHandle {
         `Cannot give a machine ${spec.memoryBytes} bytes of memory: expected 1 to ${MAX_RAM_BYTES}`,
       );
     }
+    if (spec.icount && spec.cpus > 1) {
+      throw new ConfigError(`Cannot count instructions (--icount) on ${spec.cpus} processors: expected --cpus 1`);
+    }
     // Workers first: their modules load, and the engine makes its code, while this thread does the rest.
     const url = options.vcpuWorker ?? new URL("./vcpu_worker.ts", import.meta.url);
     try {
@@ -101,19 +104,18 @@ export class Machine implements MachineHandle {
       this.#terminate();
       throw error;
     }
-    const { lock } = this.pc;
     this.serial = this.pc.serial.map(({ uart, tx, rx }) => ({
       tx,
       rx,
-      notifyInput: () => lock.with(() => uart.receive()),
+      notifyInput: () => this.#withDevices(() => uart.receive()),
     }));
     const { device, tx, rx, attach } = this.pc.console;
     this.console = {
       tx,
       rx,
       attach,
-      notifyInput: () => lock.with(() => device.process()),
-      resize: (cols, rows) => lock.with(() => device.resize(cols, rows)),
+      notifyInput: () => this.#withDevices(() => device.process()),
+      resize: (cols, rows) => this.#withDevices(() => device.resize(cols, rows)),
     };
   }
 
@@ -134,7 +136,12 @@ export class Machine implements MachineHandle {
   }
 
   pressPowerButton(): void {
-    this.pc.lock.with(() => this.pc.acpiPm.pressPowerButton());
+    this.#withDevices(() => this.pc.acpiPm.pressPowerButton());
+  }
+
+  /** Runs `body` under the machine lock, unless the machine has ended: a Worker that was terminated may have held it. */
+  #withDevices(body: () => void): void {
+    if (this.#life.state !== "ended") this.pc.lock.with(body);
   }
 
   stop(): void {

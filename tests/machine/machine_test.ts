@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { ConfigError, HostError } from "../../src/base/errors.ts";
 import type { InitialState } from "../../src/engine/engine.ts";
-import { Machine, startMachine } from "../../src/machine/machine.ts";
+import { type Machine, startMachine } from "../../src/machine/machine.ts";
 import type { DiskSpec, MachineSpec } from "../../src/machine/spec.ts";
 import type { SCRIPTS } from "./scripts.ts";
 
@@ -120,6 +120,18 @@ Deno.test("virtio-blk requests complete through the disk worker, with level inte
     assertEquals(text(after.subarray(1024, 1030)), "Mector");
     assertEquals(text(after.subarray(512, 518)), "sector");
   });
+});
+
+Deno.test("a reset amid disk requests leaves a disk that works", async () => {
+  await withDisk(async (disk) => {
+    const { end, out } = await run("resetAmidIo", { disks: [disk] });
+    assertEquals([end.kind, out], ["poweroff", "2 sector 0"]);
+  });
+});
+
+Deno.test("a second processor waits for INIT and SIPI, and its interrupts reach the first", async () => {
+  const { end, out } = await run("twoProcessors", { cpus: 2 });
+  assertEquals([end.kind, out], ["poweroff", "44 from 9"]);
 });
 
 Deno.test("icount: disk requests are complete when the doorbell's write returns", async () => {

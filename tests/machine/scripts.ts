@@ -2,7 +2,7 @@
 import { BLOCK_FEATURE, BLOCK_REQUEST } from "../../devices/virtio/block.ts";
 import { PciDriver } from "../../devices/virtio/pci_driver.ts";
 import { FEATURE } from "../../devices/virtio/registers.ts";
-import type { ExitReason } from "../../src/engine/engine.ts";
+import { type ExitReason, VcpuEvent } from "../../src/engine/engine.ts";
 import type { Guest, Script } from "./scripted_guest.ts";
 
 const ECAM = 0xe0000000;
@@ -139,6 +139,55 @@ export const SCRIPTS = {
   },
 
   entropy,
+
+  /** Resets itself while disk requests are under way; the second time it reads one sector. */
+  *resetAmidIo(g) {
+    const times = g.parts.ram.read(0x5000, 4) + 1;
+    g.parts.ram.write(0x5000, 4, times);
+    const drv = driver(g, 3);
+    drv.negotiate([FEATURE.VERSION_1]);
+    drv.start(256);
+    const q = drv.queues[0]!;
+    if (times === 1) {
+      for (let i = 0; i < 60; i++) q.add([header(BLOCK_REQUEST.IN, 1), 512, 1]);
+      drv.notify(0);
+      g.out8(0xcf9, 0x06);
+      yield "kick";
+    }
+    q.add([header(BLOCK_REQUEST.IN, 1), 512, 1]);
+    drv.notify(0);
+    let used = q.collect();
+    while (!used) {
+      yield "slice";
+      used = q.collect();
+    }
+    g.print(`${times} ${new TextDecoder().decode(used.bytes.slice(0, 6))} ${used.bytes[512]}`);
+    g.powerOff();
+    yield "kick";
+  },
+
+  /** The first processor starts the second, which answers with an interrupt. */
+  *twoProcessors(g) {
+    const { index, events, eventsIndex } = g.parts;
+    const icr = (destination: number, lo: number) => {
+      g.board.mmioWrite(LOCAL_APIC + 0x310, 4, (destination << 24) >>> 0);
+      g.board.mmioWrite(LOCAL_APIC + 0x300, 4, lo);
+    };
+    g.board.mmioWrite(LOCAL_APIC + 0xf0, 4, 0x1ff);
+    if (index === 0) {
+      icr(1, 0x4500); // INIT
+      icr(1, 0x4609); // SIPI, vector 09h
+      const vector = yield* g.hlt();
+      g.print(`${hex(vector)} from ${g.parts.ram.read(0x6000, 1)}`);
+      g.powerOff();
+      yield "kick";
+    }
+    const word = () => Atomics.load(events, eventsIndex);
+    while (!(word() & VcpuEvent.SIPI)) yield "halt";
+    g.parts.ram.write(0x6000, 1, word() & VcpuEvent.INIT && (word() >> 8) & 0xff);
+    icr(0, 0x44);
+    for (;;) yield "halt";
+  },
 
   /** Resets itself by CF9h until it has come up three times; counts in RAM, which a reset keeps. */
   *reset(g) {
