@@ -55,7 +55,7 @@ export async function debianGuest(kind: GuestKind, progress: Progress, options: 
     const refresh = options.refresh ?? false;
     const [kernel, busybox] = await debianPackages(root, [KERNELS[kind], "busybox-static"], { refresh, progress });
     return await locked(root, async () =>
-      await lookUp(root, kind, recipe, kernel) ??
+      await lookUp(root, kind, recipe, `${kernel} ${busybox}`) ??
         await withScratch(root, (scratch) =>
           build({ root, scratch, kind, recipe, kernel: kernel!, busybox: busybox!, progress })));
   } catch (error) {
@@ -72,13 +72,13 @@ function pointerPath(root: string, kind: GuestKind): string {
   return join(root, "guests", `${kind}.json`);
 }
 
-/** The guest made last, if its files are there, this version's recipe made it, and from this kernel (if one is given). */
-async function lookUp(root: string, kind: GuestKind, recipe: string, kernel?: string): Promise<Guest | null> {
+/** The guest made last, if its files are there, this version's recipe made it, and from these packages (if any are given). */
+async function lookUp(root: string, kind: GuestKind, recipe: string, from?: string): Promise<Guest | null> {
   const pointer = await readJson(pointerPath(root, kind)) as
     | { folder?: unknown; recipe?: unknown; from?: unknown }
     | null;
   if (pointer === null || pointer.recipe !== recipe || typeof pointer.folder !== "string") return null;
-  if (kernel !== undefined && pointer.from !== kernel) return null;
+  if (from !== undefined && pointer.from !== from) return null;
   const guest = guestIn(join(root, "guests", pointer.folder));
   return await isFile(guest.kernel) && await isFile(guest.initrd) ? guest : null;
 }
@@ -103,7 +103,9 @@ async function build(parts: {
   parts.progress("making the initial file system", 0.8);
   const cpio = await buildInitramfs(await DebPackage.open(parts.busybox), modules);
 
-  const folder = `${parts.kind}-${version.replaceAll(/[^\w.+~-]/g, "_")}-${parts.recipe}`;
+  const from = `${parts.kernel} ${parts.busybox}`;
+  const id = await fingerprint(parts.recipe, from);
+  const folder = `${parts.kind}-${version.replaceAll(/[^\w.+~-]/g, "_")}-${id}`;
   const half = guestIn(parts.scratch);
   await Deno.writeFile(half.kernel, image);
   await Deno.writeFile(half.initrd, cpio);
@@ -111,7 +113,7 @@ async function build(parts: {
   await Deno.mkdir(guests, { recursive: true });
   await Deno.remove(join(guests, folder), { recursive: true }).catch(ignoreMissing); // only if its files were lost
   await Deno.rename(parts.scratch, join(guests, folder));
-  const pointer = { folder, recipe: parts.recipe, from: parts.kernel };
+  const pointer = { folder, recipe: parts.recipe, from };
   await writeWhole(pointerPath(parts.root, parts.kind), JSON.stringify(pointer));
   parts.progress("making the initial file system", 1);
   return guestIn(join(guests, folder));

@@ -3,18 +3,24 @@
  * the network the tests are skipped, and say so.
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { debianGuest, type Guest } from "../../src/guest/default_guest.ts";
+import { debianGuest, type Guest, type GuestKind } from "../../src/guest/default_guest.ts";
 import { EXT4_ROOT_APPEND, ext4Root } from "../../src/guest/ext4_root.ts";
+import { whyNoGuest } from "./available.ts";
 import { Qemu } from "./qemu.ts";
 import { which } from "./which.ts";
 
-const missing = ["apt-get", "qemu-system-x86_64"].filter((program) => which(program) === null);
-const ignore = missing.length > 0;
-if (ignore) console.log(`skipped: boots of the default guest in QEMU, as there is no ${missing.join(" and no ")} here`);
+/** Why a test of this guest is skipped, as its option; said once. */
+async function skips(kind: GuestKind): Promise<{ ignore: boolean }> {
+  const why = which("qemu-system-x86_64") === null ? "there is no qemu-system-x86_64 here" : await whyNoGuest(kind);
+  if (why !== null) console.log(`skipped: boots of the ${kind} guest in QEMU: ${why}`);
+  return { ignore: why !== null };
+}
+const { ignore } = await skips("cloud");
+const generic = await skips("generic");
 
 const SECONDS = 90;
 
-function guest(kind: "cloud" | "generic"): Promise<Guest> {
+function guest(kind: GuestKind): Promise<Guest> {
   return debianGuest(kind, () => {});
 }
 
@@ -129,7 +135,7 @@ Deno.test({ name: "a script that fails says so and powers off", ignore }, async 
 });
 
 Deno.test(
-  { name: "the generic kernel goes on from its ext4 root on /dev/vda, with modules for both", ignore },
+  { name: "the generic kernel goes on from its ext4 root on /dev/vda, with modules for both", ...generic },
   async () => {
     const machine = await guest("generic");
     await withDisk(await ext4Root(() => {}), async (disk) => {

@@ -7,10 +7,12 @@ import { cacheRoot } from "../../src/guest/cache.ts";
 import { DebPackage } from "../../src/guest/deb.ts";
 import { appletNames, busyboxOf, guestKernel } from "../../src/guest/initramfs.ts";
 import { kernelFiles, type KernelModule, modulesAlias, modulesDep } from "../../src/guest/modules.ts";
+import { whyNoGuest } from "./available.ts";
 import { which } from "./which.ts";
 
-const ignore = which("apt-get") === null;
-if (ignore) console.log("skipped: modules of Debian's kernel, as there is no apt-get here");
+const why = await whyNoGuest("cloud");
+const ignore = why !== null;
+if (ignore) console.log(`skipped: modules of Debian's kernel: ${why}`);
 
 async function packages(): Promise<{ kernel: DebPackage; busybox: DebPackage }> {
   const names = ["linux-image-cloud-amd64", "busybox-static"];
