@@ -281,6 +281,55 @@ Deno.test("a restored machine goes on from the saved moment", async () => {
   await machine.ended;
 });
 
+/** A vmlinux whose one segment, at 4 MiB, is a HLT. */
+function vmlinux(): Uint8Array {
+  const bytes = new Uint8Array(64 + 56 + 1);
+  const v = new DataView(bytes.buffer);
+  bytes.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
+  v.setUint16(16, 2, true); // ET_EXEC
+  v.setUint16(18, 62, true); // EM_X86_64
+  v.setUint32(20, 1, true);
+  v.setBigUint64(24, 0x400000n, true); // e_entry
+  v.setBigUint64(32, 64n, true); // e_phoff
+  v.setUint16(52, 64, true);
+  v.setUint16(54, 56, true);
+  v.setUint16(56, 1, true);
+  v.setUint32(64, 1, true); // PT_LOAD
+  v.setUint32(68, 5, true);
+  v.setBigUint64(72, 120n, true); // p_offset
+  v.setBigUint64(80, 0x400000n, true);
+  v.setBigUint64(88, 0x400000n, true); // p_paddr
+  v.setBigUint64(96, 1n, true);
+  v.setBigUint64(104, 0x1000n, true); // p_memsz
+  v.setBigUint64(112, 0x1000n, true);
+  bytes[120] = 0xf4;
+  return bytes;
+}
+
+Deno.test("the kernel is loaded again for each reset; its boot parameters lead to the ACPI tables", async () => {
+  const kernel = await Deno.makeTempFile();
+  try {
+    await Deno.writeFile(kernel, vmlinux());
+    const machine = await startMachine(spec({ append: "reset", kernel }), { vcpuWorker: SCRIPTED });
+    assertEquals(await machine.ended, { kind: "poweroff" });
+    assertEquals(text(machine.serial[0]!.tx.read()), "1 scratch 0;2 scratch 0;3 scratch 0;");
+    const { ram } = machine.pc;
+    assertEquals(ram.read(0x400000, 1), 0xf4);
+    const bootParams = 0x7000;
+    assertEquals(text(ram.bytes(ram.read(bootParams + 0x228, 4), 5)!.slice()), "reset"); // cmd_line_ptr
+    const rsdp = ram.read(bootParams + 0x70, 4); // acpi_rsdp_addr
+    assertEquals(text(ram.bytes(rsdp, 8)!.slice()), "RSD PTR ");
+    // E820: what the board occupies below 4 GiB is reserved.
+    const map = Array.from({ length: ram.read(bootParams + 0x1e8, 1) }, (_, i) => {
+      const at = bootParams + 0x2d0 + 20 * i;
+      return [ram.read64(at), ram.read64(at + 8), ram.read(at + 16, 4)];
+    });
+    assert(map.some(([gpa, size, type]) => gpa === 0xe0000000 && size === 256 << 20 && type === 2), `${map}`);
+  } finally {
+    await Deno.remove(kernel);
+  }
+});
+
 Deno.test("a disk that is not there is the user's mistake, told before anything runs", async () => {
   const disks: DiskSpec[] = [{ path: "tests/machine/no such disk", readonly: true, format: "raw" }];
   await assertRejects(() => start("hello", { disks }), ConfigError, "no such disk");

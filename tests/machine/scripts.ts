@@ -8,6 +8,8 @@ import type { Guest, Script } from "./scripted_guest.ts";
 const ECAM = 0xe0000000;
 const IO_APIC = 0xfec00000;
 const LOCAL_APIC = 0xfee00000;
+/** Where in RAM guests that reset themselves count; no loader writes there. */
+const COUNT = 0x800000;
 
 /** Programs an I/O APIC input: fixed, physical destination 0; level-triggered if asked. */
 function routeIoApic(g: Guest, input: number, vector: number, level: boolean): void {
@@ -142,8 +144,8 @@ export const SCRIPTS = {
 
   /** Resets itself while disk requests are under way; the second time it reads one sector. */
   *resetAmidIo(g) {
-    const times = g.parts.ram.read(0x5000, 4) + 1;
-    g.parts.ram.write(0x5000, 4, times);
+    const times = g.parts.ram.read(COUNT, 4) + 1;
+    g.parts.ram.write(COUNT, 4, times);
     const drv = driver(g, 3);
     drv.negotiate([FEATURE.VERSION_1]);
     drv.start(256);
@@ -191,8 +193,8 @@ export const SCRIPTS = {
 
   /** Resets itself by CF9h until it has come up three times; counts in RAM, which a reset keeps. */
   *reset(g) {
-    const times = g.parts.ram.read(0x5000, 4) + 1;
-    g.parts.ram.write(0x5000, 4, times);
+    const times = g.parts.ram.read(COUNT, 4) + 1;
+    g.parts.ram.write(COUNT, 4, times);
     g.print(`${times} scratch ${g.in8(0x3ff)};`);
     g.out8(0x3ff, 0x77); // the UART's scratch register, which a reset clears
     if (times === 3) g.powerOff();
