@@ -35,7 +35,7 @@ for (const packer of PACKERS) {
     const packed = await pack(packer, plain);
     if (packed === null) return void console.log(`skipped: ${packer.command} is not installed`);
     let unnoticed = 0;
-    for (let at = 0; at < packed.length; at += 3) {
+    for (let at = 0; at < packed.length; at += 7) {
       const damaged = packed.slice();
       damaged[at]! ^= 1 << (at % 8);
       try {

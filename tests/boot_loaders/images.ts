@@ -47,14 +47,14 @@ export function elfFile({ bits = 64, entry, segments, pvh }: ElfParts): Uint8Arr
   const add = (type: number, paddr: number, vaddr: bigint, bytes: Uint8Array, memoryBytes: number) => {
     view.setUint32(header, type, true);
     if (wide) {
-      [[8, at], [24, paddr], [32, bytes.length], [40, memoryBytes]].forEach(([field, value]) =>
+      [[8, at], [24, paddr], [32, bytes.length], [40, memoryBytes], [48, 4]].forEach(([field, value]) =>
         view.setBigUint64(header + field!, BigInt(value!), true)
       );
       view.setBigUint64(header + 16, vaddr, true);
     } else {
-      [[4, at], [8, Number(vaddr)], [12, paddr], [16, bytes.length], [20, memoryBytes]].forEach(([field, value]) =>
-        view.setUint32(header + field!, value!, true)
-      );
+      [[4, at], [8, Number(vaddr)], [12, paddr], [16, bytes.length], [20, memoryBytes], [28, 4]].forEach((
+        [field, value],
+      ) => view.setUint32(header + field!, value!, true));
     }
     out.set(bytes, at);
     at += bytes.length;

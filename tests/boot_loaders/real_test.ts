@@ -1,8 +1,9 @@
-/** Kernels of distributions: the vmlinuz files of the folder that TRIKE_KERNELS names, or of /boot. */
+/** Real kernels, compared with what the system's unpackers make of them. */
 import { assert, assertEquals } from "@std/assert";
 import { GuestRam } from "../../src/base/ram.ts";
 import { parseElf } from "../../src/boot/elf.ts";
 import { loadKernel } from "../../src/boot/load_kernel.ts";
+import { kernels } from "./kernels.ts";
 
 /** The system's unpackers, by the payload's first byte. */
 const UNPACKERS: Readonly<Record<number, string>> = {
@@ -13,18 +14,6 @@ const UNPACKERS: Readonly<Record<number, string>> = {
   0x5d: "xz --format=lzma -d -c",
   0xfd: "xz -d -c --single-stream",
 };
-
-function kernels(): string[] {
-  const folder = Deno.env.get("TRIKE_KERNELS") ?? "/boot";
-  try {
-    return [...Deno.readDirSync(folder)].filter(({ name }) => name.startsWith("vmlinuz")).map(({ name }) =>
-      `${folder}/${name}`
-    );
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return [];
-    throw error;
-  }
-}
 
 Deno.test("loadKernel loads real kernels as the system's unpackers have them", async (t) => {
   const paths = kernels();
