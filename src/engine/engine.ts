@@ -109,7 +109,11 @@ export interface Vcpu {
   /** The architectural reset state (vCPU 0 runs from it; others wait for INIT/SIPI). */
   reset(): void;
   setState(state: InitialState): void;
-  /** Runs guest code until something ends it; at most until guest time `untilNs` (roughly) passes. */
+  /**
+   * Runs guest code until something ends it; at most until guest time `untilNs` (roughly) passes. After "halt" it may be called
+   * again with nothing to wake the vCPU, and answers "halt" again. Where instructions make the time, it may have moved on between
+   * two calls (an idle machine skips to its next timer): each call counts on from `clock.nowNs()`.
+   */
   run(untilNs: number): ExitReason;
   stats(): VcpuStats;
   /** A few lines for a person: registers and where it stopped. */

@@ -102,6 +102,7 @@ export class Control {
     Atomics.store(this.#words, END_CODE, code | 0);
     Atomics.store(this.#words, STATE, RunState.LEAVE);
     Atomics.notify(this.#words, STATE);
+    Atomics.notify(this.#words, PARKED); // whoever waits for a pause that will not come
     this.kickAll();
     return true;
   }

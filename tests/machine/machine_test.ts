@@ -259,6 +259,15 @@ Deno.test("stop ends a paused machine", async () => {
   assert(!machine.resume());
 });
 
+Deno.test("a stop that overtakes a pause ends the machine, and the pause says so", async () => {
+  for (let i = 0; i < 5; i++) {
+    const { machine } = await start("ticks");
+    const pausing = machine.pause();
+    machine.stop();
+    assertEquals([await pausing, (await machine.ended).kind], [false, "stopped"]);
+  }
+});
+
 Deno.test("a restored machine goes on from the saved moment", async () => {
   const { machine } = await start("ticks");
   await until(machine, "...");
