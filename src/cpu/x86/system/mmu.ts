@@ -12,7 +12,7 @@ import type { Func, Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";
 import type { FlagFuncs } from "../flags.ts";
 import type { Imports } from "../imports.ts";
-import { type CpuFuncs, deepFunc, STATUS, WRITE_ONLY } from "../ops.ts";
+import { type CpuFuncs, deepFunc, type Ops, STATUS, WRITE_ONLY } from "../ops.ts";
 import { BOUNCE, DTLB, DTLB_BYTES, EXC, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
 import { defineTlb, dtlbEntry, itlbEntry } from "./tlb.ts";
 import { ACCESS, defineWalk, WALK } from "./walk.ts";
@@ -231,33 +231,36 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     c.return(c.call1(writeSlow, cpu, c.ld32(cpu, S.dtlb), c.param(1), c.param(2)));
   });
 
-  // Implicit supervisor accesses: descriptor tables, task states, stacks of handlers. Whatever CPL is, SMAP applies.
+  // "sup…": implicit supervisor accesses (descriptor tables, task states), whatever CPL is; SMAP applies.
+  // "priv…": the same for the stack of a privilege level that is about to be entered, the last argument.
   for (const bits of [8, 16, 32, 64] as const) {
     const type = bits === 64 ? "i64" : "i32";
     const bytes = bits >> 3;
-    const find = (c: Code, cpu: Value, a: Value, tag: number, slow: Func, size: number, missed: () => void): Value => {
-      const tlb = c.let(cpu.add(DTLB));
+    const find = (o: Ops, tlb: Value, a: Value, tag: number, slow: Func, size: number): Value => {
+      const c = o.c;
       const entry = c.let(dtlbEntry(tlb, a));
       const at = c.variable("i32");
-      c.if(
-        a.add(bytes - 1).and(-4096).eq(c.ld64(entry, tag)),
-        () => at.set(a.lo().add(c.ld32(entry, TLB_ADDEND))),
-        () => {
-          at.set(c.call1(slow, cpu, tlb, a, size));
-          c.if(at.get().eqz(), missed);
-        },
-      );
+      const hit = a.add(bytes - 1).and(-4096).eq(c.ld64(entry, tag));
+      c.if(hit, () => at.set(a.lo().add(c.ld32(entry, TLB_ADDEND))), () => {
+        at.set(c.call1(slow, o.cpu, tlb, a, size));
+        c.if(at.get().eqz(), () => o.leave(STATUS.FAULT));
+      });
       return at.get();
     };
-    deepFunc(m, f, `supRead${bits}`, ["i64"], [type], (o, a) => {
-      const at = find(o.c, o.cpu, a!, TLB_TAG_R, readSlow, bytes, () => o.leave(STATUS.FAULT));
-      o.c.return(STATUS.NEXT, o.loadAt(at, bits));
-    });
-    deepFunc(m, f, `supWrite${bits}`, ["i64", type], [], (o, a, v) => {
-      const at = find(o.c, o.cpu, a!, TLB_TAG_W, writeSlow, bytes | WRITE_ONLY, () => o.leave(STATUS.FAULT));
-      o.storeAt(at, bits, v!);
+    const read = (o: Ops, tlb: Value, a: Value) => {
+      o.c.return(STATUS.NEXT, o.loadAt(find(o, tlb, a, TLB_TAG_R, readSlow, bytes), bits));
+    };
+    const write = (o: Ops, tlb: Value, a: Value, v: Value) => {
+      const at = find(o, tlb, a, TLB_TAG_W, writeSlow, bytes | WRITE_ONLY);
+      o.storeAt(at, bits, v);
       o.commit(at);
-    });
+    };
+    const supervisor = (o: Ops) => o.let(o.cpu.add(DTLB));
+    const ofLevel = (o: Ops, cpl: Value) => o.let(o.cpu.add(DTLB).add(cpl.eq(3).shl(Math.log2(DTLB_BYTES))));
+    deepFunc(m, f, `supRead${bits}`, ["i64"], [type], (o, a) => read(o, supervisor(o), a!));
+    deepFunc(m, f, `supWrite${bits}`, ["i64", type], [], (o, a, v) => write(o, supervisor(o), a!, v!));
+    deepFunc(m, f, `privRead${bits}`, ["i64", "i32"], [type], (o, a, cpl) => read(o, ofLevel(o, cpl!), a!));
+    deepFunc(m, f, `privWrite${bits}`, ["i64", type, "i32"], [], (o, a, v, cpl) => write(o, ofLevel(o, cpl!), a!, v!));
   }
 
   // Checks of one or two pages that change nothing but accessed and dirty flags.

@@ -34,7 +34,7 @@ export const WALK = {
 
 export const MAXPHYADDR = 40;
 
-const P = 1n << 0n, RW = 1n << 1n, US = 1n << 2n, A = 1n << 5n, D = 1n << 6n, PS = 1n << 7n;
+const P = 1n << 0n, RW = 1n << 1n, US = 1n << 2n, A = 1n << 5n, PS = 1n << 7n;
 const XD = 1n << 63n;
 /** Bits 51..MAXPHYADDR. */
 const BEYOND = ((1n << 52n) - 1n) & ~((1n << BigInt(MAXPHYADDR)) - 1n);
