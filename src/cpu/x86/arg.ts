@@ -3,7 +3,30 @@ import { Bug } from "../../base/errors.ts";
 import type { Row } from "./row.ts";
 
 export type Letter =
-  | "E" | "M" | "R" | "G" | "Z" | "B" | "A" | "I" | "J" | "O" | "S" | "C" | "D" | "V" | "W" | "U" | "H" | "P" | "Q" | "N" | "L" | "F" | "1" | "CL";
+  | "E"
+  | "M"
+  | "R"
+  | "G"
+  | "Z"
+  | "B"
+  | "A"
+  | "I"
+  | "J"
+  | "O"
+  | "S"
+  | "C"
+  | "D"
+  | "V"
+  | "W"
+  | "U"
+  | "H"
+  | "P"
+  | "Q"
+  | "N"
+  | "L"
+  | "F"
+  | "1"
+  | "CL";
 
 export interface Arg {
   readonly letter: Letter;
@@ -35,7 +58,7 @@ export interface Pattern {
   readonly plusR: boolean;
 }
 
-const SLOTTED = "EMRGZBSCDVWUHPQNLF";
+const SLOTTED = "EMRGZBASCDVWUHPQNLF";
 
 export function parseArgs(row: Row): Arg[] {
   if (!row.args) return [];
@@ -62,7 +85,10 @@ export function parseOp(row: Row): Pattern {
     else if (t === "/r") modrm = true;
     else if (/^\/[0-7]$/.test(t)) (modrm = true), (digit = Number(t[1]));
     else if (t === "+r") plusR = true;
-    else if (bytes.length === 0 && (t === "66" || t === "F3" || t === "F2") && tokens.length > 1 && prefix < 0 && nextIsOpcode(tokens, t)) {
+    else if (
+      bytes.length === 0 && (t === "66" || t === "F3" || t === "F2") && tokens.length > 1 && prefix < 0 &&
+      nextIsOpcode(tokens, t)
+    ) {
       prefix = t === "66" ? 1 : t === "F3" ? 2 : 3;
     } else if (/^[0-9A-F]{2}\+?$/.test(t)) {
       if (t.endsWith("+")) fixedMask = 0xf8;
@@ -86,7 +112,8 @@ export function parseOp(row: Row): Pattern {
 
 function nextIsOpcode(tokens: readonly string[], t: string): boolean {
   const next = tokens[tokens.indexOf(t) + 1];
-  return next !== undefined && (/^[0-9A-F]{2}\+?$/.test(next) || next === "W0" || next === "W1" || next === "LIG" || next === "WIG");
+  return next !== undefined &&
+    (/^[0-9A-F]{2}\+?$/.test(next) || next === "W0" || next === "W1" || next === "LIG" || next === "WIG");
 }
 
 /** Operand sizes a row is instantiated for, in bits. */

@@ -6,7 +6,7 @@
  */
 import { Bug } from "../../base/errors.ts";
 import type { Code, Var } from "../../wasm/code.ts";
-import { i32, type Value } from "../../wasm/value.ts";
+import type { Value } from "../../wasm/value.ts";
 import { type Arg, argBits, isMemoryLetter, parseArgs, rowSizes } from "./arg.ts";
 import type { Operand } from "./operand.ts";
 import { type CpuFuncs, type Host, Ops } from "./ops.ts";
@@ -19,7 +19,6 @@ const SIZE_INDEX: Record<number, number> = { 8: 0, 16: 1, 32: 2, 64: 3 };
 
 export interface Variant {
   readonly row: Row;
-  readonly rowIndex: number;
   readonly args: readonly Arg[];
   readonly size: number;
   readonly form: number;
@@ -39,11 +38,15 @@ export class Variants {
   constructor(readonly rows: readonly Row[], readonly reserved: number) {
     this.args = rows.map(parseArgs);
     const hot: Variant[] = [], cold: Variant[] = [];
+    const shared = new Map<string, Variant>(), uses: { variant: Variant; rowIndex: number }[] = [];
+    const semantics = new Map<unknown, number>();
     rows.forEach((row, rowIndex) => {
       const args = this.args[rowIndex]!;
       const mayMem = args.some((a) => isMemoryLetter(a.letter));
       const mayReg = !args.some((a) => a.letter === "M" || a.letter === "O");
-      for (const is64 of row.only === "64" ? [true] : row.only === "legacy" ? [false] : row.modes ? [true, false] : [true]) {
+      for (
+        const is64 of row.only === "64" ? [true] : row.only === "legacy" ? [false] : row.modes ? [true, false] : [true]
+      ) {
         const forms = [...(mayReg ? [FORM.REG] : []), ...(mayMem ? [FORM.EA] : [])] as number[];
         if (row.hot && mayMem) forms.push(FORM.BASE);
         if (row.hot === 2 && mayMem) forms.push(FORM.INDEX);
@@ -52,10 +55,32 @@ export class Variants {
             for (const flagsLive of row.flags ? [true, false] : [true]) {
               // A variant without flags is worth having only where the decoder can prove them dead.
               if (!flagsLive && !canBeDead(row)) continue;
-              const isHot = !!row.hot && (is64 || !row.modes) && !(size === 16 && form !== FORM.REG && form !== FORM.EA) && !coldSize(row, size, form);
+              const isHot = (is64 || !row.modes) && isHotVariant(row, args, size, form, flagsLive);
               if (!isHot && (form === FORM.BASE || form === FORM.INDEX)) continue;
-              const name = `${row.name}.${size}${["r", "m", "mb", "mx"][form]}${flagsLive || !row.flags ? "" : ".nf"}${is64 ? "" : ".legacy"}`;
-              (isHot ? hot : cold).push({ row, rowIndex, args, size, form, flagsLive, is64, hot: isHot, name });
+              const id = semantics.get(row.sem) ?? semantics.size;
+              semantics.set(row.sem, id);
+              const same = [
+                id,
+                size,
+                form,
+                flagsLive,
+                is64,
+                row.cpl0,
+                row.unit,
+                row.nowait,
+                !!row.modes,
+                ...args.map((a) => shape(a, size, form)),
+              ].join();
+              let variant = shared.get(same);
+              if (!variant) {
+                const name = `${row.name}.${size}${["r", "m", "mb", "mx"][form]}${
+                  flagsLive || !row.flags ? "" : ".nf"
+                }${is64 ? "" : ".legacy"}`;
+                variant = { row, args, size, form, flagsLive, is64, hot: isHot, name };
+                shared.set(same, variant);
+                (isHot ? hot : cold).push(variant);
+              }
+              uses.push({ variant, rowIndex });
             }
           }
         }
@@ -64,11 +89,13 @@ export class Variants {
     this.all = [...hot, ...cold];
     this.hotCount = hot.length;
     this.#index = new Int16Array(rows.length * 64).fill(-1);
-    this.all.forEach((v, i) => {
-      this.#index[key(v.rowIndex, v.size, v.form, v.flagsLive, v.is64)] = this.reserved + i;
+    const numbers = new Map(this.all.map((v, i) => [v, this.reserved + i]));
+    for (const { variant: v, rowIndex } of uses) {
+      const row = rows[rowIndex]!, number = numbers.get(v)!;
+      this.#index[key(rowIndex, v.size, v.form, v.flagsLive, v.is64)] = number;
       // A row without modes serves both kinds of mode.
-      if (!v.row.modes && v.row.only !== "64") this.#index[key(v.rowIndex, v.size, v.form, v.flagsLive, false)] = this.reserved + i;
-    });
+      if (!row.modes && row.only !== "64") this.#index[key(rowIndex, v.size, v.form, v.flagsLive, false)] = number;
+    }
   }
 
   /** The handler's number, or -1. */
@@ -86,11 +113,66 @@ export function canBeDead(row: Row): boolean {
   return !!row.flags && !row.string && !row.ends && !!row.hot;
 }
 
-/** 16-bit forms of hot rows stay out of the loop: they are rare in the code that is hot. */
-function coldSize(row: Row, size: number, form: number): boolean {
-  if (size === 16) return !(row.name === "MOV" && form !== FORM.INDEX);
-  if (size === 8 && form === FORM.INDEX) return !row.name.startsWith("MOV");
-  return false;
+/** Operands that make the same code have the same shape. */
+function shape(a: Arg, size: number, form: number): string {
+  const bits = argBits(a, size);
+  if (isMemoryLetter(a.letter) && (form !== FORM.REG || a.letter === "M" || a.letter === "O")) {
+    return `m${bits}${a.size === "dq" ? "a" : ""}${a.size === "" ? "&" : ""}`;
+  }
+  if ("ERGZBA".includes(a.letter)) return `g${a.slot}.${bits}`;
+  if ("VWUHL".includes(a.letter)) return `v${a.slot}.${bits}`;
+  if ("PQN".includes(a.letter)) return `n${a.slot}.${bits}`;
+  if (a.letter === "I" || a.letter === "1") return `i${bits}${a.size === "q" ? "q" : ""}`;
+  return `${a.letter}${a.slot}`;
+}
+
+const R = 1 << FORM.REG, EA = 1 << FORM.EA, MB = 1 << FORM.BASE, MX = 1 << FORM.INDEX;
+/** Which forms of a row marked `hot` stand in the loop, by operand size; chosen by how often kernels and user land run them. */
+const HOT: Record<string, { readonly [size: number]: number }> = {
+  MOV: { 8: R | EA | MB | MX, 16: MB, 32: R | EA | MB | MX, 64: R | EA | MB | MX },
+  MOVZX: { 32: R | EA | MB | MX },
+  MOVSX: { 32: R | MB },
+  MOVSXD: { 64: R | MB },
+  LEA: { 32: MB | MX, 64: EA | MB | MX },
+  ADD: { 32: R | MB, 64: R | MB },
+  SUB: { 32: R | MB, 64: R | MB },
+  AND: { 8: R, 32: R | MB, 64: R | MB },
+  OR: { 8: R, 32: R | MB, 64: R | MB },
+  XOR: { 8: R, 32: R, 64: R | MB },
+  CMP: { 8: R | MB, 32: R | MB, 64: R | MB },
+  TEST: { 8: R | MB, 32: R | MB, 64: R },
+  INC: { 32: R, 64: R },
+  DEC: { 32: R, 64: R },
+  NOT: { 32: R, 64: R },
+  NEG: { 32: R, 64: R },
+  SHL: { 32: R, 64: R },
+  SHR: { 32: R, 64: R },
+  SAR: { 32: R, 64: R },
+  IMUL: { 32: R, 64: R },
+  PUSH: { 64: R },
+  POP: { 64: R },
+  LEAVE: { 64: R },
+  CBW: { 32: R, 64: R },
+  CWD: { 32: R, 64: R },
+  SETZ: { 8: R },
+  SETNZ: { 8: R },
+};
+const HOT_CMOV = { 32: R, 64: R };
+
+function isHotVariant(row: Row, args: readonly Arg[], size: number, form: number, flagsLive: boolean): boolean {
+  if (!row.hot) return false;
+  const forms = HOT[row.name] ??
+    (row.name.startsWith("CMOV") && !/[OP]$/.test(row.name)
+      ? HOT_CMOV
+      : row.unit
+      ? { 8: 15, 16: 15, 32: 15, 64: 15 }
+      : undefined);
+  if (!forms || !((forms[size as 32] ?? 0) & (1 << form))) return false;
+  // Memory destinations with dead flags are rare enough for a call.
+  if (form !== FORM.REG && row.flags && !flagsLive) return false;
+  // Shifts by CL.
+  if (args[1]?.letter === "CL") return false;
+  return true;
 }
 
 /** Emits a variant's code: unit checks, operands, semantics. The caller goes on with the next operation. */
@@ -141,9 +223,8 @@ function operand(o: Ops, a: Arg, form: number): Operand | Value {
     case "G":
     case "Z":
     case "B":
-      return new RegisterOperand(o, bits, o.let(o.cpu.add(o.field(SLOT_FIELD[a.slot]!))), 0);
     case "A":
-      return new RegisterOperand(o, bits, o.cpu, reg(0));
+      return new RegisterOperand(o, bits, o.let(o.cpu.add(o.field(SLOT_FIELD[a.slot]!))), 0);
     case "CL":
       return new RegisterOperand(o, 8, o.cpu, reg(1));
     case "V":
@@ -162,9 +243,8 @@ function operand(o: Ops, a: Arg, form: number): Operand | Value {
     case "F":
       return o.field(SLOT_FIELD[a.slot]!);
     case "I":
-      return new ImmediateOperand(o, bits, a.size === "q");
     case "1":
-      return new ConstantOperand(8, i32(1));
+      return new ImmediateOperand(o, bits, a.size === "q");
     case "J":
       return o.imm();
     default:
@@ -174,7 +254,12 @@ function operand(o: Ops, a: Arg, form: number): Operand | Value {
 
 class RegisterOperand implements Operand {
   readonly isMemory = false;
-  constructor(private readonly o: Ops, readonly bits: number, private readonly at: Value, private readonly offset: number) {}
+  constructor(
+    private readonly o: Ops,
+    readonly bits: number,
+    private readonly at: Value,
+    private readonly offset: number,
+  ) {}
   get(): Value {
     return this.o.loadAt(this.at, this.bits, this.offset);
   }
@@ -188,7 +273,12 @@ class RegisterOperand implements Operand {
 
 class VectorOperand implements Operand {
   readonly isMemory = false;
-  constructor(private readonly o: Ops, readonly bits: number, private readonly at: Value, private readonly offset: number) {}
+  constructor(
+    private readonly o: Ops,
+    readonly bits: number,
+    private readonly at: Value,
+    private readonly offset: number,
+  ) {}
   get(): Value {
     return this.o.loadAt(this.at, this.bits, this.offset);
   }
@@ -236,19 +326,5 @@ class ImmediateOperand implements Operand {
   }
   update(): void {
     throw new Bug("An immediate cannot be written");
-  }
-}
-
-class ConstantOperand implements Operand {
-  readonly isMemory = false;
-  constructor(readonly bits: number, private readonly value: Value) {}
-  get(): Value {
-    return this.value;
-  }
-  set(): void {
-    throw new Bug("A constant cannot be written");
-  }
-  update(): void {
-    throw new Bug("A constant cannot be written");
   }
 }

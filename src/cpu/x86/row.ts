@@ -51,7 +51,7 @@ export interface Row {
   readonly only?: "64" | "legacy";
   /** Operand size is 64 in 64-bit mode without REX.W (and 16 with 66h): pushes, pops, near branches. */
   readonly d64?: boolean;
-  /** 66h does not select a 16-bit operand size (it is a mandatory prefix, or ignored). */
+  /** In 64-bit mode 66h does not select a 16-bit operand size: near branches ignore it. */
   readonly no16?: boolean;
   /** #GP(0) unless CPL is 0. */
   readonly cpl0?: boolean;

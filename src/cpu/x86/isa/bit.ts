@@ -23,7 +23,7 @@ function change(o: Ops, kind: BitOp, x: Value, mask: Value): Value {
 /** BT r/m, r: with memory, the bit offset is a signed number that reaches beyond the operand. */
 function bitTest(kind: BitOp, immediate: boolean) {
   return (o: Ops, a: Operand, b: Operand) => {
-    const size = o.size, y = o.let(b.get());
+    const size = o.size, y = o.let(o.size === 64 ? b.get().zx() : b.get());
     const one = (bit: Value): Value => size === 64 ? i64(1).shl(bit) : bit.sub(bit).add(1).shl(bit);
     const bit = o.let(y.and(size - 1));
     if (!a.isMemory || immediate) {

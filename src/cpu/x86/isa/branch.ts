@@ -83,7 +83,7 @@ function loop(kind: "LOOP" | "LOOPE" | "LOOPNE" | "JCXZ") {
 const CC = ["O", "NO", "B", "AE", "Z", "NZ", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G"];
 const READS = ["O", "O", "C", "C", "Z", "Z", "CZ", "CZ", "S", "S", "P", "P", "SO", "SO", "SOZ", "SOZ"];
 const hex2 = (n: number) => n.toString(16).toUpperCase().padStart(2, "0");
-const common = { d64: true, modes: true } as const;
+const common = { d64: true, no16: true, modes: true } as const;
 
 export const ROWS: readonly Row[] = [
   { op: "EB", name: "JMP", args: "Jb", ...common, ends: true, sem: jmpRelative },

@@ -1,0 +1,99 @@
+/**
+ * From opcode bytes to rows: one flat table, indexed by everything that selects a row except whole ModRM bytes.
+ *
+ * Index: map (0..7; 4..7 are the VEX maps) × opcode × prefix (none, 66, F3, F2) × W × memory × /digit.
+ */
+import { Bug } from "../../base/errors.ts";
+import { parseArgs, parseOp, type Pattern } from "./arg.ts";
+import type { Row } from "./row.ts";
+
+export interface FixedRow {
+  readonly pattern: Pattern;
+  readonly row: number;
+}
+
+export class DecodeTable {
+  readonly patterns: Pattern[];
+  readonly #table64: Int16Array;
+  readonly #tableLegacy: Int16Array;
+  /** Whole-ModRM rows by map × 256 + opcode. */
+  readonly fixed = new Map<number, FixedRow[]>();
+  /** Per map × 256 + opcode: 1 if a ModRM byte follows, 2 if whole-ModRM rows exist. */
+  readonly shape = new Uint8Array(8 * 256);
+
+  constructor(rows: readonly Row[]) {
+    this.patterns = rows.map(parseOp);
+    this.#table64 = new Int16Array(8 * 256 * 128).fill(-1);
+    this.#tableLegacy = new Int16Array(8 * 256 * 128).fill(-1);
+    // Rows that any prefix selects first, so that a row with a prefix of its own prevails; the same for W.
+    const order = rows.map((_, i) => i).sort((a, b) => this.#rank(a) - this.#rank(b));
+    for (const i of order) this.#enter(i, rows[i]!);
+  }
+
+  #rank(i: number): number {
+    const p = this.patterns[i]!;
+    return (p.prefix < 0 ? 0 : 1) + (p.w < 0 ? 0 : 2);
+  }
+
+  #enter(i: number, row: Row): void {
+    const p = this.patterns[i]!;
+    const args = parseArgs(row);
+    const mem = args.some((a) => a.letter === "M"),
+      memOrReg = args.some((a) => "EWQ".includes(a.letter) && a.letter.length === 1);
+    const map = p.map + (p.vex ? 4 : 0);
+    for (let low = 0; low < (p.plusR ? 8 : 1); low++) {
+      const opcode = map * 256 + p.opcode + low;
+      if (p.modrm) this.shape[opcode]! |= 1;
+      if (p.fixed >= 0) {
+        this.shape[opcode]! |= 2;
+        const list = this.fixed.get(opcode) ?? [];
+        list.push({ pattern: p, row: i });
+        this.fixed.set(opcode, list);
+        continue;
+      }
+      for (const prefix of p.prefix < 0 ? [0, 1, 2, 3] : [p.prefix]) {
+        for (const w of p.w < 0 ? [0, 1] : [p.w]) {
+          // A row with a ModRM byte but no r/m operand at all takes both forms.
+          const both = !mem && !memOrReg && !args.some((a) => "RUN".includes(a.letter));
+          for (const isMem of mem ? [1] : memOrReg || both ? [0, 1] : [0]) {
+            for (const digit of p.digit < 0 ? [0, 1, 2, 3, 4, 5, 6, 7] : [p.digit]) {
+              const at = ((((opcode * 4 + prefix) * 2 + w) * 2 + isMem) * 8) + digit;
+              if (row.only !== "legacy") this.#set(this.#table64, at, i, rows0(row));
+              if (row.only !== "64") this.#set(this.#tableLegacy, at, i, rows0(row));
+            }
+          }
+        }
+      }
+    }
+  }
+
+  #set(table: Int16Array, at: number, row: number, name: string): void {
+    const old = table[at]!;
+    if (old >= 0 && this.#rank(old) === this.#rank(row)) {
+      throw new Bug(`Row ${row} (${name}) takes the place of row ${old}`);
+    }
+    table[at] = row;
+  }
+
+  /** The row's number, or -1. `isMem` and `digit` are 0 for opcodes without a ModRM byte. */
+  find(is64: boolean, map: number, opcode: number, prefix: number, w: number, isMem: number, digit: number): number {
+    const at = (((((map * 256 + opcode) * 4 + prefix) * 2 + w) * 2 + isMem) * 8) + digit;
+    return (is64 ? this.#table64 : this.#tableLegacy)[at]!;
+  }
+
+  /** The row of a whole ModRM byte (mod 3), or -1. */
+  findFixed(rows: readonly Row[], is64: boolean, map: number, opcode: number, prefix: number, modrm: number): number {
+    for (const { pattern, row } of this.fixed.get(map * 256 + opcode)!) {
+      if ((modrm & pattern.fixedMask) !== (pattern.fixed & pattern.fixedMask)) continue;
+      if (pattern.prefix >= 0 && pattern.prefix !== prefix) continue;
+      const only = rows[row]!.only;
+      if (only && (only === "64") !== is64) continue;
+      return row;
+    }
+    return -1;
+  }
+}
+
+function rows0(row: Row): string {
+  return `${row.op} ${row.name}`;
+}

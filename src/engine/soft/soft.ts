@@ -1,0 +1,413 @@
+/**
+ * The software engine: a vCPU that is a generated WebAssembly module over the machine's memory.
+ *
+ * TypeScript's part is small: decode what has not been decoded yet, pass accesses on to the board, and look at events and time
+ * between slices of instructions.
+ */
+import { HostError, messageOf } from "../../base/errors.ts";
+import { Decoder } from "../../cpu/x86/decode.ts";
+import type { ImportImpls } from "../../cpu/x86/imports.ts";
+import { type CpuExports, generate, handlerName, type Interpreter } from "../../cpu/x86/interp.ts";
+import { STATUS } from "../../cpu/x86/ops.ts";
+import { BOUNCE, EXC, IF, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
+import { cpuidTable } from "../../cpu/x86/system/cpuid.ts";
+import { MsrFile } from "../../cpu/x86/system/msr.ts";
+import { TraceBuilder } from "../../cpu/x86/trace.ts";
+import { CODE_BASE, CODE_BYTES, RAM_BASE, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
+import { type Engine, type ExitReason, type InitialState, type Vcpu, VcpuEvent, type VcpuParts, type VcpuStats } from "../engine.ts";
+import { CodeCache } from "./code_cache.ts";
+import { resetState, setInitialState } from "./registers.ts";
+
+/** Instructions between looks at events and the clock: about 100 µs. */
+const SLICE = 30_000;
+/** Guest nanoseconds an instruction stands for when time counts instructions. */
+const NS_PER_INSTRUCTION = 1;
+
+export const softEngine: Engine = {
+  name: "soft",
+  openVcpu: (parts) => new SoftVcpu(parts),
+};
+
+let generated: Interpreter | undefined;
+
+/** Generates the module for memories of this size; once a thread. */
+export function interpreterFor(memory: WebAssembly.Memory): Interpreter {
+  const pages = memory.buffer.byteLength / 65536;
+  return generated ??= generate(1, Math.max(pages, 65536));
+}
+
+export class SoftVcpu implements Vcpu {
+  lastError: Error | null = null;
+  readonly base: number;
+  readonly exports: CpuExports;
+  readonly i32: Int32Array;
+  readonly f64: Float64Array;
+  readonly dv: DataView;
+  readonly #u8: Uint8Array;
+  readonly #parts: VcpuParts;
+  readonly #interp: Interpreter;
+  readonly #cache: CodeCache;
+  readonly #builder: TraceBuilder;
+  readonly #msrs: MsrFile;
+  readonly #cross = new Uint8Array(2 * 4096);
+  #codeSeen = 0;
+  #retired = 0;
+  /** Guest time minus instructions, when time counts instructions: it grows by what HLT skipped. */
+  #icountOffset = 0;
+  #sliceBudget = 0;
+  #running = false;
+  #halted = false;
+  #statuses = { slices: 0, translations: 0, resyncs: 0, halts: 0, steps: 0 };
+
+  constructor(parts: VcpuParts) {
+    this.#parts = parts;
+    this.base = VCPU_BASE + parts.index * VCPU_STRIDE;
+    const buffer = parts.memory.buffer;
+    this.i32 = new Int32Array(buffer);
+    this.f64 = new Float64Array(buffer, 0, Math.floor(buffer.byteLength / 8));
+    this.dv = new DataView(buffer);
+    this.#u8 = new Uint8Array(buffer);
+    this.#interp = interpreterFor(parts.memory);
+    const ramPages = Math.floor(parts.ram.sizeBytes / 4096);
+    this.#cache = new CodeCache(buffer, CODE_BASE, CODE_BYTES, ramPages, parts.codeMap);
+    this.#builder = new TraceBuilder(new Decoder(this.#interp.variants.rows, this.#interp.variants), this.#interp.variants);
+    this.#msrs = new MsrFile();
+    const module = new WebAssembly.Module(this.#interp.module);
+    const env: WebAssembly.ModuleImports = { memory: parts.memory, ...this.#imports() };
+    this.exports = new WebAssembly.Instance(module, { env }).exports as unknown as CpuExports;
+    this.#codeSeen = parts.codeMap.count;
+    this.reset();
+  }
+
+  /** A 32-bit field of the state. */
+  get(field: keyof typeof S, index = 0): number {
+    return this.i32[(this.base + S[field] + index * 4) >> 2]!;
+  }
+  put(field: keyof typeof S, value: number, index = 0): void {
+    this.i32[(this.base + S[field] + index * 4) >> 2] = value;
+  }
+  /** A 64-bit field: for tests, loaders and messages, never in a loop. */
+  get64(field: keyof typeof S, index = 0): bigint {
+    return this.dv.getBigUint64(this.base + S[field] + index * 8, true);
+  }
+  put64(field: keyof typeof S, value: bigint | number, index = 0): void {
+    this.dv.setBigUint64(this.base + S[field] + index * 8, BigInt.asUintN(64, BigInt(value)), true);
+  }
+
+  reset(): void {
+    resetState(this);
+    this.put("events", this.#parts.events.byteOffset + this.#parts.eventsIndex * 4);
+    this.put("codePages", this.#parts.codeMap.pagesAt);
+    this.put("ramPages", Math.floor(this.#parts.ram.sizeBytes / 4096));
+    this.put("ramBase", RAM_BASE);
+    this.put("codeDir", this.#cache.directory);
+    this.#halted = false;
+    this.#cache.flush();
+    this.exports.flushTlb(this.base);
+    this.exports.updateMode(this.base);
+  }
+
+  setState(state: InitialState): void {
+    this.reset();
+    setInitialState(this, state);
+    this.exports.flushTlb(this.base);
+    this.exports.updateMode(this.base);
+  }
+
+  run(untilNs: number): ExitReason {
+    try {
+      this.#running = true;
+      return this.#run(untilNs);
+    } catch (error) {
+      this.lastError = new HostError(`The software CPU failed: ${messageOf(error)}`, { cause: error });
+      return "error";
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #run(untilNs: number): ExitReason {
+    const { events, eventsIndex, clock, icount } = this.#parts;
+    if (icount) this.#icountOffset = clock.nowNs() - this.#retired * NS_PER_INSTRUCTION;
+    for (;;) {
+      if (this.#parts.codeMap.count !== this.#codeSeen) this.#drainCode();
+      const pending = Atomics.load(events, eventsIndex);
+      if (pending & VcpuEvent.KICK) {
+        Atomics.and(events, eventsIndex, ~VcpuEvent.KICK);
+        return "kick";
+      }
+      if (pending !== 0 && this.#takeEvents(pending)) continue;
+      if (this.#halted) {
+        if (this.#interruptible() ? pending & (VcpuEvent.INTR | VcpuEvent.NMI) : pending & VcpuEvent.NMI) continue;
+        return "halt";
+      }
+      const now = clock.nowNs();
+      if (now >= untilNs) return "slice";
+      const slow = (this.get("eflags") & TF) !== 0 || this.get("inhibit") !== 0;
+      let status: number;
+      if (slow) status = this.#singleStep();
+      else {
+        let budget = SLICE;
+        if (icount) budget = Math.max(1, Math.min(SLICE, Math.ceil((untilNs - now) / NS_PER_INSTRUCTION)));
+        status = this.#enter(0, budget);
+      }
+      switch (status) {
+        case STATUS.SLICE:
+          this.#statuses.slices++;
+          break;
+        case STATUS.TRANSLATE:
+          this.#translate();
+          break;
+        case STATUS.HALT:
+          this.#statuses.halts++;
+          this.#halted = true;
+          break;
+        case STATUS.SHUTDOWN:
+          return "shutdown";
+        default:
+          this.#statuses.resyncs++;
+      }
+    }
+  }
+
+  /** Runs from S.rip (or a record) and counts what retired. */
+  #enter(op: number, budget: number): number {
+    this.#sliceBudget = budget;
+    const status = this.exports.run(this.base, op, budget);
+    this.#retired += budget - this.get("budget");
+    this.#sliceBudget = 0;
+    this.put("budget", 0);
+    if (this.#parts.icount) this.#parts.icount.setNs(this.#icountOffset + this.#retired * NS_PER_INSTRUCTION);
+    return status;
+  }
+
+  /** Instructions retired, also while a handler runs. */
+  get retired(): number {
+    return this.#sliceBudget === 0 ? this.#retired : this.#retired + this.#sliceBudget - this.get("budget");
+  }
+
+  #interruptible(): boolean {
+    return (this.get("eflags") & IF) !== 0 && this.get("inhibit") === 0;
+  }
+
+  /** Handles NMI and interrupts; true if something was taken. */
+  #takeEvents(pending: number): boolean {
+    const { events, eventsIndex, board, index } = this.#parts;
+    if (pending & VcpuEvent.NMI && this.get("inhibit") === 0) {
+      Atomics.and(events, eventsIndex, ~VcpuEvent.NMI);
+      this.#halted = false;
+      this.exports.nmi?.(this.base);
+      return true;
+    }
+    if (pending & VcpuEvent.INTR && this.#interruptible()) {
+      const vector = board.acknowledge(index);
+      if (vector >= 0) {
+        this.#halted = false;
+        const status = this.exports.interrupt(this.base, vector);
+        if (status === STATUS.FAULT) this.exports.deliver(this.base);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /** Executes exactly one instruction (or takes one exception). Returns a STATUS. */
+  step(): number {
+    for (;;) {
+      const status = this.#singleStep();
+      if (status === STATUS.SLICE || status === STATUS.HALT || status === STATUS.SHUTDOWN || status === STATUS.RESYNC) return status;
+    }
+  }
+
+  #singleStep(): number {
+    this.#statuses.steps++;
+    const trap = (this.get("eflags") & TF) !== 0;
+    const linear = this.#linearRip();
+    const fetched = this.exports.fetchAt(this.base, linear.lo, linear.hi);
+    let status: number;
+    if (fetched !== 0) {
+      status = this.exports.deliver(this.base);
+      return status === STATUS.SHUTDOWN ? status : STATUS.SLICE;
+    }
+    const offset = linear.lo & 0xfff, page = this.get("physLo") >>> 12;
+    this.#cache.beginScratch(this.base + SCRATCH_OPS);
+    const cut = this.#builder.build(this.#u8, RAM_BASE + page * 4096, offset, 4096, this.get("mode") & 7, -1, true, this.#cache);
+    this.#cache.endScratch();
+    if (cut) {
+      const next = this.#nextPage(linear);
+      if (next < 0) return STATUS.SLICE;
+      this.#copyBoth(page, next);
+      this.#cache.beginScratch(this.base + SCRATCH_OPS);
+      this.#builder.build(this.#cross, 0, offset, 8192, this.get("mode") & 7, -1, true, this.#cache);
+      this.#cache.endScratch();
+    }
+    this.dv.setUint32(this.base + reg(VBASE), (linear.lo & ~0xfff) >>> 0, true);
+    this.dv.setUint32(this.base + reg(VBASE) + 4, linear.hi >>> 0, true);
+    const inhibited = this.get("inhibit");
+    this.put("inhibit", 0);
+    const exceptions = this.get("exceptions");
+    status = this.#enter(this.base + SCRATCH_OPS, 0);
+    void inhibited;
+    if (trap && status < STATUS.HALT && this.get("exceptions") === exceptions) this.exports.trapDb(this.base);
+    return status;
+  }
+
+  #linearRip(): { lo: number; hi: number } {
+    const lo = this.get("rip"), hi = this.i32[(this.base + S.rip + 4) >> 2]!;
+    if ((this.get("mode") & 3) === 2) return { lo, hi };
+    return { lo: (lo + this.i32[(this.base + S.segBase + 8) >> 2]!) | 0, hi: 0 };
+  }
+
+  /** Physical page of the page after `linear`'s, or -1 with its fault delivered. */
+  #nextPage(linear: { lo: number; hi: number }): number {
+    const lo = ((linear.lo & ~0xfff) + 0x1000) | 0;
+    const hi = lo === 0 ? (linear.hi + 1) | 0 : linear.hi;
+    if (this.exports.fetchAt(this.base, lo, (this.get("mode") & 3) === 2 ? hi : 0) !== 0) {
+      this.exports.deliver(this.base);
+      return -1;
+    }
+    return this.get("physLo") >>> 12;
+  }
+
+  #copyBoth(first: number, second: number): void {
+    this.#cross.set(this.#u8.subarray(RAM_BASE + first * 4096, RAM_BASE + first * 4096 + 4096));
+    this.#cross.set(this.#u8.subarray(RAM_BASE + second * 4096, RAM_BASE + second * 4096 + 4096), 4096);
+  }
+
+  /** Decodes a trace at S.rip. Faults of the fetch are delivered. */
+  #translate(): void {
+    this.#statuses.translations++;
+    const linear = this.#linearRip();
+    if (this.exports.fetchAt(this.base, linear.lo, linear.hi) !== 0) {
+      this.exports.deliver(this.base);
+      return;
+    }
+    const page = this.get("physLo") >>> 12, offset = linear.lo & 0xfff, mode = this.get("mode") & 7;
+    if (!this.#cache.hasRoom()) {
+      this.#cache.flush();
+      this.exports.flushTlb(this.base);
+    }
+    if (this.#cache.begin(page, mode, offset)) this.exports.dropWriteTags(this.base, page);
+    const at = RAM_BASE + page * 4096;
+    if (!this.#builder.build(this.#u8, at, offset, 4096, mode, -1, false, this.#cache)) {
+      this.#cache.finish(offset, this.#builder.end, -1);
+      return;
+    }
+    // The first instruction reaches into the next page.
+    const next = this.#nextPage(linear);
+    if (next < 0) {
+      this.#cache.finish(offset, offset, -1);
+      this.#cache.invalidate(page);
+      return;
+    }
+    this.#copyBoth(page, next);
+    this.#builder.build(this.#cross, 0, offset, 8192, mode, next, false, this.#cache);
+    if (this.#cache.finish(offset, this.#builder.end, next)) this.exports.dropWriteTags(this.base, next);
+  }
+
+  #drainCode(): void {
+    this.#codeSeen = this.#parts.codeMap.drain(this.#codeSeen, (page) => {
+      if (page < 0) {
+        this.#cache.flush();
+        this.exports.flushTlb(this.base);
+      } else this.#cache.invalidate(page);
+    });
+  }
+
+  #imports(): ImportImpls {
+    const { board, clock, icount, index } = this.#parts;
+    const cpuid = cpuidTable({ vcpus: 1, apicId: index });
+    const answer = (lo: number, hi: number) => {
+      this.i32[(this.base + S.answer) >> 2] = lo;
+      this.i32[(this.base + S.answer + 4) >> 2] = hi;
+    };
+    /** Time as of this very instruction. */
+    const settle = () => {
+      if (icount) icount.setNs(this.#icountOffset + this.retired * NS_PER_INSTRUCTION);
+    };
+    const random = new Uint32Array(2);
+    return {
+      ioRead: (port, size) => (settle(), board.ioRead(port, size) | 0),
+      ioWrite: (port, size, value) => (settle(), board.ioWrite(port, size, value >>> 0)),
+      mmioRead: (lo, hi, size) => (settle(), board.mmioRead((lo >>> 0) + (hi >>> 0) * 0x1_0000_0000, size) | 0),
+      mmioWrite: (lo, hi, size, value) => (settle(), board.mmioWrite((lo >>> 0) + (hi >>> 0) * 0x1_0000_0000, size, value >>> 0)),
+      codeWrite: (page) => this.#cache.invalidate(page),
+      readTsc: () => {
+        settle();
+        const ns = Math.floor(clock.nowNs());
+        answer(ns >>> 0, Math.floor(ns / 0x1_0000_0000));
+      },
+      cpuid: () => {
+        const leaf = this.i32[(this.base + reg(0)) >> 2]! >>> 0, sub = this.i32[(this.base + reg(1)) >> 2]! >>> 0;
+        const out = cpuid(leaf, sub, this.get("cr4"), this.get("xcr0"));
+        [0, 3, 1, 2].forEach((n, i) => this.put64At(reg(n), out[i]!));
+      },
+      readMsr: (msr) => {
+        settle();
+        if (isApicMsr(msr >>> 0)) {
+          if (!board.readMsr(index, msr >>> 0)) return 0;
+          answer(board.msrLo, board.msrHi);
+          return 1;
+        }
+        if (!this.#msrs.read(msr >>> 0)) return 0;
+        answer(this.#msrs.lo, this.#msrs.hi);
+        return 1;
+      },
+      writeMsr: (msr, lo, hi) => {
+        settle();
+        if (isApicMsr(msr >>> 0)) return board.writeMsr(index, msr >>> 0, lo >>> 0, hi >>> 0) ? 1 : 0;
+        return this.#msrs.write(msr >>> 0, lo >>> 0, hi >>> 0) ? 1 : 0;
+      },
+      readTpr: () => board.readTpr(index),
+      writeTpr: (value) => board.writeTpr(index, value),
+      random: () => {
+        crypto.getRandomValues(random);
+        answer(random[0]!, random[1]!);
+      },
+    };
+  }
+
+  put64At(offset: number, value: number): void {
+    this.i32[(this.base + offset) >> 2] = value;
+    this.i32[(this.base + offset + 4) >> 2] = 0;
+  }
+
+  stats(): VcpuStats {
+    return {
+      instructions: this.retired,
+      tlbMisses: this.get("tlbMisses"),
+      pageFaults: this.get("pageFaults"),
+      exceptions: this.get("exceptions"),
+      interrupts: this.get("interrupts"),
+      codeBytes: this.#cache.usedBytes,
+      codeFlushes: this.#cache.flushes,
+      codeInvalidations: this.#cache.invalidations,
+      ...this.#statuses,
+    };
+  }
+
+  describe(): string {
+    const names = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+    const hex = (v: bigint) => v.toString(16).padStart(16, "0");
+    const lines: string[] = [];
+    for (let i = 0; i < 16; i += 4) {
+      lines.push(names.slice(i, i + 4).map((n, k) => `${n.padStart(3)} ${hex(this.get64("gpr", i + k))}`).join("  "));
+    }
+    const flags = this.exports.rflags(this.base) >>> 0;
+    lines.push(`rip ${hex(this.get64("rip"))}  rflags ${flags.toString(16).padStart(8, "0")}  cs ${this.get("segSelector", 1).toString(16)}  cpl ${this.get("cpl")}`);
+    lines.push(`cr0 ${hex(this.get64("cr0"))}  cr2 ${hex(this.get64("cr2"))}  cr3 ${hex(this.get64("cr3"))}  cr4 ${hex(this.get64("cr4"))}`);
+    return lines.join("\n");
+  }
+
+  /** The handler of a record, for traces. */
+  nameOf(h: number): string {
+    return handlerName(this.#interp.variants, h);
+  }
+}
+
+function isApicMsr(msr: number): boolean {
+  return msr === 0x1b || msr === 0x6e0 || (msr >= 0x800 && msr <= 0x8ff);
+}
+
+void BOUNCE;
+void EXC;
