@@ -1,0 +1,162 @@
+/**
+ * The machine code around the cases: a comparison function for bsearch that runs `COUNT` cases, and a signal handler.
+ *
+ * For each case it loads every register from a record and jumps in; cases leave by one of two exits, which store every register
+ * into another record. A fault becomes the first exit, with its cause in the record.
+ */
+import { UC_CR2, UC_CSGSFS, UC_EFL, UC_ERR, UC_RIP, UC_TRAPNO } from "../../ffi/native.ts";
+import { R, RECORD, STUB, VARS } from "./arena.ts";
+
+/** In VARS. */
+export const V = {
+  HOST_RSP: 0,
+  IN_PTR: 8,
+  OUT_PTR: 16,
+  COUNT: 24,
+  EXIT: 28,
+  RAX: 32,
+  TARGET: 40,
+  HOST_GS: 48,
+  HOST_FX: 64,
+} as const;
+
+export interface Stub {
+  readonly bytes: Uint8Array;
+  /** Addresses. */
+  readonly entry: number;
+  readonly handler: number;
+  /** Where cases jump when they are done, and where when a branch was taken. */
+  readonly exit: number;
+  readonly exitTaken: number;
+}
+
+const RAX = 0, RCX = 1, RDX = 2, RSP = 4;
+
+class Emitter {
+  readonly bytes: number[] = [];
+  constructor(readonly base: number) {}
+  get here(): number {
+    return this.base + this.bytes.length;
+  }
+  raw(...bytes: number[]): void {
+    this.bytes.push(...bytes);
+  }
+  d32(v: number): void {
+    this.raw(v & 255, (v >> 8) & 255, (v >> 16) & 255, (v >> 24) & 255);
+  }
+  /** opcode with ModRM [address]; the arena is below 2 GiB. */
+  absolute(prefix: number[], opcode: number[], reg: number, address: number, wide = true): void {
+    this.raw(...prefix);
+    if (wide) this.raw(0x48 | ((reg >> 3) << 2));
+    this.raw(...opcode, ((reg & 7) << 3) | 4, 0x25);
+    this.d32(address);
+  }
+  /** opcode with ModRM [base + disp]; base is not RSP. */
+  based(opcode: number[], reg: number, base: number, disp: number, wide = true): void {
+    if (wide) this.raw(0x48 | ((reg >> 3) << 2));
+    this.raw(...opcode, 0x80 | ((reg & 7) << 3) | base);
+    this.d32(disp);
+  }
+  jump(opcode: number[], target: number): void {
+    this.raw(...opcode);
+    this.d32(target - (this.here + 4));
+  }
+}
+
+const LOAD = [0x8b], STORE = [0x89], FXSAVE = 0, FXRSTOR = 1, FX_OP = [0x0f, 0xae];
+
+export function emitStub(arena: number, gsBase: boolean): Stub {
+  const e = new Emitter(arena + STUB), v = (name: keyof typeof V) => arena + VARS + V[name];
+
+  // The handler: rdi = signal, rdx = ucontext.
+  const handler = e.here;
+  e.absolute([], LOAD, RAX, v("OUT_PTR"));
+  e.based(STORE, 7, RAX, R.SIGNAL, false);
+  for (const [from, to] of [[UC_TRAPNO, R.TRAP], [UC_ERR, R.ERROR], [UC_CR2, R.CR2], [UC_RIP, R.RIP]] as const) {
+    e.based(LOAD, RCX, RDX, from);
+    e.based(STORE, RCX, RAX, to);
+  }
+  const patch = e.bytes.length + 3;
+  e.raw(0x48, 0xc7, 0xc1, 0, 0, 0, 0); // mov rcx, exit
+  e.based(STORE, RCX, RDX, UC_RIP);
+  e.raw(0x66, 0xc7, 0x82); // mov word [rdx + UC_CSGSFS], 33h
+  e.d32(UC_CSGSFS);
+  e.raw(0x33, 0x00);
+  e.based([0x81], 4, RDX, UC_EFL, false); // and dword [rdx + UC_EFL], ~TF
+  e.d32(~0x100);
+  e.raw(0xc3);
+
+  const entry = e.here;
+  e.raw(0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57); // push rbx rbp r12..r15
+  e.absolute([], STORE, RSP, v("HOST_RSP"));
+  e.absolute([], FX_OP, FXSAVE, v("HOST_FX"));
+  if (gsBase) {
+    e.raw(0xf3, 0x48, 0x0f, 0xae, 0xc8); // rdgsbase rax
+    e.absolute([], STORE, RAX, v("HOST_GS"));
+  }
+  const loop = e.here;
+  e.absolute([], [0x83], 7, v("COUNT"), false); // cmp dword [COUNT], 0
+  e.raw(0);
+  e.raw(0x0f, 0x84); // je done
+  const toDone = e.bytes.length;
+  e.d32(0);
+  e.absolute([], LOAD, RAX, v("IN_PTR"));
+  e.based(FX_OP, FXRSTOR, RAX, R.FX);
+  if (gsBase) {
+    e.based(LOAD, RCX, RAX, R.GS);
+    e.raw(0xf3, 0x48, 0x0f, 0xae, 0xd9); // wrgsbase rcx
+  }
+  e.based(LOAD, RCX, RAX, R.RIP);
+  e.absolute([], STORE, RCX, v("TARGET"));
+  e.based([0xff], 6, RAX, R.FLAGS, false); // push
+  e.raw(0x9d); // popf
+  for (let n = 1; n < 16; n++) e.based(LOAD, n, RAX, 8 * n);
+  e.based(LOAD, RAX, RAX, 0);
+  e.absolute([], [0xff], 4, v("TARGET"), false); // jmp [TARGET]
+
+  const exitTaken = e.here;
+  e.absolute([], [0xc7], 0, v("EXIT"), false);
+  e.d32(1);
+  const exit = e.here;
+  e.absolute([], STORE, RAX, v("RAX"));
+  e.absolute([], LOAD, RAX, v("OUT_PTR"));
+  for (let n = 1; n < 16; n++) e.based(STORE, n, RAX, 8 * n);
+  e.absolute([], LOAD, RSP, v("HOST_RSP"));
+  e.raw(0x9c); // pushf
+  e.based([0x8f], 0, RAX, R.FLAGS, false); // pop
+  e.raw(0x68); // push 202h
+  e.d32(0x202);
+  e.raw(0x9d);
+  e.absolute([], LOAD, RCX, v("RAX"));
+  e.based(STORE, RCX, RAX, 0);
+  e.absolute([], LOAD, RCX, v("EXIT"), false);
+  e.based(STORE, RCX, RAX, R.EXIT, false);
+  e.absolute([], [0xc7], 0, v("EXIT"), false);
+  e.d32(0);
+  if (gsBase) {
+    e.raw(0xf3, 0x48, 0x0f, 0xae, 0xc9); // rdgsbase rcx
+    e.based(STORE, RCX, RAX, R.GS);
+  }
+  e.based(FX_OP, FXSAVE, RAX, R.FX);
+  for (const name of ["IN_PTR", "OUT_PTR"] as const) {
+    e.absolute([], [0x81], 0, v(name)); // add qword
+    e.d32(RECORD);
+  }
+  e.absolute([], [0xff], 1, v("COUNT"), false); // dec
+  e.jump([0xe9], loop);
+  const done = e.here;
+  put32(e.bytes, toDone, done - (e.base + toDone + 4));
+  put32(e.bytes, patch, exit);
+  e.absolute([], FX_OP, FXRSTOR, v("HOST_FX"));
+  if (gsBase) {
+    e.absolute([], LOAD, RCX, v("HOST_GS"));
+    e.raw(0xf3, 0x48, 0x0f, 0xae, 0xd9);
+  }
+  e.raw(0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b); // pop r15..r12 rbp rbx
+  e.raw(0x31, 0xc0, 0xc3); // xor eax, eax; ret
+  return { bytes: Uint8Array.from(e.bytes), entry, handler, exit, exitTaken };
+}
+
+function put32(bytes: number[], at: number, v: number): void {
+  for (let i = 0; i < 4; i++) bytes[at + i] = (v >> (8 * i)) & 255;
+}
