@@ -36,7 +36,7 @@ export function defineString(m: Module, f: CpuFuncs): void {
 }
 
 /** The index registers under the address size of the record's x. */
-class Index {
+export class Index {
   readonly mask: Value;
   readonly is16: Value;
   constructor(private readonly o: Ops) {
@@ -55,7 +55,7 @@ class Index {
 }
 
 /** The linear address of an element. */
-function at(o: Ops, segment: Value, offset: Value, bytes: number, access: number): Value {
+export function at(o: Ops, segment: Value, offset: Value, bytes: number, access: number): Value {
   if (o.is64) {
     // Only FS and GS (numbers 4 and 5) have a base here.
     return o.let(select(segment.geU(4), o.let(offset.add(o.c.ld64(o.cpu.add(segment.shl(3)), S.segBase))), offset));
@@ -64,7 +64,7 @@ function at(o: Ops, segment: Value, offset: Value, bytes: number, access: number
 }
 
 /** Runs `step` once, or under a repeat prefix while RCX lasts; `step` returns the condition for going on, if it has one. */
-function repeat(o: Ops, index: Index, step: () => Value | void, run?: (count: Value) => void): void {
+export function repeat(o: Ops, index: Index, step: () => Value | void, run?: (count: Value) => void): void {
   const c = o.c, kind = o.let(o.imm());
   c.if(kind.eqz(), () => void step(), () => {
     c.block((done) => {
@@ -95,7 +95,7 @@ function repeat(o: Ops, index: Index, step: () => Value | void, run?: (count: Va
 }
 
 /** +bytes or -bytes by the direction flag. */
-function delta(o: Ops, bytes: number): Value {
+export function delta(o: Ops, bytes: number): Value {
   return o.let(select(o.ld32("eflags").and(DF), i64(-bytes), i64(bytes)));
 }
 
