@@ -1,0 +1,19 @@
+/** The x87 instructions: rows and functions of all their families. */
+import type { Module } from "../../../wasm/module.ts";
+import type { CpuFuncs } from "../ops.ts";
+import type { Row } from "../row.ts";
+import { defineConvert } from "../x87/convert.ts";
+import { defineFpu } from "../x87/fpu.ts";
+import { defineRound } from "../x87/round.ts";
+import * as control from "./x87_control.ts";
+import * as move from "./x87_move.ts";
+
+export const ROWS: readonly Row[] = [...control.ROWS, ...move.ROWS];
+
+export function defineX87(m: Module, f: CpuFuncs): void {
+  defineFpu(m, f);
+  defineRound(m, f);
+  defineConvert(m, f);
+  control.defineX87Control(m, f);
+  move.defineX87Move(m, f);
+}
