@@ -9,7 +9,7 @@ import { Decoder } from "../../cpu/x86/decode.ts";
 import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import { type CpuExports, generate, handlerName, type Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
-import { BOUNCE, EXC, IF, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
+import { IF, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
 import { cpuidTable } from "../../cpu/x86/system/cpuid.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
@@ -20,6 +20,7 @@ import { resetState, setInitialState } from "./registers.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
 const SLICE = 30_000;
+const IA32_APIC_BASE = 0x1b, APIC_ENABLED = 1 << 11;
 /** Guest nanoseconds an instruction stands for when time counts instructions. */
 const NS_PER_INSTRUCTION = 1;
 
@@ -71,7 +72,8 @@ export class SoftVcpu implements Vcpu {
     const ramPages = Math.floor(parts.ram.sizeBytes / 4096);
     this.#cache = new CodeCache(buffer, CODE_BASE, CODE_BYTES, ramPages, parts.codeMap);
     this.#builder = new TraceBuilder(new Decoder(this.#interp.variants.rows, this.#interp.variants), this.#interp.variants);
-    this.#msrs = new MsrFile();
+    this.#msrs = new MsrFile(parts.board, parts.index);
+    this.#msrs.reset();
     const module = new WebAssembly.Module(this.#interp.module);
     const env: WebAssembly.ModuleImports = { memory: parts.memory, ...this.#imports() };
     this.exports = new WebAssembly.Instance(module, { env }).exports as unknown as CpuExports;
@@ -243,11 +245,9 @@ export class SoftVcpu implements Vcpu {
     }
     this.dv.setUint32(this.base + reg(VBASE), (linear.lo & ~0xfff) >>> 0, true);
     this.dv.setUint32(this.base + reg(VBASE) + 4, linear.hi >>> 0, true);
-    const inhibited = this.get("inhibit");
     this.put("inhibit", 0);
     const exceptions = this.get("exceptions");
     status = this.#enter(this.base + SCRATCH_OPS, 0);
-    void inhibited;
     if (trap && status < STATUS.HALT && this.get("exceptions") === exceptions) this.exports.trapDb(this.base);
     return status;
   }
@@ -316,7 +316,12 @@ export class SoftVcpu implements Vcpu {
 
   #imports(): ImportImpls {
     const { board, clock, icount, index } = this.#parts;
-    const cpuid = cpuidTable({ vcpus: 1, apicId: index });
+    const cpuid = cpuidTable({
+      vcpu: index,
+      vcpus: 1,
+      cr4: () => this.get("cr4"),
+      apicEnabled: () => !board.readMsr(index, IA32_APIC_BASE) || (board.msrLo & APIC_ENABLED) !== 0,
+    });
     const answer = (lo: number, hi: number) => {
       this.i32[(this.base + S.answer) >> 2] = lo;
       this.i32[(this.base + S.answer + 4) >> 2] = hi;
@@ -339,23 +344,17 @@ export class SoftVcpu implements Vcpu {
       },
       cpuid: () => {
         const leaf = this.i32[(this.base + reg(0)) >> 2]! >>> 0, sub = this.i32[(this.base + reg(1)) >> 2]! >>> 0;
-        const out = cpuid(leaf, sub, this.get("cr4"), this.get("xcr0"));
+        const out = cpuid(leaf, sub);
         [0, 3, 1, 2].forEach((n, i) => this.put64At(reg(n), out[i]!));
       },
       readMsr: (msr) => {
         settle();
-        if (isApicMsr(msr >>> 0)) {
-          if (!board.readMsr(index, msr >>> 0)) return 0;
-          answer(board.msrLo, board.msrHi);
-          return 1;
-        }
         if (!this.#msrs.read(msr >>> 0)) return 0;
         answer(this.#msrs.lo, this.#msrs.hi);
         return 1;
       },
       writeMsr: (msr, lo, hi) => {
         settle();
-        if (isApicMsr(msr >>> 0)) return board.writeMsr(index, msr >>> 0, lo >>> 0, hi >>> 0) ? 1 : 0;
         return this.#msrs.write(msr >>> 0, lo >>> 0, hi >>> 0) ? 1 : 0;
       },
       readTpr: () => board.readTpr(index),
@@ -404,10 +403,3 @@ export class SoftVcpu implements Vcpu {
     return handlerName(this.#interp.variants, h);
   }
 }
-
-function isApicMsr(msr: number): boolean {
-  return msr === 0x1b || msr === 0x6e0 || (msr >= 0x800 && msr <= 0x8ff);
-}
-
-void BOUNCE;
-void EXC;

@@ -6,12 +6,24 @@ import type { Row } from "../row.ts";
 import * as alu from "./alu.ts";
 import * as bit from "./bit.ts";
 import * as branch from "./branch.ts";
+import * as control from "./control.ts";
 import * as far from "./far.ts";
+import * as flagops from "./flagops.ts";
+import * as fxsave from "./fxsave.ts";
+import * as io from "./io.ts";
+import * as misc from "./misc.ts";
 import * as move from "./move.ts";
+import * as msr from "./msr.ts";
 import * as muldiv from "./muldiv.ts";
+import * as random from "./random.ts";
+import * as segment from "./segment.ts";
 import * as shift from "./shift.ts";
+import * as sseInt from "./sse_int.ts";
+import * as sseMove from "./sse_move.ts";
 import * as stack from "./stack.ts";
 import * as string from "./string.ts";
+import * as x87 from "./x87.ts";
+import { defineUnits } from "../units.ts";
 
 export const ROWS: readonly Row[] = [
   ...alu.ROWS,
@@ -23,12 +35,34 @@ export const ROWS: readonly Row[] = [
   ...branch.ROWS,
   ...string.ROWS,
   ...far.ROWS,
+  ...segment.ROWS,
+  ...control.ROWS,
+  ...flagops.ROWS,
+  ...io.ROWS,
+  ...misc.ROWS,
+  ...msr.ROWS,
+  ...random.ROWS,
+  ...fxsave.ROWS,
+  ...sseMove.ROWS,
+  ...sseInt.ROWS,
+  ...x87.ROWS,
 ];
 
 export function define(m: Module, f: CpuFuncs, imports: Imports): void {
+  defineUnits(m, f);
   far.defineFar(m, f, imports);
   muldiv.defineMulDiv(m, f);
   bit.defineBit(m, f);
   stack.defineStack(m, f);
   string.defineString(m, f);
+  segment.defineSegment(m, f, imports);
+  control.defineControl(m, f, imports);
+  flagops.defineFlagOps(m, f);
+  io.defineIo(m, f, imports);
+  misc.defineMisc(m, f, imports);
+  msr.defineMsr(m, f, imports);
+  random.defineRandom(m, f, imports);
+  fxsave.defineFxsave(m, f);
+  sseInt.defineSseInt(m, f);
+  x87.defineX87(m, f);
 }

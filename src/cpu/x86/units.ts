@@ -1,0 +1,22 @@
+/** What stops an x87, MMX or SSE instruction before it starts: [sdm3 §2.5, §13.1, table 13-1]. */
+import type { Module } from "../../wasm/module.ts";
+import { type CpuFuncs, deepFunc } from "./ops.ts";
+import { CR0, CR4, EXC } from "./state.ts";
+
+/** Bits of S.unitTraps. */
+export const UNIT = { SSE: 1, X87: 2, MMX: 4, AVX: 8 } as const;
+
+export function defineUnits(m: Module, f: CpuFuncs): void {
+  // (bit of the unit that traps): always a fault.
+  deepFunc(m, f, "unitTrap", ["i32"], [], (o, unit) => {
+    const cr0 = o.ld32("cr0"), cr4 = o.ld32("cr4");
+    o.faultIf(unit!.ne(UNIT.X87).and(cr0.and(CR0.EM).bool()), EXC.UD);
+    o.faultIf(unit!.eq(UNIT.SSE).and(cr4.and(CR4.OSFXSR).eqz()), EXC.UD);
+    o.faultIf(unit!.eq(UNIT.AVX).and(cr4.and(CR4.OSXSAVE).eqz().or(o.ld32("xcr0").and(6).ne(6))), EXC.UD);
+    o.fault(EXC.NM);
+  });
+  // An unmasked x87 exception waits: #MF if CR0.NE says so. Without NE it would be an interrupt of the board, which has no FERR#.
+  deepFunc(m, f, "x87Pending", [], [], (o) => {
+    o.faultIf(o.ld32("cr0").and(CR0.NE).bool(), EXC.MF);
+  });
+}
