@@ -4,8 +4,9 @@
  * Emulated: long mode (IST, stack switch and alignment), protected mode (interrupt, trap and task gates, stack switch, out of
  * VM86 mode), real mode, double and triple faults. Absent: CR4.VME's interrupt redirection.
  *
- * Functions for others: "deliver" () and "interrupt" (vector) → NEXT with RIP at the handler, or SHUTDOWN; "nmi" () and "trapDb" () the same
- * for a single-step trap; "softInt" (vector, RIP to return to) → JUMP or FAULT.
+ * Functions for others: "deliver" () (what S.excVector and S.excError describe), "interrupt" (vector), "nmi" (), "trapDb" () (a
+ * single-step trap) → NEXT with RIP at the handler, or SHUTDOWN; "softInt" (vector, RIP to return to) → JUMP, FAULT or SHUTDOWN;
+ * "afterSwitch" (status of something that may have switched tasks) → what the instruction ends with.
  */
 import type { Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";

@@ -91,7 +91,7 @@ export class Frame {
   }
 }
 
-/** The stack of an inner level, as the task state gives it: selector (legacy modes) and pointer. Defines the parts of frames. */
+/** Defines what frames call, and where a task state says the stacks of inner levels are: "tss.rsp", "tss.stack", "checkStack". */
 export function defineFrames(m: Module, f: CpuFuncs): void {
   const place = (o: Ops, [base, limit, rights, flat, at, bytes, error]: Value[]): Value => {
     const c = o.c, address = c.variable("i64", at!);
