@@ -28,6 +28,8 @@ interface RowInfo {
   /** The register form may leave (fault, exit, jump): flags must be right before it. */
   readonly leaves: boolean;
   readonly dead: boolean;
+  /** Register forms only: mod counts as 3 whatever it says (MOV to control registers). */
+  readonly ignoresMod: boolean;
   readonly v: boolean;
   readonly y: boolean;
 }
@@ -75,6 +77,7 @@ export class Decoder {
         reads: flagMask(row.reads),
         leaves: !!(row.cpl0 || row.unit || row.string || row.modes || row.ends || row.faults) || !row.hot,
         dead: canBeDead(row),
+        ignoresMod: args.some((a) => "RUN".includes(a.letter)),
         v: row.sizes === "v" || !!row.d64 || args.some((a) => a.size === "v" || a.size === "z"),
         y: row.sizes === "y" || args.some((a) => a.size === "y"),
       };
@@ -225,9 +228,10 @@ export class Decoder {
     this.segment = segment;
 
     // ModRM memory operand.
-    if (shape & 1 && mod !== 3 && !(info.mem === undefined && !needsAddress(info.args))) {
-      this.hasMemory = true;
-      this.form = FORM.EA;
+    if (shape & 1 && mod !== 3 && !info.ignoresMod) {
+      // A row may have no operand there and still the bytes (NOP).
+      this.hasMemory = info.mem !== undefined;
+      this.form = this.hasMemory ? FORM.EA : FORM.REG;
       let defaultSegment = DS;
       if (addressBits === 16) {
         let dispSize = mod === 1 ? 1 : mod === 2 ? 2 : 0;
@@ -427,10 +431,6 @@ export class Decoder {
 
 const BASE16 = [3, 3, 5, 5, 6, 7, 5, 3];
 const INDEX16 = [6, 7, 6, 7];
-
-function needsAddress(args: readonly Arg[]): boolean {
-  return args.some((a) => isMemoryLetter(a.letter));
-}
 
 function u32(u8: Uint8Array, at: number, bytes: number): number {
   let v = u8[at]!;

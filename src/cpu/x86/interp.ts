@@ -170,6 +170,8 @@ class Loop {
   #left(): void {
     const c = this.c, cpu = this.cpu;
     c.if(this.status.get().eq(STATUS.FAULT), () => {
+      c.st32(cpu, c.ld32(cpu, S.excVector), S.faultVector);
+      c.st32(cpu, c.ld32(cpu, S.excError), S.faultError);
       // The faulting instruction has not retired.
       const op = c.ld32(cpu, S.curOp);
       c.if(op, () => {

@@ -132,6 +132,9 @@ export const S = layout({
   /** An exception to deliver: vector, error code (-1: none). EXC_* in exception.ts. */
   excVector: 4,
   excError: 4,
+  /** The last fault before its delivery may have replaced it: vector and error code. For messages. */
+  faultVector: 4,
+  faultError: 4,
   /** EXT of error codes, while an event that is not a software interrupt is being delivered: 0 or 1. */
   excExt: 4,
   /** 1: a task switch has replaced the registers; what faults from then on belongs to the new task. */

@@ -388,13 +388,15 @@ export class SoftVcpu implements Vcpu {
   describe(): string {
     const names = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
     const hex = (v: bigint) => v.toString(16).padStart(16, "0");
-    const lines: string[] = [];
+    const flags = this.exports.rflags(this.base) >>> 0;
+    const lines = [
+      `rip ${hex(this.get64("rip"))}, cpl ${this.get("cpl")}, last exception ${this.get("faultVector")} (error ${(this.get("faultError") >>> 0).toString(16)}, cr2 ${hex(this.get64("cr2"))})`,
+    ];
     for (let i = 0; i < 16; i += 4) {
       lines.push(names.slice(i, i + 4).map((n, k) => `${n.padStart(3)} ${hex(this.get64("gpr", i + k))}`).join("  "));
     }
-    const flags = this.exports.rflags(this.base) >>> 0;
-    lines.push(`rip ${hex(this.get64("rip"))}  rflags ${flags.toString(16).padStart(8, "0")}  cs ${this.get("segSelector", 1).toString(16)}  cpl ${this.get("cpl")}`);
-    lines.push(`cr0 ${hex(this.get64("cr0"))}  cr2 ${hex(this.get64("cr2"))}  cr3 ${hex(this.get64("cr3"))}  cr4 ${hex(this.get64("cr4"))}`);
+    lines.push(`rflags ${flags.toString(16).padStart(8, "0")}  cs ${this.get("segSelector", 1).toString(16)}  mode ${this.get("mode")}`);
+    lines.push(`cr0 ${hex(this.get64("cr0"))}  cr3 ${hex(this.get64("cr3"))}  cr4 ${hex(this.get64("cr4"))}  efer ${hex(this.get64("efer"))}`);
     return lines.join("\n");
   }
 
