@@ -2,18 +2,24 @@
 import type { Module } from "../../../wasm/module.ts";
 import type { CpuFuncs } from "../ops.ts";
 import type { Row } from "../row.ts";
+import { defineArith } from "../x87/arith.ts";
 import { defineConvert } from "../x87/convert.ts";
 import { defineFpu } from "../x87/fpu.ts";
 import { defineRound } from "../x87/round.ts";
+import { defineWide } from "../x87/wide.ts";
+import * as arith from "./x87_arith.ts";
 import * as control from "./x87_control.ts";
 import * as move from "./x87_move.ts";
 
-export const ROWS: readonly Row[] = [...control.ROWS, ...move.ROWS];
+export const ROWS: readonly Row[] = [...control.ROWS, ...move.ROWS, ...arith.ROWS];
 
 export function defineX87(m: Module, f: CpuFuncs): void {
   defineFpu(m, f);
+  defineWide(m, f);
   defineRound(m, f);
   defineConvert(m, f);
+  defineArith(m, f);
   control.defineX87Control(m, f);
   move.defineX87Move(m, f);
+  arith.defineX87Arith(m, f);
 }

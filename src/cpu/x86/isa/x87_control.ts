@@ -145,7 +145,12 @@ export function defineX87Control(m: Module, f: CpuFuncs): void {
     setControl(x, v!);
     x.settle();
   });
-  // Instructions that look at no operand, but are recorded as the last one all the same. 1: TOP + 1; -1: TOP - 1.
+  fpuOp(m, f, "fnop", [], (o, x) => {
+    x.clear();
+    x.keepC1();
+    finish(o);
+  });
+  // 1: TOP + 1; -1: TOP - 1.
   fpuOp(m, f, "moveTop", ["i32"], (o, x, by) => {
     x.clear();
     finish(o);
@@ -209,7 +214,7 @@ export const ROWS: readonly Row[] = [
   { op: "D9 /5", name: "FLDCW", args: "Mw", ...x87, sem: fldcw },
   { op: "D9 /6", name: "FNSTENV", args: "M", sizes: "v", ...nowait, sem: callSized("fnstenv") },
   { op: "D9 /7", name: "FNSTCW", args: "Mw=", ...nowait, sem: fnstcw },
-  { op: "D9 D0", name: "FNOP", ...x87, sem: moveTop(0) },
+  { op: "D9 D0", name: "FNOP", ...x87, sem: call("fnop") },
   { op: "D9 F6", name: "FDECSTP", ...x87, sem: moveTop(-1) },
   { op: "D9 F7", name: "FINCSTP", ...x87, sem: moveTop(1) },
   { op: "DB E0", name: "FENI", ...nowait, sem: nothing },

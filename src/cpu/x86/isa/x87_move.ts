@@ -35,6 +35,7 @@ export function finishThen(o: Ops, x: Fpu, then: () => void): void {
 }
 
 export function defineX87Move(m: Module, f: CpuFuncs): void {
+  // A denormal is pushed even when DE is not masked.
   const push = (o: Ops, x: Fpu, value: (set: (r: Float) => void) => void) => {
     const c = o.c, sig = c.variable("i64", INDEFINITE.sig), se = c.variable("i32", INDEFINITE.se);
     c.if(x.empty(-1).eqz(), () => stackFault(x, true), () => {
@@ -43,7 +44,8 @@ export function defineX87Move(m: Module, f: CpuFuncs): void {
         se.set(r.se);
       });
     });
-    finishThen(o, x, () => x.push({ sig: sig.get(), se: se.get() }));
+    finish(o);
+    c.if(x.unmasked(FSW.IE).eqz(), () => x.push({ sig: sig.get(), se: se.get() }));
   };
   // (number): as it is.
   fpuOp(m, f, "load", ["i64", "i32"], (o, x, sig, se) => {
@@ -61,9 +63,10 @@ export function defineX87Move(m: Module, f: CpuFuncs): void {
   });
   fpuOp(m, f, "loadRegister", ["i32"], (o, x, i) => {
     x.clear();
-    push(o, x, (set) => {
-      o.c.if(x.empty(i!), () => stackFault(x, false), () => set(x.get(i!)));
-    });
+    o.c.if(x.empty(i!), () => {
+      stackFault(x, false);
+      finishThen(o, x, () => x.push(x.indefinite()));
+    }, () => push(o, x, (set) => set(x.get(i!))));
   });
   // (significand cut off, sign and exponent, rounding: 0 exact, 1 nearest is down, 2 nearest is up)
   fpuOp(m, f, "loadConstant", ["i64", "i32", "i32"], (o, x, sig, se, rounding) => {
@@ -142,6 +145,13 @@ export function defineX87Move(m: Module, f: CpuFuncs): void {
       c.if(pop!, () => x.pop());
     });
   });
+  // FSTPNCE, "no check for empty": an empty ST(0) is popped and not copied.
+  fpuOp(m, f, "fstpnce", ["i32"], (o, x, i) => {
+    x.clear();
+    finish(o);
+    o.c.if(x.empty(0).eqz(), () => x.set(i!, x.get(0)));
+    x.pop();
+  });
   fpuOp(m, f, "fxch", ["i32"], (o, x, i) => {
     const c = o.c;
     x.clear();
@@ -168,6 +178,7 @@ export function defineX87Move(m: Module, f: CpuFuncs): void {
       stackFault(x, false);
       finishThen(o, x, () => x.set(0, x.indefinite()));
     }, () => {
+      x.keepC1();
       finish(o);
       c.if(condition!, () => x.set(0, x.get(i!)));
     });
@@ -298,8 +309,8 @@ export const ROWS: readonly Row[] = [
   { op: "DD /1", name: "FISTTP", args: "Mq=", ...x87, sem: storeTo("fisttp64", 1) },
   { op: "DD D0+", name: "FST", args: "F", ...x87, sem: callI("fstRegister", 0) },
   { op: "DD D8+", name: "FSTP", args: "F", ...x87, sem: callI("fstRegister", 1) },
+  { op: "D9 D8+", name: "FSTPNCE", args: "F", ...x87, sem: callI("fstpnce") },
   // Other encodings of the same, that every processor has.
-  { op: "D9 D8+", name: "FSTP", args: "F", ...x87, sem: callI("fstRegister", 1) },
   { op: "DF D0+", name: "FSTP", args: "F", ...x87, sem: callI("fstRegister", 1) },
   { op: "DF D8+", name: "FSTP", args: "F", ...x87, sem: callI("fstRegister", 1) },
   { op: "D9 C8+", name: "FXCH", args: "F", ...x87, sem: callI("fxch") },

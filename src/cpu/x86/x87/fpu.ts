@@ -105,6 +105,10 @@ export class Fpu {
   setDenormalSource(v: Num): void {
     this.c.st32(this.cpu, v, DENORMAL_SOURCE);
   }
+  /** For an instruction that leaves C1 as it is. */
+  keepC1(): void {
+    this.raise(this.fsw().and(FSW.C1));
+  }
   /** Sets C3, C2 and C0; C1 goes with the exceptions. */
   setConditions(bits: Num): void {
     this.setFsw(this.fsw().and(~(FSW.C3 | FSW.C2 | FSW.C0)).or(bits));

@@ -112,8 +112,10 @@ export function defineRound(m: Module, f: CpuFuncs): void {
     c.if(e.get().geS(max), () => {
       x.raise(FSW.OE);
       c.if(x.masked(FSW.OE).eqz(), () => {
-        inexact();
-        c.if(max.eq(MAX_EXP.EXTENDED), () => e.set(e.get().sub(ADJUST)));
+        c.if(max.eq(MAX_EXP.EXTENDED), () => {
+          inexact();
+          e.set(e.get().sub(ADJUST));
+        });
         c.if(e.get().geS(max), () => {
           sig.set(ONE);
           e.set(max);
@@ -131,8 +133,10 @@ export function defineRound(m: Module, f: CpuFuncs): void {
     c.if(e.get().leS(0), () => {
       c.if(x.masked(FSW.UE).eqz(), () => {
         x.raise(FSW.UE);
-        inexact();
-        c.if(max.eq(MAX_EXP.EXTENDED), () => e.set(e.get().add(ADJUST)));
+        c.if(max.eq(MAX_EXP.EXTENDED), () => {
+          inexact();
+          e.set(e.get().add(ADJUST));
+        });
         c.if(e.get().leS(0), () => {
           sig.set(0);
           e.set(0);
