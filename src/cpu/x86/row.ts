@@ -30,7 +30,8 @@
  * | 1, CL | that constant; that register |
  *
  * Sizes: b 8, w 16, d 32, q 64, v 16/32/64 by operand size, z 16/32 (sign-extended to 64), y 32/64, dq 128 aligned,
- * u 128 unaligned, t 80 bits.
+ * u 128 unaligned, t 80 bits. In memory also: p a far pointer (an offset of the operand size and a selector), s a descriptor
+ * table register, a two operands; semantics take their parts from the effective address.
  */
 import type { Ops } from "./ops.ts";
 import type { Operand } from "./operand.ts";

@@ -110,8 +110,8 @@ function direct(name: "far.jump" | "far.call") {
   };
 }
 function indirect(name: "far.jump" | "far.call") {
-  return (o: Ops, address: Value) => {
-    const offset = o.let(o.read(address, o.size).zx());
+  return (o: Ops) => {
+    const address = o.ea.get(), offset = o.let(o.read(address, o.size).zx());
     const selector = o.read(o.let(address.add(bytes(o))), 16);
     o.callF(o.deep(name), o.cpu, selector, offset, bytes(o), o.nextRip());
   };
@@ -149,8 +149,8 @@ function int1(o: Ops): void {
 export const ROWS: readonly Row[] = [
   { op: "EA", name: "JMPF", args: "Iz,Iw", only: "legacy", modes: true, ends: true, sem: direct("far.jump") },
   { op: "9A", name: "CALLF", args: "Iz,Iw", only: "legacy", modes: true, ends: true, sem: direct("far.call") },
-  { op: "FF /5", name: "JMPF", args: "M", sizes: "v", modes: true, ends: true, sem: indirect("far.jump") },
-  { op: "FF /3", name: "CALLF", args: "M", sizes: "v", modes: true, ends: true, sem: indirect("far.call") },
+  { op: "FF /5", name: "JMPF", args: "Mp", sizes: "v", modes: true, ends: true, sem: indirect("far.jump") },
+  { op: "FF /3", name: "CALLF", args: "Mp", sizes: "v", modes: true, ends: true, sem: indirect("far.call") },
   { op: "CB", name: "RETF", sizes: "v", modes: true, ends: true, sem: ret },
   { op: "CA", name: "RETF", args: "Iw", sizes: "v", modes: true, ends: true, sem: ret },
   { op: "CF", name: "IRET", sizes: "v", modes: true, ends: true, sem: iret },

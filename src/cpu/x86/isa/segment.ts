@@ -96,8 +96,8 @@ function popSegment(seg: number) {
   };
 }
 function loadFar(seg: number) {
-  return (o: Ops, r: Operand, address: Value) => {
-    const offset = o.read(address, o.size);
+  return (o: Ops, r: Operand) => {
+    const address = o.ea.get(), offset = o.read(address, o.size);
     const selector = o.read(o.let(address.add(o.size / 8)), 16);
     const mode = o.ld32("mode");
     o.callF(o.deep("loadSegment"), o.cpu, seg, selector);
@@ -160,9 +160,9 @@ function storeSelector(seg: number) {
   };
 }
 function storeDescriptorTable(name: "gdtr" | "idtr") {
-  return (o: Ops, address: Value) => {
+  return (o: Ops) => {
     umip(o);
-    const bits = o.is64 ? 64 : 32, a = o.let(address);
+    const bits = o.is64 ? 64 : 32, a = o.let(o.ea.get());
     o.callF(o.deep("probeWrite"), o.cpu, a, 2 + bits / 8);
     o.write(a, 16, o.ld32(`${name}Limit`));
     const base = o.ld64(`${name}Base`);
@@ -170,8 +170,8 @@ function storeDescriptorTable(name: "gdtr" | "idtr") {
   };
 }
 function loadDescriptorTable(name: "gdtr" | "idtr") {
-  return (o: Ops, address: Value) => {
-    const limit = o.read(address, 16);
+  return (o: Ops) => {
+    const address = o.ea.get(), limit = o.read(address, 16);
     const base = o.let(o.read(o.let(address.add(2)), o.is64 ? 64 : 32).zx());
     if (o.is64) o.gpIf(notCanonical(base));
     o.st32(`${name}Limit`, limit);
@@ -217,8 +217,8 @@ function lmsw(o: Ops, a: Operand): void {
   o.jump(o.nextRip());
 }
 
-function bound(o: Ops, r: Operand, address: Value): void {
-  const index = o.sext(r.get());
+function bound(o: Ops, r: Operand): void {
+  const address = o.ea.get(), index = o.sext(r.get());
   const lower = o.let(o.sext(o.read(address, o.size)));
   const upper = o.let(o.sext(o.read(o.let(address.add(o.size / 8)), o.size)));
   const value = o.let(index);
@@ -262,11 +262,11 @@ export const ROWS: readonly Row[] = [
   pop8("1F", "DS", "legacy"),
   pop8("0F A1", "FS"),
   pop8("0F A9", "GS"),
-  { op: "C5 /r", name: "LDS", args: "Gv=,M", only: "legacy", modes: true, noHost, sem: loadFar(DS) },
-  { op: "C4 /r", name: "LES", args: "Gv=,M", only: "legacy", modes: true, noHost, sem: loadFar(ES) },
-  { op: "0F B2 /r", name: "LSS", args: "Gv=,M", modes: true, noHost, sem: loadFar(SS) },
-  { op: "0F B4 /r", name: "LFS", args: "Gv=,M", modes: true, noHost, sem: loadFar(FS) },
-  { op: "0F B5 /r", name: "LGS", args: "Gv=,M", modes: true, noHost, sem: loadFar(GS) },
+  { op: "C5 /r", name: "LDS", args: "Gv=,Mp", only: "legacy", modes: true, noHost, sem: loadFar(DS) },
+  { op: "C4 /r", name: "LES", args: "Gv=,Mp", only: "legacy", modes: true, noHost, sem: loadFar(ES) },
+  { op: "0F B2 /r", name: "LSS", args: "Gv=,Mp", modes: true, noHost, sem: loadFar(SS) },
+  { op: "0F B4 /r", name: "LFS", args: "Gv=,Mp", modes: true, noHost, sem: loadFar(FS) },
+  { op: "0F B5 /r", name: "LGS", args: "Gv=,Mp", modes: true, noHost, sem: loadFar(GS) },
 
   { op: "0F 02 /r", name: "LAR", args: "Gv=,Ew", ...zf, sem: lar },
   { op: "0F 03 /r", name: "LSL", args: "Gv=,Ew", ...zf, sem: lsl },
@@ -278,12 +278,12 @@ export const ROWS: readonly Row[] = [
   { op: "0F 00 /1", name: "STR", args: "Ev=", modes: true, noHost, sem: storeSelector(TR) },
   { op: "0F 00 /2", name: "LLDT", args: "Ew", modes: true, noHost, sem: loadTable("loadLdtr") },
   { op: "0F 00 /3", name: "LTR", args: "Ew", modes: true, noHost, sem: loadTable("loadTr") },
-  { op: "0F 01 /0", name: "SGDT", args: "M", modes: true, noHost, sem: storeDescriptorTable("gdtr") },
-  { op: "0F 01 /1", name: "SIDT", args: "M", modes: true, noHost, sem: storeDescriptorTable("idtr") },
+  { op: "0F 01 /0", name: "SGDT", args: "Ms", modes: true, noHost, sem: storeDescriptorTable("gdtr") },
+  { op: "0F 01 /1", name: "SIDT", args: "Ms", modes: true, noHost, sem: storeDescriptorTable("idtr") },
   {
     op: "0F 01 /2",
     name: "LGDT",
-    args: "M",
+    args: "Ms",
     sizes: "v",
     cpl0: true,
     modes: true,
@@ -293,7 +293,7 @@ export const ROWS: readonly Row[] = [
   {
     op: "0F 01 /3",
     name: "LIDT",
-    args: "M",
+    args: "Ms",
     sizes: "v",
     cpl0: true,
     modes: true,
@@ -309,5 +309,5 @@ export const ROWS: readonly Row[] = [
   { op: "F3 0F AE /2", name: "WRFSBASE", args: "Ry", only: "64", noHost, sem: writeBase(FS) },
   { op: "F3 0F AE /3", name: "WRGSBASE", args: "Ry", only: "64", noHost, sem: writeBase(GS) },
 
-  { op: "62 /r", name: "BOUND", args: "Gv,M", only: "legacy", modes: true, noHost, sem: bound },
+  { op: "62 /r", name: "BOUND", args: "Gv,Ma", only: "legacy", modes: true, noHost, sem: bound },
 ];
