@@ -188,11 +188,12 @@ export function emitVariant(v: Variant, c: Code, f: CpuFuncs, host: Host, cpu: V
 /** [base + disp] or [base + index × scale + disp] from the record. */
 export function baseAddress(o: Ops, form: number): Value {
   const c = o.c;
-  const base = c.ld64(o.cpu.add(o.field("b")));
+  const base = o.registerOf("b");
   const disp = o.disp().sx();
   if (form === FORM.BASE) return base.add(disp);
   const x = o.field("x");
-  const index = c.ld64(o.cpu.add(x.and(0xf8)));
+  const at = o.place("x", x.and(0xf8));
+  const index = c.ld64(at.base, at.offset);
   return base.add(index.shl(x.and(3).zx())).add(disp);
 }
 
@@ -224,7 +225,7 @@ function operand(o: Ops, a: Arg, form: number): Operand | Value {
     case "Z":
     case "B":
     case "A":
-      return new RegisterOperand(o, bits, o.let(o.cpu.add(o.field(SLOT_FIELD[a.slot]!))), 0);
+      return new RegisterOperand(o, bits, ...place(o, a, 0));
     case "CL":
       return new RegisterOperand(o, 8, o.cpu, reg(1));
     case "V":
@@ -232,11 +233,11 @@ function operand(o: Ops, a: Arg, form: number): Operand | Value {
     case "U":
     case "H":
     case "L":
-      return new VectorOperand(o, bits, o.let(o.cpu.add(o.field(SLOT_FIELD[a.slot]!))), S.xmm);
+      return new VectorOperand(o, bits, ...place(o, a, S.xmm));
     case "P":
     case "Q":
     case "N":
-      return new VectorOperand(o, bits, o.let(o.cpu.add(o.field(SLOT_FIELD[a.slot]!))), S.fpr);
+      return new VectorOperand(o, bits, ...place(o, a, S.fpr));
     case "S":
     case "C":
     case "D":
@@ -250,6 +251,11 @@ function operand(o: Ops, a: Arg, form: number): Operand | Value {
     default:
       throw new Bug(`No operand for ${a.letter}${a.size}`);
   }
+}
+
+function place(o: Ops, a: Arg, extra: number): [Value, number] {
+  const { base, offset } = o.place(SLOT_FIELD[a.slot]!);
+  return [base, offset + extra];
 }
 
 class RegisterOperand implements Operand {

@@ -48,7 +48,8 @@ export interface Interpreter {
 
 const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
 
-export function generate(minPages: number, maxPages: number): Interpreter {
+/** `cpu` is the base of the one vCPU that this module is for: a constant in its code. */
+export function generate(minPages: number, maxPages: number, cpu: number): Interpreter {
   const m = new Module();
   m.importMemory("env", "memory", minPages, maxPages);
   const imports = importAll(m);
@@ -62,18 +63,17 @@ export function generate(minPages: number, maxPages: number): Interpreter {
   for (const v of variants.all.slice(variants.hotCount)) {
     m.tableEntry(m.func(v.name, HANDLER, ["i32"], (c) => {
       const host: Host = { leave: (s) => c.return(s), beforeSlow: () => {} };
-      emitVariant(v, c, f, host, c.param(0), c.param(1), c.paramVar(2));
+      emitVariant(v, c, f, host, i32(cpu), c.param(1), c.paramVar(2));
       c.return(STATUS.NEXT);
     }));
   }
 
-  m.export(m.func("run", ["i32", "i32", "i32"], ["i32"], (c) => new Loop(c, f, variants, inLoop, signature).emit()));
+  m.export(m.func("run", ["i32", "i32", "i32"], ["i32"], (c) => new Loop(c, f, i32(cpu), variants, inLoop, signature).emit()));
   exportEntries(m, f);
   return { module: m.bytes(), variants, imports: Object.keys(imports) as ImportName[], inLoop };
 }
 
 class Loop {
-  readonly cpu: Value;
   readonly pc: Var;
   readonly budget: Var;
   readonly ea: Var;
@@ -86,11 +86,11 @@ class Loop {
   constructor(
     readonly c: Code,
     readonly f: CpuFuncs,
+    readonly cpu: Value,
     readonly variants: Variants,
     readonly inLoop: number,
     readonly signature: { params: readonly Type[]; results: readonly Type[]; typeIndex: number },
   ) {
-    this.cpu = c.param(0);
     this.pc = c.paramVar(1);
     this.budget = c.paramVar(2);
     this.ea = c.variable("i64");
@@ -336,7 +336,7 @@ class Loop {
         return micro();
       }
       case SPECIAL.EA_FAR:
-        this.ea.set(c.ld64(cpu.add(o.field("b"))).add(o.imm().sx()).add(o.disp().sx()));
+        this.ea.set(o.registerOf("b").add(o.imm().sx()).add(o.disp().sx()));
         return micro();
       case SPECIAL.EA_ABSOLUTE: {
         this.ea.set(c.ld64(pc, OP.imm));
@@ -381,7 +381,7 @@ class Loop {
       case SPECIAL.JMP_M:
       case SPECIAL.CALL_R:
       case SPECIAL.CALL_M: {
-        const t = h === SPECIAL.JMP_R || h === SPECIAL.CALL_R ? c.ld64(cpu.add(o.field("d"))) : o.read(this.ea.get(), 64);
+        const t = h === SPECIAL.JMP_R || h === SPECIAL.CALL_R ? o.registerOf("d") : o.read(this.ea.get(), 64);
         o.gpIf(t.shl(16).shrS(16).ne(t));
         if (h === SPECIAL.CALL_R || h === SPECIAL.CALL_M) {
           const sp = c.let(o.gpr(RSP).sub(8));
@@ -396,7 +396,10 @@ class Loop {
   /** Compare or test, leave the flags for whoever looks, branch on the operands themselves. */
   #fused(f: Fused): void {
     const c = this.c, o = this.#ops(f.size), pc = this.pc.get(), cpu = this.cpu;
-    const register = (field: "d" | "s") => o.loadAt(c.let(cpu.add(o.field(field))), f.size);
+    const register = (field: "d" | "s") => {
+      const { base, offset } = o.place(field);
+      return o.loadAt(base, f.size, offset);
+    };
     const immediate = () => f.size === 64 ? o.imm().sx() : o.imm();
     const memory = () => {
       this.ea.set(baseAddress(o, FORM.BASE));

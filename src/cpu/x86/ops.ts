@@ -151,6 +151,20 @@ export class Ops {
   field(name: "d" | "s" | "b" | "x"): Value {
     return this.c.ld8u(this.op, OP[name]);
   }
+  /**
+   * The place of what a byte field names, as base and constant offset: where the vCPU's base is a constant, it goes into the
+   * instruction's offset and costs nothing.
+   */
+  place(name: "d" | "s" | "b" | "x", value = this.field(name)): { base: Value; offset: number } {
+    const cpu = this.cpu;
+    if (cpu.isConst) return { base: this.let(value), offset: cpu.imm as number };
+    return { base: this.let(cpu.add(value)), offset: 0 };
+  }
+  /** The 64-bit register that a byte field names. */
+  registerOf(name: "d" | "s" | "b" | "x"): Value {
+    const { base, offset } = this.place(name);
+    return this.c.ld64(base, offset);
+  }
   /** The immediate, 32 bits, and the displacement field. */
   imm(): Value {
     return this.c.ld32(this.op, OP.imm);

@@ -29,12 +29,16 @@ export const softEngine: Engine = {
   openVcpu: (parts) => new SoftVcpu(parts),
 };
 
-let generated: Interpreter | undefined;
+const generated = new Map<number, Interpreter>();
 
-/** Generates the module for memories of this size; once a thread. */
-export function interpreterFor(memory: WebAssembly.Memory): Interpreter {
+/** Generates the module of the vCPU whose state is at `cpu`; once a thread. */
+export function interpreterFor(memory: WebAssembly.Memory, cpu: number): Interpreter {
   const pages = memory.buffer.byteLength / 65536;
-  return generated ??= generate(1, Math.max(pages, 65536));
+  const known = generated.get(cpu);
+  if (known) return known;
+  const made = generate(1, Math.max(pages, 65536), cpu);
+  generated.set(cpu, made);
+  return made;
 }
 
 export class SoftVcpu implements Vcpu {
@@ -68,7 +72,7 @@ export class SoftVcpu implements Vcpu {
     this.f64 = new Float64Array(buffer, 0, Math.floor(buffer.byteLength / 8));
     this.dv = new DataView(buffer);
     this.#u8 = new Uint8Array(buffer);
-    this.#interp = interpreterFor(parts.memory);
+    this.#interp = interpreterFor(parts.memory, this.base);
     const ramPages = Math.floor(parts.ram.sizeBytes / 4096);
     this.#cache = new CodeCache(buffer, CODE_BASE, CODE_BYTES, ramPages, parts.codeMap);
     this.#builder = new TraceBuilder(new Decoder(this.#interp.variants.rows, this.#interp.variants), this.#interp.variants);
