@@ -1,0 +1,90 @@
+/** Which tests run together, and what they may do. A folder that the table does not name runs without any permission. */
+import { relative } from "@std/path";
+import { ConfigError } from "../src/base/errors.ts";
+
+export interface Group {
+  /** The folder that the table names, or the folder of the tests. */
+  readonly name: string;
+  readonly permissions: readonly string[];
+  /** Its tests use the kernels that TRIKE_KERNELS points to. */
+  readonly kernels: boolean;
+  readonly files: readonly string[];
+}
+
+interface Row {
+  readonly folder: string;
+  readonly allow: readonly string[];
+  readonly kernels?: boolean;
+}
+
+const FILES = ["--allow-read", "--allow-write"];
+const PACKERS = "gzip,gunzip,zstd,lz4,xz,bzip2,bunzip2";
+
+/** Slow ones first. The longest name that begins a file's path is its group. */
+const TABLE: readonly Row[] = [
+  // boots: a process that is trike or QEMU for each
+  { folder: "tests/boot", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
+  // makes packages and archives with the system's tools, boots them in QEMU
+  { folder: "tests/guest", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
+  // runs instructions on the processor itself
+  { folder: "tests/diff", allow: ["--allow-read", "--allow-ffi"] },
+  { folder: "src/cpu", allow: [] },
+  {
+    folder: "tests/boot_loaders",
+    allow: [...FILES, "--allow-env=TRIKE_KERNELS", `--allow-run=qemu-system-x86_64,${PACKERS}`],
+    kernels: true,
+  },
+  // trike as a process, on pseudo-terminals
+  { folder: "tests/cli", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"] },
+  { folder: "tests/machine", allow: FILES },
+  { folder: "tests/virtio", allow: FILES },
+  { folder: "tests/engine", allow: ["--allow-read"] },
+  { folder: "tests/acpi", allow: [...FILES, "--allow-run=iasl"] },
+  { folder: "tests/laws", allow: [] },
+  // opens a device file, for which Deno wants every permission
+  { folder: "src/host", allow: ["--allow-all"] },
+  { folder: "scripts", allow: [...FILES, "--allow-run"] },
+  { folder: "devices", allow: [] },
+  { folder: "src/base", allow: [] },
+  { folder: "src/wasm", allow: [] },
+];
+
+/** Every group that has tests under one of `folders` (all, if none is named), with those tests only. */
+export async function discover(root: string, folders: readonly string[]): Promise<Group[]> {
+  const wanted = folders.map((folder) => folder.replace(/^\.\//, "").replace(/\/+$/, ""));
+  const files = new Map<string, string[]>();
+  const found = new Set<string>();
+  for (const path of (await testFiles(root)).sort()) {
+    const named = wanted.filter((folder) => within(path, folder));
+    if (wanted.length > 0 && named.length === 0) continue;
+    for (const folder of named) found.add(folder);
+    const name = rowOf(path)?.folder ?? path.slice(0, path.lastIndexOf("/"));
+    files.set(name, [...files.get(name) ?? [], path]);
+  }
+  for (const folder of wanted) {
+    if (!found.has(folder)) throw new ConfigError(`Cannot test "${folder}": expected a folder or a file with tests`);
+  }
+  const order = (name: string) => TABLE.findIndex(({ folder }) => folder === name);
+  return [...files].sort(([a], [b]) => order(a) - order(b)).map(([name, files]) => {
+    const row = TABLE.find(({ folder }) => folder === name);
+    return { name, permissions: row?.allow ?? [], kernels: row?.kernels ?? false, files };
+  });
+}
+
+function rowOf(path: string): Row | undefined {
+  return TABLE.filter(({ folder }) => within(path, folder)).sort((a, b) => b.folder.length - a.folder.length)[0];
+}
+
+function within(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`);
+}
+
+async function testFiles(root: string, folder = root): Promise<string[]> {
+  const files: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    if (isDirectory && !name.startsWith(".") && name !== "node_modules") {
+      files.push(...await testFiles(root, `${folder.replace(/\/$/, "")}/${name}`));
+    } else if (name.endsWith("_test.ts")) files.push(relative(root, `${folder}/${name}`));
+  }
+  return files;
+}
