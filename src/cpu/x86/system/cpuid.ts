@@ -13,9 +13,9 @@ export interface CpuidOptions {
   /** This vCPU's index, which is its APIC ID, and how many there are. */
   readonly vcpu: number;
   readonly vcpus: number;
-  /** CR4 and IA32_APIC_BASE.EN as they are at the moment: two flags follow them. */
-  cr4(): number;
-  apicEnabled(): boolean;
+  /** CR4 and IA32_APIC_BASE.EN as they are at the moment: two flags follow them. Reset values if not given. */
+  readonly cr4?: () => number;
+  readonly apicEnabled?: () => boolean;
 }
 
 const EAX = 0, EBX = 1, ECX = 2, EDX = 3;
@@ -139,7 +139,7 @@ function flags(leaf: number, subleaf: number, register: number): number {
 
 /** Answers for one vCPU; all values unsigned. */
 export function cpuidTable(options: CpuidOptions): (leaf: number, subleaf: number) => CpuidAnswer {
-  const { vcpu, vcpus } = options;
+  const { vcpu, vcpus, cr4 = () => 0, apicEnabled = () => true } = options;
   /** Bits of an APIC ID that tell cores apart. */
   const coreBits = Math.ceil(Math.log2(vcpus));
   const coreIds = 2 ** coreBits;
@@ -152,8 +152,8 @@ export function cpuidTable(options: CpuidOptions): (leaf: number, subleaf: numbe
       }
       case 1: {
         const ebx = (Math.min(vcpu, 255) << 24) | (Math.min(coreIds, 255) << 16) | ((LINE_BYTES / 8) << 8);
-        const ecx = flags(1, 0, ECX) | (options.cr4() & CR4.OSXSAVE ? OSXSAVE : 0);
-        const edx = (flags(1, 0, EDX) & (options.apicEnabled() ? -1 : ~APIC)) | (vcpus > 1 ? HTT : 0);
+        const ecx = flags(1, 0, ECX) | (cr4() & CR4.OSXSAVE ? OSXSAVE : 0);
+        const edx = (flags(1, 0, EDX) & (apicEnabled() ? -1 : ~APIC)) | (vcpus > 1 ? HTT : 0);
         return [SIGNATURE, ebx, ecx, edx];
       }
       case 2:
