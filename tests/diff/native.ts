@@ -156,10 +156,15 @@ export class Native {
 
   /** Runs cases 0..count-1: their records at IN, results at OUT. */
   run(count: number): void {
-    for (let i = 0; i < count; i++) this.u32[(OUT + i * RECORD + R.SIGNAL) >> 2] = 0;
+    this.runFrom(0, count);
+  }
+
+  /** The same, from the record `offset` bytes in. */
+  runFrom(offset: number, count: number): void {
+    for (let i = 0; i < count; i++) this.u32[(OUT + offset + i * RECORD + R.SIGNAL) >> 2] = 0;
     const dv = new DataView(this.u8.buffer);
-    dv.setBigUint64(VARS + V.IN_PTR, BigInt(this.base + IN), true);
-    dv.setBigUint64(VARS + V.OUT_PTR, BigInt(this.base + OUT), true);
+    dv.setBigUint64(VARS + V.IN_PTR, BigInt(this.base + IN + offset), true);
+    dv.setBigUint64(VARS + V.OUT_PTR, BigInt(this.base + OUT + offset), true);
     dv.setInt32(VARS + V.COUNT, count, true);
     const { symbols } = this.#libc;
     symbols.sigaltstack(this.#stack, this.#oldStack);

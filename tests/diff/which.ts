@@ -1,0 +1,72 @@
+/** Which rows the host's processor can answer for, and why the others not. */
+import { hasHostFeature } from "./host.ts";
+import type { Row } from "../../src/cpu/x86/row.ts";
+import { rowSizes } from "../../src/cpu/x86/arg.ts";
+import { type Shape, shapeOf } from "../../src/cpu/x86/assemble.ts";
+import type { Native } from "./native.ts";
+
+/** Rows of the general-purpose sets that came later. */
+const FEATURE_OF: Record<string, string> = {
+  ANDN: "BMI1",
+  BEXTR: "BMI1",
+  BLSI: "BMI1",
+  BLSMSK: "BMI1",
+  BLSR: "BMI1",
+  TZCNT: "BMI1",
+  LZCNT: "LZCNT",
+  BZHI: "BMI2",
+  MULX: "BMI2",
+  PDEP: "BMI2",
+  PEXT: "BMI2",
+  RORX: "BMI2",
+  SARX: "BMI2",
+  SHLX: "BMI2",
+  SHRX: "BMI2",
+  ADCX: "ADX",
+  ADOX: "ADX",
+  MOVBE: "MOVBE",
+  POPCNT: "POPCNT",
+  CRC32: "SSE4.2",
+  CMPXCHG16B: "CMPXCHG16B",
+};
+
+const REASONS: [RegExp, string][] = [
+  [/^(SYSCALL|SYSENTER|SYSRET|SYSEXIT|INT|INT1|INT3|IRET|JMPF|CALLF|RETF)$/, "leaves the code under test"],
+  [/^(VM|SK|ENCL|XABORT|XBEGIN|MONITOR|MWAIT|RSM)/, "a unit that is not emulated"],
+  [/^(UD0)$/, "processors differ in whether a ModRM byte follows"],
+];
+
+/** Rows whose `noHost` speaks of some operands only: what is left out is then the generator's business. */
+const IN_PART = new Set(["BSWAP"]);
+
+export interface Subject {
+  readonly row: Row;
+  readonly index: number;
+  readonly shape: Shape;
+  readonly sizes: readonly number[];
+}
+
+export function subjects(rows: readonly Row[], native: Native): { tested: Subject[]; skipped: [string, string][] } {
+  const tested: Subject[] = [], skipped: [string, string][] = [];
+  rows.forEach((row, index) => {
+    const reason = skipReason(row, native);
+    if (reason) return skipped.push([`${row.name} (${row.op})`, reason]);
+    const shape = shapeOf(row);
+    let sizes = rowSizes(row, shape.args, true);
+    // 66h before a near branch: vendors differ.
+    if (row.d64 && (row.ends || shape.args.some((a) => a.letter === "J"))) sizes = [64];
+    if (row.name === "BSWAP") sizes = [32, 64];
+    tested.push({ row, index, shape, sizes });
+  });
+  return { tested, skipped };
+}
+
+function skipReason(row: Row, native: Native): string | null {
+  if (row.only === "legacy") return "outside 64-bit mode";
+  if (row.noHost && !IN_PART.has(row.name)) return row.noHost;
+  for (const [pattern, reason] of REASONS) if (pattern.test(row.name)) return reason;
+  if (row.unit === "avx") return "the upper halves of the vector registers are not recorded";
+  const feature = row.feature ?? FEATURE_OF[row.name];
+  if (feature && !hasHostFeature(native, feature)) return `the host has no ${feature}`;
+  return null;
+}
