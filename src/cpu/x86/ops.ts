@@ -11,7 +11,17 @@
 import { Bug } from "../../base/errors.ts";
 import type { Code } from "../../wasm/code.ts";
 import type { Func, Module } from "../../wasm/module.ts";
-import { i32, i64, lift, type Operand as Num, select, type Type, Value, type Value as V } from "../../wasm/value.ts";
+import {
+  i32,
+  i64,
+  lift,
+  type Operand as Num,
+  select,
+  type Type,
+  v128,
+  Value,
+  type Value as V,
+} from "../../wasm/value.ts";
 import type { Var } from "../../wasm/code.ts";
 import { condition, type FlagFuncs, KIND } from "./flags.ts";
 import {
@@ -411,7 +421,7 @@ export function declareDeep(
 
 export function defineDeep(m: Module, f: CpuFuncs, func: Func, build: (o: Ops, ...params: Value[]) => void): void {
   m.define(func, (c) => {
-    const zeros = func.results.slice(1).map((t) => lift(0, t));
+    const zeros = func.results.slice(1).map((t) => t === "v128" ? v128(new Uint8Array(16)) : lift(0, t));
     const host: Host = { leave: (status) => c.return(status, ...zeros), beforeSlow: () => {} };
     const o = new Ops(c, f, host, c.param(0), i32(0), c.variable("i64"), 64, true, true);
     build(o, ...func.params.slice(1).map((_, i) => c.param(i + 1)));
