@@ -94,7 +94,7 @@ export class Generator {
       if (!c.address(o, target >= 0 ? BigInt(this.native.base + target) : 0x8000_0000_0000n, banned)) return;
     }
     if (row.lock && memory ? random.once(3) : random.once(64)) o.lock = true;
-    agree(c, row.name, target >= c.window ? target : -1, regs[0] ?? 0);
+    agree(c, row.name, target >= c.window && target <= c.window + HIGH ? target : -1, regs[0] ?? 0);
 
     // Immediates.
     const imm = args.findIndex((a) => a.letter === "I");
