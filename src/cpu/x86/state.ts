@@ -149,11 +149,11 @@ export const S = layout({
   bounceSplit: 4,
   /** Free slots in the log of TLB fills (tlb.ts); 0: the log is full, or has never been started. */
   tlbLogLeft: 4,
-  /** Largest range of virtual pages that large mappings put into the TLB, so that INVLPG knows when to flush all. */
+  /** Range of linear addresses that pages of 1 GiB have put into the TLBs, so that INVLPG knows what to look for. */
   largeLo: 8,
   largeHi: 8,
-  /** Whether pages of 1 GiB are among them. */
-  largeHuge: 4,
+  /** The same for pages of 2 and 4 MiB: one bit for each 4 MiB, modulo 8 GiB (tlb.ts). */
+  largeMap: [8, 32],
   /** Counters for --stats. */
   tlbMisses: 4,
   pageFaults: 4,

@@ -185,6 +185,11 @@ Deno.test("INVLPG drops one page, or all of a large one", () => {
   assertEquals(tag(f, 0x405, TLB_TAG_R), 0x405000n);
   f.call("invlpg", 0x400000n);
   assertEquals([tag(f, 0x405, TLB_TAG_R), tag(f, 0x40a, TLB_TAG_R), tag(f, 0x21, TLB_TAG_R)], [EMPTY, EMPTY, 0x21000n]);
+  // The same with 1 GiB, mapped at 1 GiB.
+  f.view.setBigUint64(RAM + 1 * 4096 + 8, 0xe7n, true);
+  for (const a of [0x4000_7000n, 0x4002_9000n]) assertEquals(f.call("readAddr", a, 4), RAM + (Number(a) & 0xf_ffff));
+  f.call("invlpg", 0x7fff_f000n);
+  assertEquals([7, 0x29, 0x21].map((p) => tag(f, p, TLB_TAG_R)), [EMPTY, EMPTY, 0x21000n]);
 });
 
 Deno.test("a flush forgets everything, whether or not the log of fills has overflowed", () => {

@@ -4,8 +4,9 @@
  * A flush clears what was filled since the last one: the log names up to TLB_LOG_ENTRIES entries, beyond that everything is
  * cleared (96 KiB). An empty entry has tags of all ones, which no page address equals. Global pages go with the others.
  */
+import type { Code } from "../../../wasm/code.ts";
 import type { Func, Module } from "../../../wasm/module.ts";
-import { i64, select, type Value } from "../../../wasm/value.ts";
+import { i32, select, type Value } from "../../../wasm/value.ts";
 import type { CpuFuncs } from "../ops.ts";
 import {
   DTLB,
@@ -35,6 +36,14 @@ export function itlbEntry(tlb: Value, address: Value): Value {
   return tlb.add(address.shrU(12).lo().and(ITLB_ENTRIES - 1).shl(Math.log2(ITLB_ENTRY)));
 }
 
+/** Of the map of large pages: the byte (less S.largeMap) and the bit for `address`. */
+function mapByte(c: Code, cpu: Value, address: Value): Value {
+  return c.let(cpu.add(address.shrU(25).lo().and(0xff)));
+}
+function mapBit(address: Value): Value {
+  return i32(1).shl(address.shrU(22).lo().and(7));
+}
+
 /** Defines "flushTlb", "invlpg" and "dropWriteTags"; gives (cpu, entry, address, WALK flags), to call for each entry filled. */
 export function defineTlb(m: Module, f: CpuFuncs): Func {
   const noteFill = m.func("tlb.noteFill", ["i32", "i32", "i64", "i32"], [], (c) => {
@@ -46,15 +55,15 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
       c.st32(cpu.add(next.shl(2)), c.param(1), TLB_LOG);
     });
     c.if(info.and(WALK.LARGE), () => {
-      // In units that hold any page up to 4 MiB, or up to 1 GiB.
-      const huge = c.let(info.and(WALK.HUGE));
-      const size = c.let(select(huge, i64(1 << 30), i64(1 << 22)));
-      const lo = c.let(a.and(i64(0).sub(size)));
-      const hi = c.let(lo.add(size.sub(1)));
-      const oldLo = c.ld64(cpu, S.largeLo), oldHi = c.ld64(cpu, S.largeHi);
-      c.st64(cpu, select(lo.ltU(oldLo), lo, oldLo), S.largeLo);
-      c.st64(cpu, select(hi.gtU(oldHi), hi, oldHi), S.largeHi);
-      c.st32(cpu, c.ld32(cpu, S.largeHuge).or(huge), S.largeHuge);
+      c.if(info.and(WALK.HUGE), () => {
+        const lo = c.let(a.and(-(1n << 30n))), hi = c.let(a.or((1n << 30n) - 1n));
+        const oldLo = c.ld64(cpu, S.largeLo), oldHi = c.ld64(cpu, S.largeHi);
+        c.st64(cpu, select(lo.ltU(oldLo), lo, oldLo), S.largeLo);
+        c.st64(cpu, select(hi.gtU(oldHi), hi, oldHi), S.largeHi);
+      }, () => {
+        const byte = mapByte(c, cpu, a);
+        c.st8(byte, c.ld8u(byte, S.largeMap).or(mapBit(a)), S.largeMap);
+      });
     });
   });
 
@@ -79,7 +88,7 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
       c.st32(cpu, TLB_LOG_ENTRIES, S.tlbLogLeft);
       c.st64(cpu, -1, S.largeLo);
       c.st64(cpu, 0, S.largeHi);
-      c.st32(cpu, 0, S.largeHuge);
+      c.fill(cpu.add(S.largeMap), 0, 256);
     }),
   );
 
@@ -100,14 +109,14 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "invlpg",
     m.func("invlpg", ["i32", "i64"], [], (c) => {
       const cpu = c.param(0), a = c.param(1);
-      const inLarge = a.geU(c.ld64(cpu, S.largeLo)).and(a.leU(c.ld64(cpu, S.largeHi)));
-      c.if(inLarge, () => {
-        // The page may be part of a large one: whatever lies in the same 4 MiB (or 1 GiB) goes.
-        const mask = c.let(select(c.ld32(cpu, S.largeHuge), i64(-(1n << 30n)), i64(-(1n << 22n))));
+      const sweepAll = (mask: bigint) => {
         c.call(sweep, cpu.add(DTLB), cpu.add(DTLB + DTLBS * DTLB_BYTES), DTLB_ENTRY, a, mask);
         c.call(sweep, cpu.add(ITLB), cpu.add(ITLB + ITLBS * ITLB_BYTES), ITLB_ENTRY, a, mask);
         c.return();
-      });
+      };
+      // The page may be part of a large one: whatever lies in the same 1 GiB, or 4 MiB, goes.
+      c.if(a.geU(c.ld64(cpu, S.largeLo)).and(a.leU(c.ld64(cpu, S.largeHi))), () => sweepAll(-(1n << 30n)));
+      c.if(c.ld8u(mapByte(c, cpu, a), S.largeMap).and(mapBit(a)), () => sweepAll(-(1n << 22n)));
       const drop = (entry: Value) =>
         c.if(c.ld64(entry).eq(a.and(-4096)), () => {
           c.st64(entry, -1);
