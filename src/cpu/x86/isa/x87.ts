@@ -5,13 +5,15 @@ import type { Row } from "../row.ts";
 import { defineArith } from "../x87/arith.ts";
 import { defineConvert } from "../x87/convert.ts";
 import { defineFpu } from "../x87/fpu.ts";
+import { defineRemainder } from "../x87/remainder.ts";
 import { defineRound } from "../x87/round.ts";
 import { defineWide } from "../x87/wide.ts";
 import * as arith from "./x87_arith.ts";
 import * as control from "./x87_control.ts";
 import * as move from "./x87_move.ts";
+import * as special from "./x87_special.ts";
 
-export const ROWS: readonly Row[] = [...control.ROWS, ...move.ROWS, ...arith.ROWS];
+export const ROWS: readonly Row[] = [...control.ROWS, ...move.ROWS, ...arith.ROWS, ...special.ROWS];
 
 export function defineX87(m: Module, f: CpuFuncs): void {
   defineFpu(m, f);
@@ -19,7 +21,9 @@ export function defineX87(m: Module, f: CpuFuncs): void {
   defineRound(m, f);
   defineConvert(m, f);
   defineArith(m, f);
+  defineRemainder(m, f);
   control.defineX87Control(m, f);
   move.defineX87Move(m, f);
   arith.defineX87Arith(m, f);
+  special.defineX87Special(m, f);
 }

@@ -116,7 +116,9 @@ export function defineRound(m: Module, f: CpuFuncs): void {
           inexact();
           e.set(e.get().sub(ADJUST));
         });
+        // FSCALE goes further than the adjustment reaches.
         c.if(e.get().geS(max), () => {
+          c.if(max.eq(MAX_EXP.EXTENDED), () => x.raise(FSW.PE | FSW.C1));
           sig.set(ONE);
           e.set(max);
         });
@@ -138,6 +140,7 @@ export function defineRound(m: Module, f: CpuFuncs): void {
           e.set(e.get().add(ADJUST));
         });
         c.if(e.get().leS(0), () => {
+          c.if(max.eq(MAX_EXP.EXTENDED), () => x.raise(FSW.PE));
           sig.set(0);
           e.set(0);
         });
