@@ -5,9 +5,10 @@
  */
 import { messageOf } from "../base/errors.ts";
 import type { GuestRam } from "../base/ram.ts";
+import { describeSize } from "../base/size.ts";
 import { decompress, DecompressError, packingOf } from "./decompress/mod.ts";
 import { decompressLz4InPlace } from "./decompress/lz4_in_place.ts";
-import { cannotLoad, formatSize, type Named } from "./host_file.ts";
+import { cannotLoad, type Named } from "./host_file.ts";
 
 /** Offsets of the header's fields, in the file and in boot_params alike. */
 export const HDR = {
@@ -80,7 +81,7 @@ export function parseBzImage(bytes: Uint8Array, name: Named): BzImage {
   if (claimed - 15 > bytes.length || headerEnd > bytes.length) {
     throw cannotLoad(
       name,
-      `it is cut short: its header says ${claimed} bytes (${formatSize(claimed)}), the file has ${bytes.length}`,
+      `it is cut short: its header says ${claimed} bytes (${describeSize(claimed)}), the file has ${bytes.length}`,
     );
   }
   if (headerEnd <= HDR.payload_length + 3 || headerEnd > HEADER_END_MAX) {
@@ -141,7 +142,7 @@ export function unpackVmlinux(
   if (sizeBytes > limit) {
     throw cannotLoad(
       name,
-      `its ${packing} payload says it unpacks to ${formatSize(sizeBytes)}, and ${formatSize(limit)} is the most`,
+      `its ${packing} payload says it unpacks to ${describeSize(sizeBytes)}, and ${describeSize(limit)} is the most`,
     );
   }
   const out = image.initSize === 0 ? new Uint8Array(sizeBytes) : ram.bytes(image.prefAddress, sizeBytes)!;

@@ -46,17 +46,3 @@ function reason(error: unknown): string {
   if (error instanceof Deno.errors.IsADirectory) return "it is a folder, not a file";
   return messageOf(error);
 }
-
-/** A size for a person: "12 bytes", "1.2 GiB". */
-export function formatSize(bytes: number): string {
-  if (bytes < 1024) return `${bytes} bytes`;
-  let value = bytes / 1024;
-  let unit = 0;
-  while (value >= 1024 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${Number(value.toFixed(value < 10 ? 1 : 0))} ${UNITS[unit]}`;
-}
-
-const UNITS = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

@@ -1,8 +1,8 @@
 /** The one door of the boot loaders: a kernel file into guest RAM, and the state to enter it with. */
 import { ConfigError } from "../base/errors.ts";
 import type { GuestRam } from "../base/ram.ts";
+import { describeSize } from "../base/size.ts";
 import type { InitialState } from "../engine/engine.ts";
-import { formatSize } from "./host_file.ts";
 import { readKernel, recognise } from "./kernel_image.ts";
 import { loadBzImage, loadVmlinux } from "./linux.ts";
 import { LOW } from "./low_memory.ts";
@@ -18,7 +18,9 @@ const MIN_RAM_BYTES = 2 * LOW.END;
 export function loadKernel(ram: GuestRam, options: LoadOptions): InitialState {
   if (ram.sizeBytes < MIN_RAM_BYTES) {
     throw new ConfigError(
-      `--memory ${formatSize(ram.sizeBytes)} is too little for any kernel: ${formatSize(MIN_RAM_BYTES)} is the least`,
+      `--memory ${describeSize(ram.sizeBytes)} is too little for any kernel: ${
+        describeSize(MIN_RAM_BYTES)
+      } is the least`,
     );
   }
   const { name, bytes } = readKernel(options.kernel);

@@ -1,7 +1,8 @@
 /** What both conventions put into guest RAM: the kernel's segments, the initrd, the command line, the ACPI tables. */
 import { ConfigError } from "../base/errors.ts";
 import type { GuestRam } from "../base/ram.ts";
-import { cannotLoad, formatSize, type Named, readInto, withFile } from "./host_file.ts";
+import { describeSize } from "../base/size.ts";
+import { cannotLoad, type Named, readInto, withFile } from "./host_file.ts";
 import type { ElfImage } from "./kernel_image.ts";
 import { LOW, type Region } from "./low_memory.ts";
 
@@ -60,7 +61,10 @@ function survivesPlacing(ram: GuestRam, { elf, bytes }: ElfImage): boolean {
 /** Fails unless RAM reaches `end`. */
 export function requireRam(ram: GuestRam, end: number, name: Named): void {
   if (end <= ram.sizeBytes) return;
-  throw cannotLoad(name, `it needs memory up to ${formatSize(end)}, and the machine has ${formatSize(ram.sizeBytes)}`);
+  throw cannotLoad(
+    name,
+    `it needs memory up to ${describeSize(end)}, and the machine has ${describeSize(ram.sizeBytes)}`,
+  );
 }
 
 /** Reads the initrd into the highest pages below `limit` and the end of RAM; null without one. */
@@ -74,8 +78,8 @@ export function placeInitrd(ram: GuestRam, path: string | null, kernelEnd: numbe
       const free = Math.max(0, Math.floor(top / PAGE_BYTES) * PAGE_BYTES - kernelEnd);
       throw cannotLoad(
         name,
-        `${formatSize(sizeBytes)} does not fit in ${formatSize(ram.sizeBytes)} of memory: ` +
-          `${formatSize(free)} is free above the kernel`,
+        `${describeSize(sizeBytes)} does not fit in ${describeSize(ram.sizeBytes)} of memory: ` +
+          `${describeSize(free)} is free above the kernel`,
       );
     }
     readInto(name, file, ram.bytes(gpa, sizeBytes)!);
@@ -101,7 +105,7 @@ export function placeAcpi(ram: GuestRam, acpiTables: AcpiTables): number {
   const room = LOW.END - LOW.ACPI;
   if (bytes.length > room) {
     throw new ConfigError(
-      `The ACPI tables take ${formatSize(bytes.length)} of ${formatSize(room)}: give the machine fewer CPUs`,
+      `The ACPI tables take ${describeSize(bytes.length)} of ${describeSize(room)}: give the machine fewer CPUs`,
     );
   }
   ram.copyIn(LOW.ACPI, bytes);

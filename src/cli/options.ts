@@ -1,7 +1,8 @@
 /** What `trike run` understands: the parser and the help page both read this table, in this order. */
+import { formatSize } from "../base/size.ts";
 import { MAX_RAM_BYTES } from "../machine/memory.ts";
+import { MAX_DISKS } from "../machine/spec.ts";
 import { TRACE_CATEGORIES as CATEGORIES } from "../machine/trace.ts";
-import { formatSize } from "./values.ts";
 
 export interface Option {
   /** What stands for the value in the help; absent for a switch. */
@@ -17,7 +18,6 @@ export const DEFAULT_MEMORY = "512M";
 export const MIN_RAM_BYTES = 16 * 1024 * 1024;
 export const MAX_CPUS = 1;
 export const MAX_SERIAL_PORTS = 4;
-export const MAX_DISKS = 16;
 export const ENGINES = ["auto", "hvf", "kvm", "soft"] as const;
 export const TRACE_CATEGORIES = [...CATEGORIES, "all"] as const;
 export const DEFAULT_TRACE_PATH = "trike.trace";

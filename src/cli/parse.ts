@@ -2,13 +2,12 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { ConfigError } from "../base/errors.ts";
 import { MAX_RAM_BYTES, PAGE_BYTES } from "../machine/memory.ts";
-import type { DiskSpec, EngineName, MachineSpec, SerialSpec } from "../machine/spec.ts";
+import { type DiskSpec, type EngineName, type MachineSpec, MAX_DISKS, type SerialSpec } from "../machine/spec.ts";
 import {
   DEFAULT_MEMORY,
   DEFAULT_TRACE_PATH,
   ENGINES,
   MAX_CPUS,
-  MAX_DISKS,
   MAX_SERIAL_PORTS,
   MIN_RAM_BYTES,
   OPTION_BY_NAME,

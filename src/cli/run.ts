@@ -110,6 +110,7 @@ class Run {
       return this.#result({ kind: "stopped" });
     }
     this.handle = started;
+    if (!this.request.quiet) { for (const note of started.notes) this.#say(note); }
     if (this.#reason) started.stop();
     this.#attachPorts(started);
     started.ended.then(
@@ -142,6 +143,8 @@ class Run {
         this.#terminal = new Terminal({
           onLeave: () => this.#stop({ status: Status.OK, text: null }),
           onLost: (error) => this.#stop({ status: Status.HOST, text: error.message }),
+          // A serial line cannot tell a size, so the guest is told by way of its virtio console.
+          onResize: (columns, rows) => this.handle?.console.resize(columns, rows),
         });
       }
       const parts = { terminal: this.#terminal, say: (line: string) => this.#say(line) };

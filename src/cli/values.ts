@@ -1,6 +1,7 @@
 /** The values of options: text in, plain data out. A value that does not fit is a ConfigError of one sentence. */
 import { levenshteinDistance } from "@std/text/levenshtein-distance";
 import { ConfigError } from "../base/errors.ts";
+import { formatSize, parseSize } from "../base/size.ts";
 import type { DiskSpec, SerialSpec } from "../machine/spec.ts";
 
 /** `--flag "value": expected …`, with whatever the user typed made safe to print. */
@@ -13,26 +14,6 @@ export function quoted(value: string): string {
   // JSON escapes the C0 controls; DEL and the C1 controls can move a terminal's cursor just as well.
   const c1 = /[\x7f-\x9f]/g;
   return JSON.stringify(text).replace(c1, (c) => "\\u00" + c.charCodeAt(0).toString(16));
-}
-
-const UNITS = ["", "K", "M", "G", "T"] as const;
-
-/** Bytes of `512M`, `1.5GiB`, `65536`: K, M, G and T are powers of 1024. Undefined if the text is no such size. */
-export function parseSize(text: string): number | undefined {
-  const match = /^(\d{1,15}(?:\.\d{1,9})?)(?:([KMGT])(?:iB)?)?$/i.exec(text);
-  if (!match) return undefined;
-  const bytes = Number(match[1]) * 1024 ** UNITS.indexOf((match[2] ?? "").toUpperCase() as typeof UNITS[number]);
-  return Number.isSafeInteger(bytes) ? bytes : undefined;
-}
-
-/** A size as `parseSize` reads it, in the largest unit that needs no fraction. */
-export function formatSize(bytes: number): string {
-  let unit = 0;
-  while (unit < UNITS.length - 1 && bytes >= 1024 && bytes % 1024 === 0) {
-    bytes /= 1024;
-    unit++;
-  }
-  return bytes + UNITS[unit]!;
 }
 
 export function sizeOption(

@@ -5,6 +5,7 @@
  */
 import type { Arena } from "../base/arena.ts";
 import { VcpuEvent } from "../engine/engine.ts";
+import { MAX_DISKS } from "./spec.ts";
 
 /** What vCPUs are to do. */
 export const RunState = { LEAVE: 0, RUN: 1, PAUSE: 2 } as const;
@@ -30,7 +31,6 @@ const DISK_DOORBELL = 16; // a cache line of its own: the disk worker waits here
 const DISK_DONE = 17; // the doorbell count up to which every request has completed
 const DISK_QUIT = 18;
 const DISK_PENDING = 32; // one word a disk, a bit a queue
-const MAX_DISKS = 32;
 const CONTROL_WORDS = DISK_PENDING + MAX_DISKS;
 /** Each vCPU's event word has a cache line of its own. */
 const EVENT_STRIDE = 16;

@@ -2,8 +2,7 @@
 import { ConfigError } from "../base/errors.ts";
 import { FileBlock } from "../host/block.ts";
 import type { DiskInfo, Pc } from "./pc.ts";
-import { MAX_DISKS } from "./pc.ts";
-import type { DiskSpec } from "./spec.ts";
+import { type DiskSpec, MAX_DISKS } from "./spec.ts";
 
 /** Opens every disk once, to learn its size; throws ConfigError or HostError for the first that cannot be used. */
 export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {

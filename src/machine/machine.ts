@@ -17,6 +17,18 @@ import { DiskWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
 export interface MachineHandle {
   /** COM1 upwards. `tx` carries bytes from the guest, `rx` to it; call `notifyInput` after putting bytes into `rx`. */
   readonly serial: { tx: ByteRing; rx: ByteRing; notifyInput(): void }[];
+  /** What the user should know about the machine, a sentence each. */
+  readonly notes: readonly string[];
+  /** The virtio console; what the guest writes there is thrown away until `attach` is called. */
+  readonly console: {
+    readonly tx: ByteRing;
+    readonly rx: ByteRing;
+    attach(): void;
+    /** Call it after putting bytes into `rx`. */
+    notifyInput(): void;
+    /** The terminal at the other end has this size. */
+    resize(columns: number, rows: number): void;
+  };
   /** The ACPI power button. */
   pressPowerButton(): void;
   /** Ends the machine as a pulled plug does. */
@@ -53,16 +65,8 @@ export async function startMachine(spec: MachineSpec, options: StartOptions = {}
 export class Machine implements MachineHandle {
   readonly serial: { tx: ByteRing; rx: ByteRing; notifyInput(): void }[];
   readonly ended: Promise<MachineEnd>;
-  /** What the user should know about the machine, a sentence each. */
   readonly notes: readonly string[];
-  /** The virtio console; what the guest writes there is thrown away until `attach` is called. */
-  readonly console: {
-    tx: ByteRing;
-    rx: ByteRing;
-    attach(): void;
-    notifyInput(): void;
-    resize(cols: number, rows: number): void;
-  };
+  readonly console: MachineHandle["console"];
   readonly pc: Pc;
 
   readonly #spec: MachineSpec;
@@ -115,7 +119,7 @@ export class Machine implements MachineHandle {
       rx,
       attach,
       notifyInput: () => this.#withDevices(() => device.process()),
-      resize: (cols, rows) => this.#withDevices(() => device.resize(cols, rows)),
+      resize: (columns, rows) => this.#withDevices(() => device.resize(columns, rows)),
     };
   }
 

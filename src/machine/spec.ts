@@ -1,5 +1,8 @@
 /** What a machine is made of: plain data, made by the command line, sent to every Worker, never changed. */
 
+/** /dev/vda to /dev/vdp: as many as there are letters and PCI slots to spare for. */
+export const MAX_DISKS = 16;
+
 export type EngineName = "hvf" | "kvm" | "soft";
 
 export interface DiskSpec {

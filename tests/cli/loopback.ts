@@ -3,8 +3,8 @@
  * its kernel command line asks for.
  *
  * Words of the command line: `say=TEXT` prints TEXT at once; `then=END` ends so after that; `button=END` ends so at the power
- * button; `deaf` leaves input alone; `stuck` never stops; `fail` does not start; `crash` throws out of a timer,
- * `reject` rejects a promise nobody holds.
+ * button; `note` has a note for the user; `sizes` prints each size of the terminal; `deaf` leaves input alone; `stuck` never
+ * stops; `fail` does not start; `crash` throws out of a timer, `reject` rejects a promise nobody holds.
  */
 import { HostError } from "../../src/base/errors.ts";
 import { ByteRing } from "../../src/base/ring.ts";
@@ -55,8 +55,17 @@ export function startLoopback(spec: MachineSpec): Promise<MachineHandle> {
   if (words.has("reject")) setTimeout(() => void Promise.reject(new Error("the loop-back machine rejected")), 200);
   const then = words.get("then");
   if (then !== undefined) setTimeout(() => end(ENDS[then]), 50);
+  const print = (text: string) => ports[0]!.tx.write(new TextEncoder().encode(text));
   return Promise.resolve({
     serial: ports,
+    notes: words.has("note") ? ["the loop-back machine has a note"] : [],
+    console: {
+      tx: ByteRing.private(64),
+      rx: ByteRing.private(64),
+      attach() {},
+      notifyInput() {},
+      resize: (columns, rows) => words.has("sizes") && print(`<${columns}x${rows}>`),
+    },
     pressPowerButton: () => end(ENDS[words.get("button") ?? ""]),
     stop: () => words.has("stuck") || end({ kind: "stopped" }),
     ended,

@@ -3,7 +3,8 @@ import { ConfigError } from "../../src/base/errors.ts";
 import { helpPage } from "../../src/cli/help.ts";
 import { OPTION_BY_NAME } from "../../src/cli/options.ts";
 import { parseCommandLine, type RunRequest } from "../../src/cli/parse.ts";
-import { formatSize, nearest, parseSize, quoted } from "../../src/cli/values.ts";
+import { formatSize, parseSize } from "../../src/base/size.ts";
+import { nearest, quoted } from "../../src/cli/values.ts";
 
 function run(...args: string[]): RunRequest {
   const command = parseCommandLine(["run", ...args]);

@@ -67,6 +67,14 @@ export class TestTerminal extends Tty {
     return new TestTerminal(master, new Deno.UnsafePointerView(c.ptsname(master)!).getCString());
   }
 
+  /** Gives the window a size. Programs whose terminal this is get SIGWINCH. */
+  async resize(columns: number, rows: number): Promise<void> {
+    const script = 'stty cols "$1" rows "$2" <"$3"';
+    const args = ["-c", script, "sh", `${columns}`, `${rows}`, this.name];
+    const { success } = await new Deno.Command("sh", { args }).output();
+    if (!success) throw new Error("stty failed");
+  }
+
   override close(): void {
     c.close(this.#slave);
     super.close();

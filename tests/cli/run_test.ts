@@ -24,6 +24,14 @@ Deno.test("each end of a guest has its exit status and its line", () =>
     assertEquals(told.stderr, "trike: engine soft (hvf and kvm: not part of this version of trike)\n");
   }));
 
+Deno.test("what there is to know about the machine is said once it runs, unless --quiet", () =>
+  withFiles(async ({ kernel }) => {
+    const run = (...args: string[]) => trike(["run", "--kernel", kernel, "--append", "note then=poweroff", ...args]);
+    const [told, quiet] = await Promise.all([run(), run("-q")]);
+    assertEquals(told.stderr.split("\n").slice(1), ["trike: the loop-back machine has a note", ""]);
+    assertEquals(quiet.stderr, "");
+  }));
+
 Deno.test("mistakes end with status 2 before anything starts, without any permission", async () => {
   const bare = { allow: [], program: TRIKE };
   const [unknown, engine, none, help, version] = await Promise.all([

@@ -10,10 +10,12 @@ const bytes = (text: string) => new TextEncoder().encode(text);
 async function onTerminal(
   append: string,
   body: (terminal: TestTerminal, child: Deno.ChildProcess) => Promise<void>,
+  prepare: (terminal: TestTerminal) => Promise<void> = () => Promise.resolve(),
 ): Promise<{ code: number; stderr: string }> {
   const terminal = TestTerminal.open();
   try {
     let result = { code: -1, stderr: "" };
+    await prepare(terminal);
     await withFiles(async ({ kernel }) => {
       const before = terminal.mode();
       const args = ["run", "-q", "--kernel", kernel, "--timeout", "20", "--append", append];
@@ -149,6 +151,16 @@ Deno.test("the size of the terminal is told at the start and at SIGWINCH, and no
   await terminal.close();
   clearInterval(alive);
   assertEquals(sizes.length, 2);
+});
+
+Deno.test("the machine's virtio console is told the terminal's size, and every new one", async () => {
+  await onTerminal("say=up sizes", async (terminal, child) => {
+    await terminal.until("<80x25>");
+    await terminal.resize(132, 43);
+    child.kill("SIGWINCH"); // no job of this terminal's session, so it is not told by the host
+    await terminal.until("<132x43>");
+    await terminal.write(bytes("\x01x"));
+  }, (terminal) => terminal.resize(80, 25));
 });
 
 Deno.test("the mode is put back once by close, by abandon and by the unloading of the process, whichever is first", async () => {
