@@ -132,6 +132,8 @@ const WRITES: readonly WriteCase[] = [
   },
   { what: "a reserved flag of CR4", from: LONG, cr: 4, value: CR4.PAE | 1 << 12, outcome: "#13(0)" },
   { what: "VMXE, which is not here", from: LONG, cr: 4, value: CR4.PAE | 1 << 13, outcome: "#13(0)" },
+  { what: "VME, which is not here", from: LONG, cr: 4, value: CR4.PAE | CR4.VME, outcome: "#13(0)" },
+  { what: "PVI, which is not here", from: LONG, cr: 4, value: CR4.PAE | CR4.PVI, outcome: "#13(0)" },
   { what: "upper half of CR4", from: LONG, cr: 4, value: (1n << 32n) | BigInt(CR4.PAE), outcome: "#13(0)" },
   { what: "PAE off in IA-32e mode", from: LONG, cr: 4, value: 0, outcome: "#13(0)" },
   { what: "PAE on in 32-bit paging", from: { cr0: ET | PE | PG }, cr: 4, value: CR4.PAE, outcome: "jump" },

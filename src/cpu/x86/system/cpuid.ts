@@ -41,7 +41,6 @@ export const FEATURES = {
   "RDRAND": [1, 0, ECX, 30],
   "HYPERVISOR": [1, 0, ECX, 31],
   "FPU": [1, 0, EDX, 0],
-  "VME": [1, 0, EDX, 1],
   "DE": [1, 0, EDX, 2],
   "PSE": [1, 0, EDX, 3],
   "TSC": [1, 0, EDX, 4],

@@ -55,6 +55,7 @@ Deno.test("CPUID promises features only with what they rest on", () => {
   for (const [feature, others] of needs) {
     if (hasFeature(feature)) { for (const o of others) assert(hasFeature(o), `${feature} without ${o}`); }
   }
+  assertEquals(bit(one(1, 0), 3, 1), 0); // VME: CR4.VME and CR4.PVI are reserved
   // 1.ECX: FMA 12, AVX 28, F16C 29, VMX 5, MONITOR 3; 7.EBX: AVX2 5, MPX 14, HLE 4, RTM 11. None of them exists here.
   for (const n of [3, 5, 12, 28, 29]) assertEquals(bit(one(1, 0), 2, n), 0);
   for (const n of [4, 5, 11, 14]) assertEquals(bit(one(7, 0), 1, n), 0);
