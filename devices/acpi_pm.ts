@@ -2,7 +2,7 @@
  * ACPI fixed hardware: PM1 events and control, the power management timer, and the port that switches ACPI on.
  *
  * Spec: [acpi §4.8.3.1] PM1 events, [acpi §4.8.3.2] PM1 control, [acpi §4.8.3.3] PM_TMR, [acpi §4.8.2.5] SMI_CMD.
- * Emulated: TMR, GBL, PWRBTN and WAK status, their enables, SCI_EN, SLP_TYP and SLP_EN, the 24-bit counter, the
+ * Emulated: TMR, GBL, PWRBTN, RTC and WAK status, their enables, SCI_EN, SLP_TYP and SLP_EN, the 24-bit counter, the
  * level-triggered SCI.
  * Absent: the sleep button, GPEs, system management mode (so in legacy mode events raise nothing, and GBL_RLS is ignored), the
  * 32-bit counter (so FADT.TMR_VAL_EXT is 0).
@@ -32,9 +32,10 @@ export const ACPI_DISABLE = 0xf0;
 /** The SLP_TYP of soft-off, for the DSDT's \_S5. */
 export const SLP_TYP_S5 = 5;
 
-const PM1 = { TMR: 1 << 0, GBL: 1 << 5, PWRBTN: 1 << 8, WAK: 1 << 15 } as const; // in PM1_STS; WAK has no enable
-const STATUS = PM1.TMR | PM1.GBL | PM1.PWRBTN | PM1.WAK;
-const ENABLES = PM1.TMR | PM1.GBL | PM1.PWRBTN;
+/** In PM1_STS; WAK has no enable. */
+const PM1 = { TMR: 1 << 0, GBL: 1 << 5, PWRBTN: 1 << 8, RTC: 1 << 10, WAK: 1 << 15 } as const;
+const STATUS = PM1.TMR | PM1.GBL | PM1.PWRBTN | PM1.RTC | PM1.WAK;
+const ENABLES = PM1.TMR | PM1.GBL | PM1.PWRBTN | PM1.RTC;
 const CNT = { SCI_EN: 1 << 0, BM_RLD: 1 << 1, SLP_TYP: 7 << 10, SLP_EN: 1 << 13 } as const;
 
 const HZ = 3_579_545;
@@ -83,6 +84,12 @@ export class AcpiPm {
   /** A short press of the power button. */
   pressPowerButton(): void {
     this.s.sts |= PM1.PWRBTN;
+    this.settle();
+  }
+
+  /** The RTC asserted its interrupt. */
+  rtcInterrupt(): void {
+    this.s.sts |= PM1.RTC;
     this.settle();
   }
 

@@ -33,7 +33,7 @@ Deno.test("PM_TMR counts at 3.579545 MHz in 24 bits", () => {
 Deno.test("TMR_STS raises SCI when the top bit toggles and falls when a one is written", () => {
   const { clock, sci, dev } = pm();
   dev.region.write(2, 2, 0xffff);
-  assertEquals(dev.region.read(2, 2), 0x0121);
+  assertEquals(dev.region.read(2, 2), 0x0521);
   clock.advance(TOP_BIT_NS - 1);
   assertEquals(sci.level, false);
   clock.advance(1);
@@ -64,6 +64,16 @@ Deno.test("PWRBTN_STS raises SCI only when enabled and in ACPI mode", () => {
   dev.smiCmd.write(0, 1, ACPI_ENABLE);
   assertEquals([sci.level, dev.region.read(4, 2) & 1], [true, 1]);
   dev.region.write(1, 1, 0x01); // a byte of PM1_STS
+  assertEquals([sci.level, dev.region.read(0, 2)], [false, 0]);
+});
+
+Deno.test("RTC_STS is set by the RTC's interrupt and raises SCI when enabled", () => {
+  const { sci, dev } = pm();
+  dev.rtcInterrupt();
+  assertEquals([sci.level, dev.region.read(0, 2)], [false, 0x0400]);
+  dev.region.write(2, 2, 0x0400);
+  assertEquals([sci.level, dev.region.read(2, 2)], [true, 0x0400]);
+  dev.region.write(0, 2, 0x0400);
   assertEquals([sci.level, dev.region.read(0, 2)], [false, 0]);
 });
 

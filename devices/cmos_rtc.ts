@@ -76,6 +76,8 @@ interface Parts {
   readonly clock: Clock;
   readonly timer: Timer;
   readonly irq: IrqLine;
+  /** IRQ 8 has risen: what ACPI's fixed hardware makes an event of. */
+  readonly onInterrupt?: () => void;
   /** Wall time at guest time 0, in ms since 1970: asked at power-on only. */
   readonly wallTimeAtPowerOnMs: () => number;
 }
@@ -190,8 +192,10 @@ export class CmosRtc {
     const { timer, irq, clock } = this.parts;
     const c = this.s.bytes[CMOS.REGISTER_C]! & (C.PF | C.AF | C.UF);
     const raised = (c & this.#b & (C.PF | C.AF | C.UF)) !== 0; // PIE, AIE and UIE stand where PF, AF and UF do
+    const rises = raised && (this.s.bytes[CMOS.REGISTER_C]! & C.IRQF) === 0;
     this.s.bytes[CMOS.REGISTER_C] = c | (raised ? C.IRQF : 0);
     irq.set(raised);
+    if (rises) this.parts.onInterrupt?.();
     // While IRQ 8 is up nothing more can be seen of it, and flags are found when register C is read.
     let next = Infinity;
     if (!raised && this.#running()) {

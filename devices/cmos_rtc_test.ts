@@ -14,7 +14,9 @@ function rtc(wallMs = Date.UTC(2024, 1, 28, 23, 59, 58)) {
   const irq = new TestIrq();
   const timer = timers.timer("rtc", () => dev.settle());
   const view = arena.place("rtc", CmosRtcRecord);
-  const dev: CmosRtc = new CmosRtc(view, { clock, timer, irq, wallTimeAtPowerOnMs: () => wallMs });
+  const told = { interrupts: 0 };
+  const onInterrupt = () => void told.interrupts++;
+  const dev: CmosRtc = new CmosRtc(view, { clock, timer, irq, onInterrupt, wallTimeAtPowerOnMs: () => wallMs });
   arena.powerOn();
   dev.powerOn();
   const read = (index: number) => (dev.region.write(0, 1, index), dev.region.read(1, 1));
@@ -24,7 +26,7 @@ function rtc(wallMs = Date.UTC(2024, 1, 28, 23, 59, 58)) {
   };
   /** Century, year, month, date, hours, minutes, seconds as they read. */
   const time = () => [0x32, 9, 8, 7, 4, 2, 0].map((i) => read(i).toString(16).padStart(2, "0")).join(" ");
-  return { clock, irq, dev, timers, read, write, time };
+  return { clock, irq, told, dev, timers, read, write, time };
 }
 
 Deno.test("calendar agrees with Date on every tenth day of 800 years", () => {
@@ -200,4 +202,15 @@ Deno.test("setMemorySize tells of RAM in the units firmware knows", () => {
   assertEquals([0x34, 0x35, 0x5b, 0x5c, 0x5d].map(read), [0x00, 0xbf, 0x00, 0x40, 0x01]);
   dev.setMemorySize(8 << 20);
   assertEquals([0x17, 0x18, 0x34, 0x35].map(read), [0x00, 0x1c, 0, 0]);
+});
+
+Deno.test("onInterrupt is told of each rise of IRQ 8, once, settled as often as may be", () => {
+  const { clock, irq, told, dev, read, write } = rtc();
+  write(0x0b, 0x12); // 24 hours, UIE
+  clock.advance(3 * SECOND);
+  dev.settle();
+  assertEquals([irq.level, told.interrupts], [true, 1]);
+  read(0x0c);
+  clock.advance(SECOND);
+  assertEquals([irq.rises, told.interrupts], [2, 2]);
 });

@@ -195,6 +195,7 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     clock,
     timer: timers.timer("rtc", () => rtc.settle()),
     irq: router.isaLine(IRQ.RTC),
+    onInterrupt: () => acpiPm.rtcInterrupt(),
     wallTimeAtPowerOnMs: () => spec.icount ? ICOUNT_WALL_MS : Date.now(),
   });
   ports.add("rtc", PORT.RTC, 4, rtc.region);

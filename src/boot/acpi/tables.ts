@@ -76,8 +76,7 @@ export function facs(): Uint8Array {
 const FADT_FLAG = {
   WBINVD: 1 << 0,
   PROC_C1: 1 << 2,
-  SLP_BUTTON: 1 << 5, // there is no sleep button in the fixed hardware; PWR_BUTTON stays 0: there is a power button
-  FIX_RTC: 1 << 6, // nor an RTC wake status
+  SLP_BUTTON: 1 << 5, // there is no sleep button in the fixed hardware; PWR_BUTTON and FIX_RTC stay 0: it has those
   RESET_REG_SUP: 1 << 10,
 } as const;
 /** [acpi §5.2.9.3] */
@@ -117,8 +116,7 @@ export function fadt(board: BoardDescription, facsAt: number, dsdtAt: number): U
   const boot = BOOT_ARCH.LEGACY_DEVICES | BOOT_ARCH.VGA_NOT_PRESENT | BOOT_ARCH.PCIE_ASPM_CONTROLS |
     (board.ps2 ? BOOT_ARCH.I8042 : 0) | (board.rtc ? 0 : BOOT_ARCH.CMOS_RTC_NOT_PRESENT);
   put(109, le(boot, 2));
-  const flags = FADT_FLAG.WBINVD | FADT_FLAG.PROC_C1 | FADT_FLAG.SLP_BUTTON | FADT_FLAG.FIX_RTC |
-    FADT_FLAG.RESET_REG_SUP;
+  const flags = FADT_FLAG.WBINVD | FADT_FLAG.PROC_C1 | FADT_FLAG.SLP_BUTTON | FADT_FLAG.RESET_REG_SUP;
   put(112, le(flags, 4));
   put(116, port(reset.port, 1, 1));
   put(128, le(reset.value, 1));
