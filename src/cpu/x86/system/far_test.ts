@@ -373,3 +373,32 @@ Deno.test("a task state too short, busy or absent is refused before anything cha
     assertEquals([w.call("far.jump", SEL.tss2, 0n, 4, 0n), fault(w), w.where()], [1, expected, before]);
   }
 });
+
+Deno.test("a 16-bit task state: 16 bits of each register, no CR3, the upper halves all ones", () => {
+  const w = world("32");
+  w.gdt(SEL.tss2, descriptor(AT.tss2, 0x2b, 0x81, 0));
+  const t = AT.tss2;
+  w.poke(t + 0x0e, 0x5000, 2);
+  w.poke(t + 0x10, 0x202, 2);
+  for (let i = 0; i < 8; i++) w.poke(t + 0x12 + 2 * i, i === 4 ? 0xb000 : 0x1100 + i, 2);
+  [SEL.data0, SEL.code0, SEL.data0, SEL.data0].forEach((s, i) => w.poke(t + 0x22 + 2 * i, s, 2));
+  w.put(FS, SEL.data0);
+  assertEquals(w.call("far.call", SEL.tss2, 0n, 4, 0x1239n), JUMP);
+  assertEquals([w.where(), w.get("eflags")], ["8:5000 10:ffffb000 cpl 0", 0x4202]);
+  assertEquals([w.get64("gpr", 3), w.get("segRights", FS), w.segment(TR)], [
+    0xffff_1103n,
+    1 << 16,
+    `70 ${t.toString(16)} 2b 83`,
+  ]);
+  assertEquals(w.call("iret", 4, 0x5001n), JUMP);
+  assertEquals([w.peek(t + 0x0e, 2), w.peek(t + 0x10, 2), w.get64("rip")], [0x5001n, 0x202n, 0x1239n]);
+});
+
+Deno.test("the T flag of a task state raises #DB with DR6.BT in the new task", () => {
+  const w = world("32");
+  task(w, SEL.code0, SEL.data0);
+  w.poke(AT.tss2 + 0x64, 1, 2);
+  gate32(w, 1, SEL.code0, 0xdb00);
+  assertEquals(w.call("far.jump", SEL.tss2, 0n, 4, 0x1239n), JUMP);
+  assertEquals([w.get64("rip"), w.peek(w.rsp(), 4), w.get64("dr", 6) & 0x8000n], [0xdb00n, 0x5000n, 0x8000n]);
+});

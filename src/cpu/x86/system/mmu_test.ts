@@ -263,3 +263,71 @@ Deno.test("a walk with ACCESS.QUIET sets no flag in the tables", () => {
   assertEquals(f.call("walk", 0x20000n, ACCESS.WRITE | ACCESS.QUIET)[0], 0);
   assertEquals(f.view.getUint8(RAM + 3 * 4096 + 0x20 * 8), 7);
 });
+
+Deno.test("SMAP stops supervisor data accesses to user pages, but not in the TLB for EFLAGS.AC", () => {
+  const f = paged();
+  f.set64("cr4", 0x20 | (1 << 21));
+  map(f, 0x20, 0x10);
+  assertEquals(f.call("readAddr", 0x20000n, 4), 0);
+  assertEquals([f.get("excVector"), f.get("excError")], [14, 1]);
+  assertEquals(f.call("supRead64", 0x20000n)[0], 1);
+  f.set("dtlb", CPU + DTLB + 2 * DTLB_BYTES);
+  assertEquals(f.call("readAddr", 0x20000n, 4), RAM + 0x10000);
+  assertEquals(f.call("supRead64", 0x20000n)[0], 1);
+  assertEquals(tag(f, 0x20, TLB_TAG_R, 2), 0x20000n);
+  assertEquals(tag(f, 0x20, TLB_TAG_R, 0), EMPTY);
+});
+
+Deno.test("random accesses of 1 to 64 bytes over shuffled pages agree with a flat model of memory", () => {
+  // The device is 4 KiB of plain bytes, so that it can be compared as well.
+  const device = new Uint8Array(4096);
+  const at = (lo: number) => lo & 0xfff;
+  const f = paged({
+    mmioRead: (lo: number, _hi: number, n: number) => {
+      let v = 0;
+      for (let i = 0; i < n; i++) v |= device[at(lo) + i]! << (8 * i);
+      return v;
+    },
+    mmioWrite: (lo: number, _hi: number, n: number, v: number) => {
+      for (let i = 0; i < n; i++) device[at(lo) + i] = v >>> (8 * i);
+    },
+  });
+  let seed = 12345;
+  const r = (n: number) => {
+    seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+    return Math.floor((seed / 2 ** 32) * n);
+  };
+  // Linear pages 20h..2Fh to RAM pages in a random order, two of them neighbours by chance; 2Ah is the device.
+  const pages = Array.from({ length: 16 }, (_, i) => i + 0x10).sort(() => r(3) - 1);
+  pages[10] = 0xfee00;
+  pages.forEach((to, i) => map(f, 0x20 + i, to));
+  const model = new Uint8Array(16 * 4096);
+  for (let round = 0; round < 4000; round++) {
+    const bytes = [1, 2, 4, 8, 16, 64][r(6)]!;
+    // Half of them near the end of a page.
+    const offset = Math.min(r(2) ? r(16) * 4096 + 4096 - r(80) : r(16 * 4096), 16 * 4096 - bytes);
+    const linear = BigInt(0x20000 + offset);
+    if (r(3)) {
+      const writeOnly = r(2);
+      const place = f.call("writeAddr", linear, bytes + (writeOnly << 16));
+      if (!writeOnly) {
+        for (let i = 0; i < bytes; i++) assertEquals(f.view.getUint8(place + i), model[offset + i], `round ${round}`);
+      }
+      for (let i = 0; i < bytes; i++) {
+        model[offset + i] = r(256);
+        f.view.setUint8(place + i, model[offset + i]!);
+      }
+      if (place === CPU + BOUNCE) f.call("commit");
+    } else {
+      const place = f.call("readAddr", linear, bytes);
+      for (let i = 0; i < bytes; i++) assertEquals(f.view.getUint8(place + i), model[offset + i], `round ${round}`);
+    }
+    f.log.length = 0;
+  }
+  pages.forEach((to, i) => {
+    for (let b = 0; b < 4096; b++) {
+      const found = to === 0xfee00 ? device[b] : f.view.getUint8(RAM + to * 4096 + b);
+      if (found !== model[i * 4096 + b]) throw new Error(`linear page ${i}, byte ${b}`);
+    }
+  });
+});
