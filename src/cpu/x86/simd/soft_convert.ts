@@ -76,7 +76,7 @@ function define(m: Module, t: Format, soft: SoftFloats): SoftConvert {
     m.func(name(which), ["i64", "i64", "i32"], ["i64", "i32"], (c) => {
       const { a, b, both } = kinds(c, c.param(0), c.param(1), c.param(2));
       const second = flushed(c, c.param(1), b);
-      c.if(both.and(KIND.NAN), () => c.return(c.param(1), MXCSR.IE));
+      c.if(both.and(KIND.NAN), () => c.return(second, MXCSR.IE));
       c.if(both.eq(KIND.ZERO), () => c.return(second, 0));
       const first = flushed(c, c.param(0), a);
       const x = c.let(ordered(c, first)), y = c.let(ordered(c, second));
