@@ -262,7 +262,7 @@ export class TraceBuilder {
     }
     if (row.string) {
       const h = this.variants.find(s.row, s.size, FORM.REG, s.live, is64);
-      sink.emit(h, s.at, s.length, 0, 0, s.segment < 0 ? 3 : s.segment, s.addressBits >> 3, row.args?.startsWith("J") ? s.imm : s.repeat, 0);
+      sink.emit(h, s.at, s.length, s.d, s.s, s.segment < 0 ? 3 : s.segment, s.addressBits >> 3, row.args?.startsWith("J") ? s.imm : s.repeat, 0);
       return !row.ends;
     }
     if (s.hasMemory && is64 && this.#isShort(s)) {
@@ -295,7 +295,8 @@ export class TraceBuilder {
   #address(s: Slot, is64: boolean, sink: OpSink): void {
     const x = s.index | s.scale;
     const mem = this.decoder.info[s.row]!.mem!;
-    const plain = mem.letter === "M" && mem.size === "";
+    // LEA wants the offset; every other operand without a size (an x87 environment, a far pointer) is in a segment.
+    const plain = this.decoder.rows[s.row]!.name === "LEA";
     if (is64) {
       const segment = s.segment >= FS && !plain ? s.segment : 255;
       if (s.absolute) sink.emit(SPECIAL.EA_ABSOLUTE, s.at, s.length, 0, segment, 0, 0, s.imm, s.immHigh);
