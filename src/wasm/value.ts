@@ -200,6 +200,7 @@ export class Value {
     return this.#bin("ne", b);
   }
   eqz(): Value {
+    if (this.isConst) return i32(isZero(this) ? 1 : 0);
     return this.op(`${this.type}.eqz`);
   }
   /** 1 if not zero. */

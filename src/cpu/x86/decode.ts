@@ -379,7 +379,11 @@ export class Decoder {
             const signed = n === 1 ? (raw << 24) >> 24 : n === 2 ? (raw << 16) >> 16 : raw;
             if (a.letter === "J") this.imm = signed;
             else if (a.size === "ub") this.imm = raw & 0xff;
-            else if (a.size === "w") this.imm = raw & 0xffff;
+            else if (a.size === "w") {
+              // The selector of a far pointer goes beside its offset.
+              if (info.args[i - 1]?.letter === "I") this.immHigh = raw & 0xffff;
+              else this.imm = raw & 0xffff;
+            }
             else {
               // Cut to the operand: a byte operand keeps 8 bits, a 16-bit one 16.
               const bits = i > 0 && info.args[0]!.size === "b" ? 8 : size;

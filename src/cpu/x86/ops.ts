@@ -243,7 +243,7 @@ export class Ops {
   // ---- memory ------------------------------------------------------------------------------------------------------------
 
   /** The TLB's answer: whether it hits, and the offset in memory if it does. `address` is a leaf. */
-  #lookup(address: Value, bytes: number, tag: number): { hit: Value; at: Value } {
+  protected lookup(address: Value, bytes: number, tag: number): { hit: Value; at: Value } {
     const c = this.c;
     const low = c.let(address.lo());
     const entry = c.let(c.ld32(this.cpu, S.dtlb).add(low.shrU(7).and((DTLB_ENTRIES - 1) << 5)));
@@ -254,7 +254,7 @@ export class Ops {
   /** The offset in memory of `bytes` readable bytes at a linear address (an i64). */
   readAt(address: Value, bytes: number): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
-    const t = this.#lookup(a, bytes, TLB_TAG_R);
+    const t = this.lookup(a, bytes, TLB_TAG_R);
     c.if(t.hit, () => at.set(t.at), () => {
       this.host.beforeSlow();
       at.set(c.call1(this.f.readAddr, this.cpu, a, bytes));
@@ -266,7 +266,7 @@ export class Ops {
   /** The same for writing; `commit(at)` must follow the stores. With `reads`, the old bytes can be read at the offset. */
   writeAt(address: Value, bytes: number, reads = true): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
-    const t = this.#lookup(a, bytes, TLB_TAG_W);
+    const t = this.lookup(a, bytes, TLB_TAG_W);
     c.if(t.hit, () => at.set(t.at), () => {
       this.host.beforeSlow();
       at.set(c.call1(this.f.writeAddr, this.cpu, a, reads ? bytes : bytes | WRITE_ONLY));
@@ -332,7 +332,7 @@ export class Ops {
     return bits === 64 ? v.shrU(63).lo() : v.lo().shrU(bits - 1).and(1);
   }
 
-  #kind(kind: number, r: Value, a?: Value, b?: Value, bits = this.size): void {
+  protected kind(kind: number, r: Value, a?: Value, b?: Value, bits = this.size): void {
     const c = this.c;
     c.st64(this.cpu, this.sext(r, bits), S.fRes);
     if (a) c.st64(this.cpu, this.sext(a, bits), S.fA);
@@ -341,19 +341,22 @@ export class Ops {
   }
   /** Flags of r = a + b, of r = a - b, of a logical result. */
   flagsAdd(a: Value, b: Value, r: Value): void {
-    if (this.flagsLive) this.#kind(KIND.ADD, r, a, b);
+    if (this.flagsLive) this.kind(KIND.ADD, r, a, b);
   }
   flagsSub(a: Value, b: Value, r: Value): void {
-    if (this.flagsLive) this.#kind(KIND.SUB, r, a, b);
+    if (this.flagsLive) this.kind(KIND.SUB, r, a, b);
   }
   flagsLogic(r: Value, bits = this.size): void {
-    if (this.flagsLive) this.#kind(KIND.LOGIC, r, undefined, undefined, bits);
+    if (this.flagsLive) this.kind(KIND.LOGIC, r, undefined, undefined, bits);
   }
   /** ZF, SF, PF from the result; CF, OF, AF as given (an i32 with those bits at their RFLAGS places). */
   flagsResult(r: Value, cfOfAf: () => Value, bits = this.size): void {
     if (!this.flagsLive) return;
     const extra = this.c.let(cfOfAf());
-    this.#kind(KIND.RES, r, undefined, undefined, bits);
+    this.flagsOfResult(r, extra, bits);
+  }
+  protected flagsOfResult(r: Value, extra: Value, bits: number): void {
+    this.kind(KIND.RES, r, undefined, undefined, bits);
     this.c.st64(this.cpu, extra.zx(), S.fB);
   }
   /** All six flags from an i32 with the bits at their RFLAGS places (other bits are ignored). */

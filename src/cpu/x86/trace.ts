@@ -118,6 +118,11 @@ export class TraceBuilder {
     return false;
   }
 
+  /** Name of the first instruction of the last trace. */
+  get firstName(): string {
+    return this.decoder.rows[this.#slots[0]!.row]!.name;
+  }
+
   /** Fills the slots; returns how many, or -1 if the first instruction is cut off. */
   #collect(bytes: Uint8Array, page: number, offset: number, limit: number, mode: number, one: boolean, sink: OpSink): number {
     const d = this.decoder, is64 = (mode & 3) === MODE_64;
@@ -332,6 +337,12 @@ function memoryBytes(size: string, operandBits: number): number {
       return 16;
     case "t":
       return 10;
+    case "p":
+      return (operandBits >> 3) + 2;
+    case "s":
+      return 6;
+    case "a":
+      return operandBits >> 2;
     case "":
       return 1;
     default:

@@ -62,6 +62,8 @@ export class SoftVcpu implements Vcpu {
   #sliceBudget = 0;
   #running = false;
   #halted = false;
+  /** A delivery ended in a triple fault. */
+  #shutdown = false;
   #statuses = { slices: 0, translations: 0, resyncs: 0, halts: 0, steps: 0 };
 
   constructor(parts: VcpuParts) {
@@ -108,6 +110,7 @@ export class SoftVcpu implements Vcpu {
     this.put("ramBase", RAM_BASE);
     this.put("codeDir", this.#cache.directory);
     this.#halted = false;
+    this.#shutdown = false;
     this.#cache.flush();
     this.exports.flushTlb(this.base);
     this.exports.updateMode(this.base);
@@ -142,7 +145,10 @@ export class SoftVcpu implements Vcpu {
         Atomics.and(events, eventsIndex, ~VcpuEvent.KICK);
         return "kick";
       }
-      if (pending !== 0 && this.#takeEvents(pending)) continue;
+      if (pending !== 0 && this.#takeEvents(pending)) {
+        if (this.#shutdown) return "shutdown";
+        continue;
+      }
       if (this.#halted) {
         if (this.#interruptible() ? pending & (VcpuEvent.INTR | VcpuEvent.NMI) : pending & VcpuEvent.NMI) continue;
         return "halt";
@@ -163,6 +169,7 @@ export class SoftVcpu implements Vcpu {
           break;
         case STATUS.TRANSLATE:
           this.#translate();
+          if (this.#shutdown) return "shutdown";
           break;
         case STATUS.HALT:
           this.#statuses.halts++;
@@ -202,15 +209,14 @@ export class SoftVcpu implements Vcpu {
     if (pending & VcpuEvent.NMI && this.get("inhibit") === 0) {
       Atomics.and(events, eventsIndex, ~VcpuEvent.NMI);
       this.#halted = false;
-      this.exports.nmi?.(this.base);
+      this.#shutdown = this.exports.nmi(this.base) === STATUS.SHUTDOWN;
       return true;
     }
     if (pending & VcpuEvent.INTR && this.#interruptible()) {
       const vector = board.acknowledge(index);
       if (vector >= 0) {
         this.#halted = false;
-        const status = this.exports.interrupt(this.base, vector);
-        if (status === STATUS.FAULT) this.exports.deliver(this.base);
+        this.#shutdown = this.exports.interrupt(this.base, vector) === STATUS.SHUTDOWN;
         return true;
       }
     }
@@ -241,7 +247,7 @@ export class SoftVcpu implements Vcpu {
     this.#cache.endScratch();
     if (cut) {
       const next = this.#nextPage(linear);
-      if (next < 0) return STATUS.SLICE;
+      if (next < 0) return this.#shutdown ? STATUS.SHUTDOWN : STATUS.SLICE;
       this.#copyBoth(page, next);
       this.#cache.beginScratch(this.base + SCRATCH_OPS);
       this.#builder.build(this.#cross, 0, offset, 8192, this.get("mode") & 7, -1, true, this.#cache);
@@ -252,8 +258,15 @@ export class SoftVcpu implements Vcpu {
     this.put("inhibit", 0);
     const exceptions = this.get("exceptions");
     status = this.#enter(this.base + SCRATCH_OPS, 0);
-    if (trap && status < STATUS.HALT && this.get("exceptions") === exceptions) this.exports.trapDb(this.base);
+    // INT n and its kin clear TF on their way; an exception's delivery has done so too.
+    if (trap && status !== STATUS.SHUTDOWN && this.get("exceptions") === exceptions && !this.#builder.firstName.startsWith("INT")) {
+      if (this.exports.trapDb(this.base) === STATUS.SHUTDOWN) return STATUS.SHUTDOWN;
+    }
     return status;
+  }
+
+  #deliver(): void {
+    this.#shutdown = this.exports.deliver(this.base) === STATUS.SHUTDOWN;
   }
 
   #linearRip(): { lo: number; hi: number } {
@@ -267,7 +280,7 @@ export class SoftVcpu implements Vcpu {
     const lo = ((linear.lo & ~0xfff) + 0x1000) | 0;
     const hi = lo === 0 ? (linear.hi + 1) | 0 : linear.hi;
     if (this.exports.fetchAt(this.base, lo, (this.get("mode") & 3) === 2 ? hi : 0) !== 0) {
-      this.exports.deliver(this.base);
+      this.#deliver();
       return -1;
     }
     return this.get("physLo") >>> 12;
@@ -283,7 +296,7 @@ export class SoftVcpu implements Vcpu {
     this.#statuses.translations++;
     const linear = this.#linearRip();
     if (this.exports.fetchAt(this.base, linear.lo, linear.hi) !== 0) {
-      this.exports.deliver(this.base);
+      this.#deliver();
       return;
     }
     const page = this.get("physLo") >>> 12, offset = linear.lo & 0xfff, mode = this.get("mode") & 7;
