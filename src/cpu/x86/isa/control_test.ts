@@ -261,7 +261,7 @@ Deno.test("CLTS clears TS and lets vector instructions through again", () => {
   assertEquals(fix.outcome(fix.run("0F 06 CLTS.32r")), "#13(0)");
 });
 
-Deno.test("MOV DR: aliases, reserved bits, general detect [sdm3 §17.2]", () => {
+Deno.test("MOV DR: aliases, reserved bits, general detect [sdm3 §18.2]", () => {
   start(LONG);
   fix.set64("dr", 0xffff_0ff0n, 6), fix.set64("dr", 0x400n, 7);
   assertEquals(mov("23", 0, 0xffff_8000_0000_1000n, true), "next");

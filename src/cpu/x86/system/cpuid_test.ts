@@ -71,7 +71,7 @@ Deno.test("CPUID.1: OSXSAVE follows CR4, APIC follows IA32_APIC_BASE", () => {
   assertEquals([bit(cpuid(1, 0), 2, 27), bit(cpuid(1, 0), 3, 9)], [1, 0]);
 });
 
-Deno.test("CPUID's clock leaves agree: 1 GHz [sdm3 §19.7.3]", () => {
+Deno.test("CPUID's clock leaves agree: 1 GHz [sdm3 §20.7.3]", () => {
   const [denominator, numerator, crystal] = one(0x15, 0);
   assertEquals(crystal * numerator / denominator, TSC_HZ);
   assertEquals(one(0x16, 0)[0] * 1_000_000, TSC_HZ);

@@ -1,5 +1,5 @@
 /**
- * Control and debug registers: what may be written, and what a write brings about: [sdm3 §2.5, §4.1, §4.10.4, §17.2].
+ * Control and debug registers: what may be written, and what a write brings about: [sdm3 §2.5, §4.1, §4.10.4, §18.2].
  *
  * The TLBs hold the current address space only, so PCIDs save nothing and every load of CR3 flushes, asked to or not.
  * Data breakpoints are kept and read back, not watched for.
@@ -151,7 +151,7 @@ export function defineCr(m: Module, f: CpuFuncs, imports: Imports): void {
   });
 }
 
-/** Whether TR holds a 16-bit task state (types 1 and 3), which IA-32e mode has no use for: [sdm3 §9.8.5]. */
+/** Whether TR holds a 16-bit task state (types 1 and 3), which IA-32e mode has no use for: [sdm3 §10.8.5]. */
 function is16BitTss(o: Ops): Value {
   return o.let(o.ld32("segRights", 7).and(0x1d).eq(1));
 }
