@@ -174,6 +174,7 @@ export class SoftVcpu implements Vcpu {
         case STATUS.HALT:
           this.#statuses.halts++;
           this.#halted = true;
+          this.put("inhibit", 0); // HLT may have been the one instruction after STI
           break;
         case STATUS.SHUTDOWN:
           return "shutdown";
