@@ -100,6 +100,7 @@ function sumUp(outcomes: readonly Outcome[], seconds: number): boolean {
   if (skips.length > 0) console.log(["", "Skipped:", ...skips.map((line) => `  ${line}`)].join("\n"));
   const failures = outcomes.flatMap(({ group, report, broken }) => [
     ...report.failures,
+    ...report.failed > report.failures.length ? [`${group.name}: outside of its tests, see above`] : [],
     ...broken === null ? [] : [`${group.name}: did not finish`],
   ]);
   if (failures.length > 0) console.log(["", "Failed:", ...failures.map((line) => `  ${line}`)].join("\n"));
