@@ -76,6 +76,17 @@ export function differences(c: Case, native: Uint32Array, a: number, soft: Uint3
   if ((native[fa + 1]! ^ soft[fb + 1]!) & 0xff) {
     say("ftw", (native[fa + 1]! & 0xff).toString(16), (soft[fb + 1]! & 0xff).toString(16));
   }
+  // Some processors keep the pointers to the last instruction only while an exception is pending.
+  const pointers = (native[fa]! >>> 16) & 0x80 && c.pointers;
+  if (pointers && native[fa + 1]! >>> 16 !== soft[fb + 1]! >>> 16) {
+    say("fop", (native[fa + 1]! >>> 16).toString(16), (soft[fb + 1]! >>> 16).toString(16));
+  }
+  for (const [name, k] of [["fip", 2], ["fdp", 4]] as const) {
+    if (!pointers) continue;
+    if (native[fa + k] !== soft[fb + k] || native[fa + k + 1] !== soft[fb + k + 1]) {
+      say(name, hex(native, fa + k, 2), hex(soft, fb + k, 2));
+    }
+  }
   for (let n = 0; n < 8; n++) {
     const x = fa + FX.ST / 4 + 4 * n, y = fb + FX.ST / 4 + 4 * n;
     if (
@@ -112,7 +123,8 @@ const VECTORS = [
 function describeFault(words: Uint32Array, at: number): string {
   if (words[at + R.SIGNAL / 4] === 0) return "none";
   const vector = words[at + R.TRAP / 4]!;
-  const name = VECTORS[vector] ?? `vector ${vector | 0}`;
+  // An address that is not canonical is #SS(0) if the stack segment is implied; the software CPU always says #GP(0).
+  const name = vector === 12 ? "#GP" : VECTORS[vector] ?? `vector ${vector | 0}`;
   const error = vector === 14 || vector === 13 || vector === 12 ? `(${words[at + R.ERROR / 4]!.toString(16)})` : "";
   const address = vector === 14 ? ` of ${hex(words, at + R.CR2 / 4, 2)}` : "";
   return `${name}${error}${address} at ${hex(words, at + R.RIP / 4, 2)}`;

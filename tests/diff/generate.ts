@@ -28,6 +28,10 @@ export interface Case {
   readonly undefinedStatus: number;
   /** Whether vector or x87 registers take part. */
   readonly floating: boolean;
+  /** Whether the x87 pointers (FOP, FIP, FDP) can be compared if an exception is pending afterwards. */
+  readonly pointers: boolean;
+  /** Offset in the arena and length of memory that is not compared. */
+  readonly vague: readonly [number, number];
   /** Registers that addresses depend on, a bit each. */
   readonly pinned: number;
 }
@@ -93,7 +97,10 @@ export class Generator {
       target = this.#target(c, s, indirect);
       if (!c.address(o, target >= 0 ? BigInt(this.native.base + target) : 0x8000_0000_0000n, banned)) return;
     }
-    if (row.lock && memory ? random.once(3) : random.once(64)) o.lock = true;
+    // LOCK MOV CR0 is CR8 for one vendor.
+    if (row.lock && memory ? random.once(3) : random.once(64)) o.lock = !args.some((a) => a.letter === "C");
+    // A failing 32-bit CMPXCHG clears the upper half of its register, or does not.
+    if (row.name === "CMPXCHG" && size === 32 && !memory) c.set(regs[0]!, c.get(regs[0]!) & 0xffff_ffffn);
     agree(c, row.name, target >= c.window && target <= c.window + HIGH ? target : -1, regs[0] ?? 0);
 
     // Immediates.
@@ -142,6 +149,8 @@ export class Generator {
     let at = c.window + random.between(LOW, HIGH);
     if (aligned && !random.once(16)) at &= ~15;
     if (indirect || s.row.string) return at & ~7;
+    // Wherever the pieces of an x87 environment cross a page, some processor starts with another one.
+    if (/^F(N?STENV|LDENV|N?SAVE|RSTOR)$/.test(s.row.name)) return at;
     if (BIT_STRING.test(s.row.name)) return at;
     if (random.once(24)) {
       const near = random.between(1, 16);
@@ -218,6 +227,8 @@ export class Generator {
       undefinedStatus: 0,
       floating: s.row.unit !== undefined,
       pinned: c.settled,
+      pointers: c.gs === 0n && ((c.u32[c.words + R.FX / 4]! >>> 16) & 0x80) === 0,
+      vague: vague(s.row.name, o.size, target),
     };
   }
 
@@ -249,4 +260,9 @@ export class Generator {
     }
     return assemble(s.shape, o);
   }
+}
+/** The pointers to the last instruction in an x87 environment: see compare.ts. */
+function vague(name: string, size: number, target: number): readonly [number, number] {
+  if (name !== "FNSTENV" && name !== "FNSAVE") return [0, 0];
+  return size === 16 ? [target + 6, 8] : [target + 12, 16];
 }

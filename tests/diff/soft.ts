@@ -196,6 +196,11 @@ export class Soft {
     u32[at + S.mxcsr / 4] = input[fx + FX.MXCSR / 4]!;
     const word = input[fx]!, fsw = word >>> 16, top = (fsw >> 11) & 7, tags = input[fx + FX.FTW / 4]! & 0xff;
     this.#u16[(v.base + S.fcw) >> 1] = word & 0xffff;
+    this.#u16[(v.base + S.fop) >> 1] = input[fx + 1]! >>> 16;
+    for (let i = 0; i < 2; i++) {
+      u32[at + S.fip / 4 + i] = input[fx + 2 + i]!;
+      u32[at + S.fdp / 4 + i] = input[fx + 4 + i]!;
+    }
     this.#u16[(v.base + S.fsw) >> 1] = fsw & ~(7 << 11);
     u32[at + S.ftop / 4] = top;
     for (let i = 0; i < 8; i++) {
@@ -253,6 +258,10 @@ export class Soft {
       out[st + 3] = 0;
       if (this.#u8[v.base + S.fempty + p] === 0) tags |= 1 << p;
     }
-    out[fx + FX.FTW / 4] = tags;
+    out[fx + FX.FTW / 4] = tags | (this.#u16[(v.base + S.fop) >> 1]! << 16);
+    for (let i = 0; i < 2; i++) {
+      out[fx + 2 + i] = u32[at + S.fip / 4 + i]!;
+      out[fx + 4 + i] = u32[at + S.fdp / 4 + i]!;
+    }
   }
 }

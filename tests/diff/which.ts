@@ -62,6 +62,7 @@ export function subjects(rows: readonly Row[], native: Native): { tested: Subjec
 }
 
 function skipReason(row: Row, native: Native): string | null {
+  if (row.op === "0F 0D /r") return "its register form is a NOP for one vendor and undefined for another";
   if (row.only === "legacy") return "outside 64-bit mode";
   if (row.noHost && !IN_PART.has(row.name)) return row.noHost;
   for (const [pattern, reason] of REASONS) if (pattern.test(row.name)) return reason;

@@ -4,6 +4,7 @@ import { i64, select, type Value } from "../../../wasm/value.ts";
 import type { Operand } from "../operand.ts";
 import type { CpuFuncs, Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
+import { S } from "../state.ts";
 import { BCD_INDEFINITE, stackFault } from "../x87/convert.ts";
 import {
   BEFORE,
@@ -250,6 +251,11 @@ function fbld(o: Ops): void {
   setOperandPointer(o);
 }
 const storeTo = (name: string, pop: 0 | 1) => (o: Ops) => {
+  // A page fault goes before an unmasked exception that keeps the number from being stored.
+  const bytes = name === "fbstp" ? 10 : Number(/\d+$/.exec(name)![0]) / 8;
+  o.c.if(o.c.ld16u(o.cpu, S.fcw).and(0x3f).ne(0x3f), () => {
+    o.callF(o.deep("probeWrite"), o.cpu, o.ea.get(), bytes);
+  });
   o.callF(o.deep(`x87.${name}`), o.cpu, o.ea.get(), pop);
   setOperandPointer(o);
 };
