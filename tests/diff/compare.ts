@@ -52,7 +52,7 @@ export function differences(c: Case, native: Uint32Array, a: number, soft: Uint3
     }
   }
   const flags = native[a + R.FLAGS / 4]! ^ soft[b + R.FLAGS / 4]!;
-  if (flags & FLAGS & (signal ? -1 : ~c.undefinedFlags) & ~RF) {
+  if (flags & FLAGS & ~(signal ? c.undefinedAtFault ?? 0 : c.undefinedFlags) & ~RF) {
     say("flags", flagNames(native[a + R.FLAGS / 4]!), flagNames(soft[b + R.FLAGS / 4]!));
   }
   if (native[a + R.GS / 4] !== soft[b + R.GS / 4]) say("gs", hex(native, a + R.GS / 4, 2), hex(soft, b + R.GS / 4, 2));

@@ -32,6 +32,10 @@ export interface Case {
   readonly pointers: boolean;
   /** Offset in the arena and length of memory that is not compared. */
   readonly vague: readonly [number, number];
+  /** Lengths of its instructions, if there are several. */
+  readonly parts?: readonly number[];
+  /** Status flags not to compare after a fault. */
+  readonly undefinedAtFault?: number;
   /** Registers that addresses depend on, a bit each. */
   readonly pinned: number;
 }

@@ -192,6 +192,16 @@ export class Harness {
     const kind = (list: readonly string[]) => list.map((d) => d.split(":")[0]!.split(" ")[0]).sort().join();
     const wanted = kind(this.#alone(m.place, m.case, record, window));
     if (wanted === "") return m;
+    // Fewer instructions: those that do not matter become NOPs.
+    const code = [...m.case.code];
+    let from = 0;
+    for (const length of m.case.parts ?? []) {
+      const old = code.splice(from, length, ...new Array(length).fill(0x90));
+      const found = kind(this.#alone(m.place, { ...m.case, code }, record, window));
+      if (found !== wanted) code.splice(from, length, ...old);
+      from += length;
+    }
+    m = { ...m, case: { ...m.case, code } };
     const tryZero = (bytes: Uint8Array, at: number, n: number, value?: Uint8Array) => {
       const old = bytes.slice(at, at + n);
       if (value) bytes.set(value, at);

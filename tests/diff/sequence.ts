@@ -1,0 +1,183 @@
+/**
+ * Straight-line code of several instructions with branches forward: what lazy flags, fused compares and dead-flag removal could
+ * get wrong.
+ *
+ * Two registers stay as they are and make addresses; the stack pointer only moves by pushes and pops. Flags that an instruction
+ * leaves undefined are followed, and nothing that reads them comes before something defines them again.
+ */
+import { isMemoryLetter } from "../../src/cpu/x86/arg.ts";
+import { assemble, immediateBytes, type MemoryForm } from "../../src/cpu/x86/assemble.ts";
+import { AF, CF, OF, PF, RSP, SF, ZF } from "../../src/cpu/x86/state.ts";
+import { R } from "./arena.ts";
+import type { Case, Generator } from "./generate.ts";
+import type { Subject } from "./which.ts";
+
+const STATUS = CF | PF | AF | ZF | SF | OF;
+const BIT: Record<string, number> = { O: OF, S: SF, Z: ZF, A: AF, P: PF, C: CF };
+const mask = (s: string | undefined) => [...(s ?? "")].reduce((m, f) => m | BIT[f]!, 0);
+
+/** Registers that no instruction writes without naming them. */
+const POINTERS = [3, 5, 8, 9, 10, 11, 12, 13, 14, 15];
+const NAMED =
+  /^(ENTER|LEAVE|XLAT|RET|CALL|MASKMOV.*|F(N?STENV|LDENV|N?SAVE|RSTOR|CMOV.*)|FXSAVE.*|FXRSTOR.*|STD|UD.|SHLD|SHRD|F2XM1|FYL.*|FP?TAN|FPATAN|FSIN.*|FCOS)$/;
+
+interface Row {
+  readonly s: Subject;
+  readonly reads: number;
+  readonly writes: number;
+  readonly undefined: number;
+  readonly keeps: boolean;
+}
+
+export class Sequences {
+  readonly #common: Row[] = [];
+  readonly #rest: Row[] = [];
+  readonly #branches: Row[] = [];
+
+  constructor(subjects: readonly Subject[]) {
+    for (const s of subjects) {
+      const { row } = s, { args } = s.shape;
+      if (row.string || row.cpl0 || NAMED.test(row.name) || args.some((a) => "SCDO".includes(a.letter))) continue;
+      let undef = mask(row.undef);
+      // A count beyond the operand leaves CF undefined too.
+      if (/^(SHL|SHR|SAL)$/.test(row.name)) undef |= CF;
+      const r = { s, reads: mask(row.reads), writes: mask(row.flags), undefined: undef, keeps: !!row.maybe };
+      if (args.some((a) => a.letter === "J")) this.#branches.push(r);
+      else if (row.ends || row.name === "JMP" || row.modes && !/^(PUSH|POP)$/.test(row.name)) continue;
+      else if (row.hot) this.#common.push(r);
+      else this.#rest.push(r);
+    }
+  }
+
+  make(g: Generator, i: number): Case {
+    for (;;) {
+      const made = this.#try(g, i);
+      if (made) return made;
+    }
+  }
+
+  #try(g: Generator, i: number): Case | undefined {
+    const c = g.builder, { random, native } = g;
+    c.begin(i);
+    c.point(RSP, random.between(32, 48) * 8);
+    c.floating();
+    const base = random.pick(POINTERS), index = random.pick(POINTERS);
+    if (base === index) return;
+    c.point(base, 512);
+    c.set(index, BigInt(random.below(5) * 16));
+    const fixed = (1 << base) | (1 << index) | (1 << RSP);
+    const count = random.between(2, 20), start = c.slot + 64;
+    const parts: number[][] = [], skips: { part: number; wide: boolean; to: number }[] = [];
+    let undefinedNow = 0, everUndefined = 0, joins = 0, floating = false, at = start;
+    while (parts.length < count) {
+      const here = parts.length;
+      if (here >= joins && random.once(6) && here + 1 < count) {
+        const b = random.pick(this.#branches);
+        if (b.s.row.string || (b.reads & undefinedNow)) continue;
+        const to = random.between(here + 1, Math.min(count, here + 6));
+        const o = c.operands(64);
+        o.imm = 0;
+        const code = assemble(b.s.shape, o);
+        skips.push({ part: here, wide: b.s.shape.args[0]!.size !== "b", to });
+        parts.push(code);
+        at += code.length;
+        joins = to;
+        continue;
+      }
+      const r = random.once(4) ? random.pick(this.#rest) : random.pick(this.#common);
+      if (r.reads & undefinedNow) continue;
+      const code = this.#instruction(g, r.s, fixed, base, index, at);
+      if (!code) continue;
+      parts.push(code);
+      at += code.length;
+      floating ||= r.s.row.unit !== undefined;
+      everUndefined |= r.undefined;
+      // What may be skipped, or may leave the flags alone, defines nothing for sure.
+      const sure = r.keeps || here < joins ? 0 : r.writes;
+      undefinedNow = (undefinedNow & ~sure) | r.undefined;
+    }
+    const offsets = [start];
+    for (const p of parts) offsets.push(offsets[offsets.length - 1]! + p.length);
+    for (const s of skips) {
+      const p = parts[s.part]!, d = offsets[s.to]! - offsets[s.part + 1]!;
+      if (!s.wide && d > 127) return;
+      const n = s.wide ? 4 : 1;
+      for (let k = 0; k < n; k++) p[p.length - n + k] = (d >> (8 * k)) & 0xff;
+    }
+    const code = parts.flat(), exit = start + code.length;
+    native.u8.set(code, start);
+    native.jump(exit, native.stub.exit);
+    c.u32[c.words + R.RIP / 4] = native.base + start;
+    return {
+      name: "sequence",
+      code,
+      at: start,
+      exit,
+      taken: exit + 5,
+      undefinedFlags: undefinedNow & STATUS,
+      undefinedAtFault: everUndefined,
+      manner: random.once(4) ? "step" : "run",
+      limit: 300,
+      undefinedStatus: 0,
+      floating,
+      pointers: false,
+      vague: [0, 0],
+      pinned: 0xffff,
+      parts: parts.map((p) => p.length),
+    };
+  }
+
+  /** One instruction at `at`, or nothing if chance asked for what may not be. */
+  #instruction(g: Generator, s: Subject, fixed: number, base: number, index: number, at: number): number[] | undefined {
+    const c = g.builder, { random } = g, { row } = s, { args } = s.shape;
+    const size = random.pick(s.sizes), o = c.operands(size);
+    const mayRegister = !args.some((a) => a.letter === "M");
+    const memoryArg = args.findIndex((a) => isMemoryLetter(a.letter));
+    const memory = memoryArg >= 0 && (!mayRegister || random.once(2));
+    o.regs = args.map((a) => {
+      if ("PQNF".includes(a.letter)) return random.below(8);
+      if ("VWUHL".includes(a.letter)) return random.below(16);
+      if (!"ERGZB".includes(a.letter)) return 0;
+      for (;;) {
+        const n = a.size === "b" && random.once(3) ? 16 + random.below(4) : random.below(16);
+        const whole = n >= 16 ? n - 16 : n;
+        if (a.access === "r" || ((fixed >> whole) & 1) === 0) return n;
+      }
+    });
+    // Registers written without being named.
+    if (row.name === "POP" && !memory && o.regs[0] === RSP) return;
+    if (/^BT[SRC]?$/.test(row.name) && memory && args[1]!.letter === "G") return;
+    const aligned = args.some((a) => a.size === "dq") || row.name === "CMPXCHG16B";
+    let target = 0;
+    if (memory) {
+      const m: MemoryForm = { base, index: -1, scale: 0, disp: 0, dispBytes: 0, ripRelative: false };
+      m.disp = random.once(2) ? random.below(240) - 120 : random.below(480) - 240;
+      if (random.once(3)) {
+        m.index = index;
+        m.scale = random.below(2);
+      }
+      if (aligned) m.disp &= ~15;
+      if (random.once(6)) {
+        target = c.window + 512 + m.disp;
+        Object.assign(m, { base: -1, index: -1, scale: 0, ripRelative: true });
+      }
+      o.memory = m;
+    }
+    const imm = args.findIndex((a) => a.letter === "I");
+    if (imm >= 0) {
+      const bytes = immediateBytes(args[imm]!, size, true);
+      o.imm = bytes === 1 ? random.below(256) : random.value32();
+      o.immHigh = bytes === 8 ? random.value32() : 0;
+    }
+    if (row.lock && memory && random.once(8)) o.lock = true;
+    try {
+      const code = assemble(s.shape, o);
+      if (!o.memory?.ripRelative) return code;
+      o.memory.disp = target - (at + code.length);
+      return assemble(s.shape, o);
+    } catch {
+      // AH and its like beside REX.
+      return undefined;
+    }
+  }
+}
