@@ -88,6 +88,9 @@ export class Fpu {
   raise(bits: Num): void {
     this.c.st32(this.cpu, this.c.ld32(this.cpu, RAISED).or(bits), RAISED);
   }
+  lower(bits: number): void {
+    this.c.st32(this.cpu, this.c.ld32(this.cpu, RAISED).and(~bits), RAISED);
+  }
   raised(): Value {
     return this.c.ld32(this.cpu, RAISED);
   }
