@@ -242,8 +242,8 @@ const noHost = "the image holds what a process cannot choose";
 export const ROWS: readonly Row[] = [
   ...rows("NP 0F AE /0", "FXSAVE", (w) => call("fxsave", w), { unit: "x87", nowait: true, noHost }),
   ...rows("NP 0F AE /1", "FXRSTOR", (w) => call("fxrstor", w), { unit: "x87", nowait: true, noHost }),
-  ...rows("NP 0F AE /4", "XSAVE", (w) => xcall("xsave", w, 0), { noHost }),
-  ...rows("NP 0F AE /5", "XRSTOR", (w) => xcall("xrstor", w), { noHost }),
-  ...rows("NP 0F AE /6", "XSAVEOPT", (w) => xcall("xsave", w, 1), { noHost }),
-  ...rows("NP 0F C7 /4", "XSAVEC", (w) => xcall("xsave", w, 2), { noHost }),
+  ...rows("NP 0F AE /4", "XSAVE", (w) => xcall("xsave", w, 0), { feature: "XSAVE", noHost }),
+  ...rows("NP 0F AE /5", "XRSTOR", (w) => xcall("xrstor", w), { feature: "XSAVE", noHost }),
+  ...rows("NP 0F AE /6", "XSAVEOPT", (w) => xcall("xsave", w, 1), { feature: "XSAVEOPT", noHost }),
+  ...rows("NP 0F C7 /4", "XSAVEC", (w) => xcall("xsave", w, 2), { feature: "XSAVEC", noHost }),
 ];

@@ -20,7 +20,7 @@ import {
   toFloat,
 } from "../simd/float.ts";
 import { RC } from "../simd/soft_float.ts";
-import { dword, enterMmx, low, qword, setMmx, zeros } from "../simd/vector.ts";
+import { dword, enterMmx, low, qword, setMmx, unary, zeros } from "../simd/vector.ts";
 
 /** MXCSR's rounding mode, or truncation. */
 const mode = (o: Ops, truncate: boolean): Value => truncate ? i32(RC.ZERO) : o.let(o.ld32("mxcsr").shrU(13).and(3));
@@ -183,8 +183,6 @@ export function defineSseConvert(m: Module, f: CpuFuncs, base: FloatFuncs): void
   vector("widenPS", 2, dwordOf, setQword, (o, x) => softCall(o, convert.widen, x, mxcsr(o)));
 }
 
-/** Semantics of "x=,y". */
-const one = (f: (o: Ops, x: Value) => Value) => (o: Ops, a: Operand, b: Operand) => a.set(f(o, b.get()));
 const integer = (shape: Shape, truncate: boolean) => (o: Ops, a: Operand, b: Operand) =>
   a.set(toInteger(o, shape, a.bits, truncate, b.get()));
 
@@ -219,22 +217,22 @@ function toMmx(shape: Shape, truncate: boolean) {
 const sse = { unit: "sse" } as const, mmx = { unit: "mmx" } as const;
 
 export const ROWS: readonly Row[] = [
-  { op: "F3 0F 2A /r", name: "CVTSI2SS", args: "Vd=,Ey", ...sse, sem: one((o, x) => fromInteger(o, SS, x)) },
-  { op: "F2 0F 2A /r", name: "CVTSI2SD", args: "Vq=,Ey", ...sse, sem: one((o, x) => fromInteger(o, SD, x)) },
+  { op: "F3 0F 2A /r", name: "CVTSI2SS", args: "Vd=,Ey", ...sse, sem: unary((o, x) => fromInteger(o, SS, x)) },
+  { op: "F2 0F 2A /r", name: "CVTSI2SD", args: "Vq=,Ey", ...sse, sem: unary((o, x) => fromInteger(o, SD, x)) },
   { op: "F3 0F 2C /r", name: "CVTTSS2SI", args: "Gy=,Wd", ...sse, sem: integer(SS, true) },
   { op: "F2 0F 2C /r", name: "CVTTSD2SI", args: "Gy=,Wq", ...sse, sem: integer(SD, true) },
   { op: "F3 0F 2D /r", name: "CVTSS2SI", args: "Gy=,Wd", ...sse, sem: integer(SS, false) },
   { op: "F2 0F 2D /r", name: "CVTSD2SI", args: "Gy=,Wq", ...sse, sem: integer(SD, false) },
-  { op: "F3 0F 5A /r", name: "CVTSS2SD", args: "Vq=,Wd", ...sse, sem: one(widen) },
-  { op: "F2 0F 5A /r", name: "CVTSD2SS", args: "Vd=,Wq", ...sse, sem: one(narrow) },
-  { op: "NP 0F 5A /r", name: "CVTPS2PD", args: "Vdq=,Wq", ...sse, sem: one(widenTwo) },
-  { op: "66 0F 5A /r", name: "CVTPD2PS", args: "Vdq=,Wdq", ...sse, sem: one(narrowTwo) },
-  { op: "NP 0F 5B /r", name: "CVTDQ2PS", args: "Vdq=,Wdq", ...sse, sem: one(fromDwords) },
-  { op: "66 0F 5B /r", name: "CVTPS2DQ", args: "Vdq=,Wdq", ...sse, sem: one((o, x) => toDwords(o, PS, false, x)) },
-  { op: "F3 0F 5B /r", name: "CVTTPS2DQ", args: "Vdq=,Wdq", ...sse, sem: one((o, x) => toDwords(o, PS, true, x)) },
-  { op: "F3 0F E6 /r", name: "CVTDQ2PD", args: "Vdq=,Wq", ...sse, sem: one((_o, x) => widenDwords(low(x))) },
-  { op: "F2 0F E6 /r", name: "CVTPD2DQ", args: "Vdq=,Wdq", ...sse, sem: one((o, x) => toDwords(o, PD, false, x)) },
-  { op: "66 0F E6 /r", name: "CVTTPD2DQ", args: "Vdq=,Wdq", ...sse, sem: one((o, x) => toDwords(o, PD, true, x)) },
+  { op: "F3 0F 5A /r", name: "CVTSS2SD", args: "Vq=,Wd", ...sse, sem: unary(widen) },
+  { op: "F2 0F 5A /r", name: "CVTSD2SS", args: "Vd=,Wq", ...sse, sem: unary(narrow) },
+  { op: "NP 0F 5A /r", name: "CVTPS2PD", args: "Vdq=,Wq", ...sse, sem: unary(widenTwo) },
+  { op: "66 0F 5A /r", name: "CVTPD2PS", args: "Vdq=,Wdq", ...sse, sem: unary(narrowTwo) },
+  { op: "NP 0F 5B /r", name: "CVTDQ2PS", args: "Vdq=,Wdq", ...sse, sem: unary(fromDwords) },
+  { op: "66 0F 5B /r", name: "CVTPS2DQ", args: "Vdq=,Wdq", ...sse, sem: unary((o, x) => toDwords(o, PS, false, x)) },
+  { op: "F3 0F 5B /r", name: "CVTTPS2DQ", args: "Vdq=,Wdq", ...sse, sem: unary((o, x) => toDwords(o, PS, true, x)) },
+  { op: "F3 0F E6 /r", name: "CVTDQ2PD", args: "Vdq=,Wq", ...sse, sem: unary((_o, x) => widenDwords(low(x))) },
+  { op: "F2 0F E6 /r", name: "CVTPD2DQ", args: "Vdq=,Wdq", ...sse, sem: unary((o, x) => toDwords(o, PD, false, x)) },
+  { op: "66 0F E6 /r", name: "CVTTPD2DQ", args: "Vdq=,Wdq", ...sse, sem: unary((o, x) => toDwords(o, PD, true, x)) },
   { op: "NP 0F 2A /r", name: "CVTPI2PS", args: "Vq=,Qq", ...mmx, sem: cvtpi2ps },
   { op: "66 0F 2A /r", name: "CVTPI2PD", args: "Vdq=,Nq", ...mmx, sem: cvtpi2pd(true) },
   { op: "66 0F 2A /r", name: "CVTPI2PD", args: "Vdq=,Mq", ...sse, sem: cvtpi2pd(false) },

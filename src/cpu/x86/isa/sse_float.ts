@@ -23,7 +23,7 @@ import {
   toFloat,
 } from "../simd/float.ts";
 import { RELATION } from "../simd/soft_convert.ts";
-import { allDwords, dwords, lanes, low, qwords, zeros } from "../simd/vector.ts";
+import { allDwords, dwords, laneMask, lanes, low, qwords, unary, zeros } from "../simd/vector.ts";
 
 type Arithmetic = "add" | "sub" | "mul" | "div";
 
@@ -161,21 +161,13 @@ function round(shape: Shape) {
   };
 }
 
-/** The lanes whose bit of `bits` is set, as a mask. */
-function laneMask(o: Ops, shape: Shape, bits: Value): Value {
-  const chosen = shape === PS ? dwords(1, 2, 4, 8) : qwords(1n, 2n);
-  const zero = bits.op("i32x4.splat").and(chosen).op("i32x4.eq", zeros());
-  // Of a quadword, the low half decides.
-  const v = o.let(shape === PS ? zero : zero.shuffle(zeros(), [0, 1, 2, 3, 0, 1, 2, 3, 8, 9, 10, 11, 8, 9, 10, 11]));
-  return o.let(v.not());
-}
 /** DPPS, DPPD: products of the lanes that imm bits 4.. choose, their sum in the lanes that bits 0.. choose. */
 function dotProduct(shape: Shape) {
   const width = shape.format.bits / 8, zero = shape.lanes;
   return (o: Ops, a: Operand, b: Operand, imm: Operand) => {
     const y = b.get(), x = a.get(), n = imm.get();
     // Zeros in the other lanes raise nothing.
-    const chosen = laneMask(o, shape, n.shrU(4));
+    const chosen = o.let(laneMask(n.shrU(4), shape.format.bits));
     let sum = arithmetic(o, shape, "mul", o.let(x.and(chosen)), o.let(y.and(chosen)));
     for (let left = shape.lanes; left > 1; left /= 2) {
       // Neighbours added; lanes that are no longer needed are zeros.
@@ -187,7 +179,7 @@ function dotProduct(shape: Shape) {
       sum = arithmetic(o, shape, "add", pick(0), pick(1));
     }
     const everywhere = sum.shuffle(sum, lanes(width, ...new Array(shape.lanes).fill(0)));
-    a.set(everywhere.and(laneMask(o, shape, n)));
+    a.set(everywhere.and(laneMask(n, shape.format.bits)));
   };
 }
 
@@ -270,7 +262,6 @@ const two = (f: (o: Ops, x: Value, y: Value) => Value) => (o: Ops, a: Operand, b
   const y = b.get();
   a.set(f(o, a.get(), y));
 };
-const one = (f: (o: Ops, x: Value) => Value) => (o: Ops, a: Operand, b: Operand) => a.set(f(o, b.get()));
 /** A packed function on one single. */
 const scalar = (f: (o: Ops, x: Value) => Value) => (o: Ops, a: Operand, b: Operand) => {
   const x = o.let(low(b.get()));
@@ -295,11 +286,12 @@ function shapes(
 }
 const both = (v: string, w: string) => `${v}+,${w}`;
 const sse = { unit: "sse" } as const;
+const sse3 = { ...sse, feature: "SSE3" } as const, sse41 = { ...sse, feature: "SSE4.1" } as const;
 const compares = { ...sse, flags: "OSZAPC" } as const;
 const promised = "any result within 1.5 × 2^-12 is right";
 
 export const ROWS: readonly Row[] = [
-  ...shapes("51", "SQRT", (v, w) => `${v}=,${w}`, (s) => one((o, x) => squareRoot(o, s, x))),
+  ...shapes("51", "SQRT", (v, w) => `${v}=,${w}`, (s) => unary((o, x) => squareRoot(o, s, x))),
   ...shapes("58", "ADD", both, (s) => two((o, x, y) => arithmetic(o, s, "add", x, y))),
   ...shapes("59", "MUL", both, (s) => two((o, x, y) => arithmetic(o, s, "mul", x, y))),
   ...shapes("5C", "SUB", both, (s) => two((o, x, y) => arithmetic(o, s, "sub", x, y))),
@@ -314,20 +306,20 @@ export const ROWS: readonly Row[] = [
   { op: "66 0F 2E /r", name: "UCOMISD", args: "Vq,Wq", ...compares, sem: compareFlags(SD, 0) },
   { op: "NP 0F 2F /r", name: "COMISS", args: "Vd,Wd", ...compares, sem: compareFlags(SS, 1) },
   { op: "66 0F 2F /r", name: "COMISD", args: "Vq,Wq", ...compares, sem: compareFlags(SD, 1) },
-  { op: "66 0F 7C /r", name: "HADDPD", args: "Vdq+,Wdq", ...sse, sem: horizontal(PD, "add") },
-  { op: "F2 0F 7C /r", name: "HADDPS", args: "Vdq+,Wdq", ...sse, sem: horizontal(PS, "add") },
-  { op: "66 0F 7D /r", name: "HSUBPD", args: "Vdq+,Wdq", ...sse, sem: horizontal(PD, "sub") },
-  { op: "F2 0F 7D /r", name: "HSUBPS", args: "Vdq+,Wdq", ...sse, sem: horizontal(PS, "sub") },
-  { op: "66 0F D0 /r", name: "ADDSUBPD", args: "Vdq+,Wdq", ...sse, sem: addSub(PD) },
-  { op: "F2 0F D0 /r", name: "ADDSUBPS", args: "Vdq+,Wdq", ...sse, sem: addSub(PS) },
-  { op: "66 0F 3A 08 /r", name: "ROUNDPS", args: "Vdq=,Wdq,Iub", ...sse, sem: round(PS) },
-  { op: "66 0F 3A 09 /r", name: "ROUNDPD", args: "Vdq=,Wdq,Iub", ...sse, sem: round(PD) },
-  { op: "66 0F 3A 0A /r", name: "ROUNDSS", args: "Vd=,Wd,Iub", ...sse, sem: round(SS) },
-  { op: "66 0F 3A 0B /r", name: "ROUNDSD", args: "Vq=,Wq,Iub", ...sse, sem: round(SD) },
-  { op: "66 0F 3A 40 /r", name: "DPPS", args: "Vdq+,Wdq,Iub", ...sse, sem: dotProduct(PS) },
-  { op: "66 0F 3A 41 /r", name: "DPPD", args: "Vdq+,Wdq,Iub", ...sse, sem: dotProduct(PD) },
-  { op: "NP 0F 52 /r", name: "RSQRTPS", args: "Vdq=,Wdq", ...sse, noHost: promised, sem: one(approximate(true)) },
+  { op: "66 0F 7C /r", name: "HADDPD", args: "Vdq+,Wdq", ...sse3, sem: horizontal(PD, "add") },
+  { op: "F2 0F 7C /r", name: "HADDPS", args: "Vdq+,Wdq", ...sse3, sem: horizontal(PS, "add") },
+  { op: "66 0F 7D /r", name: "HSUBPD", args: "Vdq+,Wdq", ...sse3, sem: horizontal(PD, "sub") },
+  { op: "F2 0F 7D /r", name: "HSUBPS", args: "Vdq+,Wdq", ...sse3, sem: horizontal(PS, "sub") },
+  { op: "66 0F D0 /r", name: "ADDSUBPD", args: "Vdq+,Wdq", ...sse3, sem: addSub(PD) },
+  { op: "F2 0F D0 /r", name: "ADDSUBPS", args: "Vdq+,Wdq", ...sse3, sem: addSub(PS) },
+  { op: "66 0F 3A 08 /r", name: "ROUNDPS", args: "Vdq=,Wdq,Iub", ...sse41, sem: round(PS) },
+  { op: "66 0F 3A 09 /r", name: "ROUNDPD", args: "Vdq=,Wdq,Iub", ...sse41, sem: round(PD) },
+  { op: "66 0F 3A 0A /r", name: "ROUNDSS", args: "Vd=,Wd,Iub", ...sse41, sem: round(SS) },
+  { op: "66 0F 3A 0B /r", name: "ROUNDSD", args: "Vq=,Wq,Iub", ...sse41, sem: round(SD) },
+  { op: "66 0F 3A 40 /r", name: "DPPS", args: "Vdq+,Wdq,Iub", ...sse41, sem: dotProduct(PS) },
+  { op: "66 0F 3A 41 /r", name: "DPPD", args: "Vdq+,Wdq,Iub", ...sse41, sem: dotProduct(PD) },
+  { op: "NP 0F 52 /r", name: "RSQRTPS", args: "Vdq=,Wdq", ...sse, noHost: promised, sem: unary(approximate(true)) },
   { op: "F3 0F 52 /r", name: "RSQRTSS", args: "Vd=,Wd", ...sse, noHost: promised, sem: scalar(approximate(true)) },
-  { op: "NP 0F 53 /r", name: "RCPPS", args: "Vdq=,Wdq", ...sse, noHost: promised, sem: one(approximate(false)) },
+  { op: "NP 0F 53 /r", name: "RCPPS", args: "Vdq=,Wdq", ...sse, noHost: promised, sem: unary(approximate(false)) },
   { op: "F3 0F 53 /r", name: "RCPSS", args: "Vd=,Wd", ...sse, noHost: promised, sem: scalar(approximate(false)) },
 ];

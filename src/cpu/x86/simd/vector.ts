@@ -75,3 +75,17 @@ export function shiftCount(o: Ops, count: Value, width: number): Value {
   const big = count.type === "i64" ? i64(width) : width;
   return o.let(select(count.ltU(width), count, big).lo());
 }
+
+/** Ones in the lanes whose bit of `bits` (an i32) is set. */
+export function laneMask(bits: Value, width: 16 | 32 | 64): Value {
+  switch (width) {
+    case 16:
+      return bits.op("i16x8.splat").and(words(1, 2, 4, 8, 16, 32, 64, 128)).op("i16x8.ne", zeros());
+    case 32:
+      return bits.op("i32x4.splat").and(dwords(1, 2, 4, 8)).op("i32x4.ne", zeros());
+    case 64:
+      return bits.zx().op("i64x2.splat").and(qwords(1n, 2n)).op("i64x2.ne", zeros());
+  }
+}
+/** Semantics of "x=,y" from a function of one value. */
+export const unary = (f: (o: Ops, x: Value) => Value) => (o: Ops, a: Operand, b: Operand): void => a.set(f(o, b.get()));
