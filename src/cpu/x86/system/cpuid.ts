@@ -1,9 +1,10 @@
 /**
  * CPUID: what this processor is and can do: [sdm2 CPUID].
  *
- * A flag here is a promise: the rows behind it exist. Time is told exactly: a TSC and a bus clock of 1 GHz (leaves 15H, 16H).
+ * A flag here is a promise: it is announced only if the rows behind it exist. Time is told exactly: a TSC and a bus clock of 1 GHz (leaves 15H, 16H).
  * The topology is one package of single-threaded cores, APIC IDs counted from 0.
  */
+import { ROWS } from "../isa/index.ts";
 import { CR4 } from "../state.ts";
 import { MAXPHYADDR } from "./walk.ts";
 
@@ -97,9 +98,53 @@ export const FEATURES = {
 
 export type Feature = keyof typeof FEATURES;
 
-/** Whether this processor announces `name`; a name that is not in the table is a feature it does not have. */
+/** The instructions behind a feature. */
+export const INSTRUCTIONS: Partial<Record<Feature, string>> = {
+  "SSE3": "ADDSUBPD ADDSUBPS HADDPD HADDPS HSUBPD HSUBPS LDDQU MOVDDUP MOVSHDUP MOVSLDUP FISTTP",
+  "SSSE3": "PABSB PABSW PABSD PALIGNR PHADDW PHADDD PHADDSW PHSUBW PHSUBD PHSUBSW PMADDUBSW PMULHRSW PSHUFB PSIGNB " +
+    "PSIGNW PSIGND",
+  "SSE4.1":
+    "BLENDPD BLENDPS BLENDVPD BLENDVPS DPPD DPPS EXTRACTPS INSERTPS MOVNTDQA MPSADBW PACKUSDW PBLENDVB PBLENDW " +
+    "PCMPEQQ PEXTRB PEXTRD PHMINPOSUW PINSRB PINSRD PMAXSB PMAXSD PMAXUD PMAXUW PMINSB PMINSD PMINUD PMINUW PMOVSXBW " +
+    "PMOVSXBD PMOVSXBQ PMOVSXWD PMOVSXWQ PMOVSXDQ PMOVZXBW PMOVZXBD PMOVZXBQ PMOVZXWD PMOVZXWQ PMOVZXDQ PMULDQ PMULLD " +
+    "PTEST ROUNDPD ROUNDPS ROUNDSD ROUNDSS",
+  "SSE4.2": "CRC32 PCMPESTRI PCMPESTRM PCMPISTRI PCMPISTRM PCMPGTQ",
+  "AESNI": "AESDEC AESDECLAST AESENC AESENCLAST AESIMC AESKEYGENASSIST",
+  "PCLMULQDQ": "PCLMULQDQ",
+  "SHA": "SHA1MSG1 SHA1MSG2 SHA1NEXTE SHA1RNDS4 SHA256MSG1 SHA256MSG2 SHA256RNDS2",
+  "CMPXCHG16B": "CMPXCHG16B",
+  "CX8": "CMPXCHG8B",
+  "MOVBE": "MOVBE",
+  "POPCNT": "POPCNT",
+  "LZCNT": "LZCNT",
+  "BMI1": "ANDN BEXTR BLSI BLSMSK BLSR TZCNT",
+  "BMI2": "BZHI MULX PDEP PEXT RORX SARX SHLX SHRX",
+  "ADX": "ADCX ADOX",
+  "RDRAND": "RDRAND",
+  "RDSEED": "RDSEED",
+  "RDPID": "RDPID",
+  "RDTSCP": "RDTSCP",
+  "INVPCID": "INVPCID",
+  "CLFSH": "CLFLUSH",
+  "CLFLUSHOPT": "CLFLUSHOPT",
+  "CLWB": "CLWB",
+  "SMAP": "CLAC STAC",
+  "FSGSBASE": "RDFSBASE RDGSBASE WRFSBASE WRGSBASE",
+  "FXSR": "FXSAVE FXRSTOR",
+  "XSAVE": "XSAVE XRSTOR XGETBV XSETBV",
+  "XSAVEOPT": "XSAVEOPT",
+  "XSAVEC": "XSAVEC",
+  "SEP": "SYSENTER SYSEXIT",
+  "SYSCALL": "SYSCALL SYSRET",
+  "LAHF": "LAHF SAHF",
+};
+
+const mnemonics = new Set(ROWS.map((row) => row.name));
+
+/** Whether this processor announces `name`: it is in the table, and all of its instructions have rows. */
 export function hasFeature(name: string): boolean {
-  return Object.hasOwn(FEATURES, name);
+  if (!Object.hasOwn(FEATURES, name)) return false;
+  return (INSTRUCTIONS[name as Feature] ?? "").split(" ").every((m) => m === "" || mnemonics.has(m));
 }
 
 const VENDOR = "GenuineIntel";
@@ -128,7 +173,8 @@ function words(text: string, count: number): number[] {
 }
 
 const flagsOf = new Map<string, number>();
-for (const [leaf, subleaf, register, bit] of Object.values(FEATURES) as Place[]) {
+for (const [name, [leaf, subleaf, register, bit]] of Object.entries(FEATURES) as [string, Place][]) {
+  if (!hasFeature(name)) continue;
   const key = `${leaf}.${subleaf}.${register}`;
   flagsOf.set(key, ((flagsOf.get(key) ?? 0) | (1 << bit)) >>> 0);
 }
