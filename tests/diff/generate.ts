@@ -103,8 +103,6 @@ export class Generator {
     }
     // LOCK MOV CR0 is CR8 for one vendor.
     if (row.lock && memory ? random.once(3) : random.once(64)) o.lock = !args.some((a) => a.letter === "C");
-    // A failing 32-bit CMPXCHG clears the upper half of its register, or does not.
-    if (row.name === "CMPXCHG" && size === 32 && !memory) c.set(regs[0]!, c.get(regs[0]!) & 0xffff_ffffn);
     agree(c, row.name, target >= c.window && target <= c.window + HIGH ? target : -1, regs[0] ?? 0);
 
     // Immediates.

@@ -151,6 +151,13 @@ function cmpxchg(o: Ops, a: Operand, b: Operand): void {
   const acc = o.gprAt(0, o.size);
   const y = b.get();
   const equal = o.c.variable("i32");
+  if (!a.isMemory) {
+    // A register that does not match is not written at all: its upper half stays, and on success that of RAX does.
+    const old = o.let(a.get());
+    o.flagsSub(acc, old, o.let(acc.sub(old)));
+    o.c.if(old.eq(acc), () => a.set(y), () => o.setGprAt(0, o.size, old));
+    return;
+  }
   let old: Value | undefined;
   a.update((x) => {
     old = x;
@@ -158,7 +165,6 @@ function cmpxchg(o: Ops, a: Operand, b: Operand): void {
     return select(equal.get(), y, x);
   });
   o.flagsSub(acc, old!, o.let(acc.sub(old!)));
-  // On success RAX keeps all 64 bits; the destination of a failing 32-bit compare is nevertheless zero-extended, as `update` does.
   o.c.if(equal.get().eqz(), () => o.setGprAt(0, o.size, old!));
 }
 
