@@ -157,18 +157,20 @@ const call = (name: string) => (o: Ops) => {
   o.callF(o.deep(`x87.${name}`), o.cpu);
 };
 const x87 = { unit: "x87" } as const;
+/** Within one unit in the last place, as processors are, but not of the same processor's making. */
+const close = { unit: "x87", noHost: "transcendental: right to one unit in the last place, not bit for bit" } as const;
 
 export const ROWS: readonly Row[] = [
-  { op: "D9 F0", name: "F2XM1", ...x87, sem: call("f2xm1") },
-  { op: "D9 F1", name: "FYL2X", ...x87, sem: call("fyl2x") },
-  { op: "D9 F2", name: "FPTAN", ...x87, sem: call("fptan") },
-  { op: "D9 F3", name: "FPATAN", ...x87, sem: call("fpatan") },
+  { op: "D9 F0", name: "F2XM1", ...close, sem: call("f2xm1") },
+  { op: "D9 F1", name: "FYL2X", ...close, sem: call("fyl2x") },
+  { op: "D9 F2", name: "FPTAN", ...close, sem: call("fptan") },
+  { op: "D9 F3", name: "FPATAN", ...close, sem: call("fpatan") },
   { op: "D9 F4", name: "FXTRACT", ...x87, sem: call("fxtract") },
   { op: "D9 F5", name: "FPREM1", ...x87, sem: call("fprem1") },
   { op: "D9 F8", name: "FPREM", ...x87, sem: call("fprem") },
-  { op: "D9 F9", name: "FYL2XP1", ...x87, sem: call("fyl2xp1") },
-  { op: "D9 FB", name: "FSINCOS", ...x87, sem: call("fsincos") },
+  { op: "D9 F9", name: "FYL2XP1", ...close, sem: call("fyl2xp1") },
+  { op: "D9 FB", name: "FSINCOS", ...close, sem: call("fsincos") },
   { op: "D9 FD", name: "FSCALE", ...x87, sem: call("fscale") },
-  { op: "D9 FE", name: "FSIN", ...x87, sem: call("fsin") },
-  { op: "D9 FF", name: "FCOS", ...x87, sem: call("fcos") },
+  { op: "D9 FE", name: "FSIN", ...close, sem: call("fsin") },
+  { op: "D9 FF", name: "FCOS", ...close, sem: call("fcos") },
 ];
