@@ -83,6 +83,7 @@ export const FEATURES = {
   "IBRS": [7, 0, EDX, 26],
   "STIBP": [7, 0, EDX, 27],
   "ARCH_CAPABILITIES": [7, 0, EDX, 29],
+  "BHI_CTRL": [7, 2, EDX, 4],
   "XSAVEOPT": [0xd, 1, EAX, 0],
   "XSAVEC": [0xd, 1, EAX, 1],
   "LAHF": [0x8000_0001, 0, ECX, 0],
@@ -209,7 +210,8 @@ export function cpuidTable(options: CpuidOptions): (leaf: number, subleaf: numbe
       case 6:
         return [flags(6, 0, EAX), 0, 0, 0];
       case 7:
-        return subleaf === 0 ? [0, flags(7, 0, EBX), flags(7, 0, ECX), flags(7, 0, EDX)] : [0, 0, 0, 0];
+        if (subleaf === 0) return [2, flags(7, 0, EBX), flags(7, 0, ECX), flags(7, 0, EDX)];
+        return subleaf === 2 ? [0, 0, 0, flags(7, 2, EDX)] : [0, 0, 0, 0];
       case 0xb:
       case 0x1f:
         return topology(subleaf);

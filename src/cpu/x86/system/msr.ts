@@ -66,7 +66,8 @@ const ARCH_CAPABILITIES_LO = 1 << 0 | // RDCL_NO
 const ARCH_CAPABILITIES_HI = 1 << 30; // ITS_NO
 
 const FEATURE_CONTROL_LOCKED = 1;
-const SPEC_CTRL_IBRS = 1, SPEC_CTRL_STIBP = 2, PRED_CMD_IBPB = 1;
+/** Switches of predictors that do not exist: kept and read back. Without them a guest clears predictors by long code paths. */
+const SPEC_CTRL_IBRS = 1 << 0, SPEC_CTRL_STIBP = 1 << 1, SPEC_CTRL_BHI_DIS_S = 1 << 10, PRED_CMD_IBPB = 1;
 /** Fast strings and the thermal monitor may be switched; branch trace storage and PEBS are unavailable. */
 const MISC_ENABLE_WRITABLE = 1 << 0 | 1 << 3, MISC_ENABLE_FIXED = 1 << 11 | 1 << 12, MISC_ENABLE_RESET = 1;
 /** Flags that the manual defines at all; setting another one faults. */
@@ -179,7 +180,7 @@ export class MsrFile {
         if (hi & ~4 || lo & ~MISC_ENABLE_DEFINED) return false;
         return this.#set(msr, (lo & MISC_ENABLE_WRITABLE) | MISC_ENABLE_FIXED, 0);
       case MSR.SPEC_CTRL:
-        if (hi !== 0 || lo & ~(SPEC_CTRL_IBRS | SPEC_CTRL_STIBP)) return false;
+        if (hi !== 0 || lo & ~(SPEC_CTRL_IBRS | SPEC_CTRL_STIBP | SPEC_CTRL_BHI_DIS_S)) return false;
         return this.#set(msr, lo, 0);
       case MSR.PRED_CMD:
         return hi === 0 && (lo & ~PRED_CMD_IBPB) === 0;

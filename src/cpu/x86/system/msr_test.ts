@@ -94,14 +94,17 @@ Deno.test("MTRRs take defined types and addresses only [sdm3 §12.11]", () => {
   for (const hole of [0x251, 0x25a, 0x267, 0x270]) assertEquals(msrs.read(hole), false);
 });
 
-Deno.test("SPEC_CTRL keeps IBRS and STIBP, and nothing else", () => {
+Deno.test("SPEC_CTRL keeps IBRS, STIBP and BHI_DIS_S, and nothing else", () => {
   const { msrs } = file();
-  assertEquals([msrs.write(MSR.SPEC_CTRL, 3, 0), msrs.write(MSR.SPEC_CTRL, 4, 0), msrs.write(MSR.SPEC_CTRL, 0, 1)], [
-    true,
-    false,
-    false,
-  ]);
-  assertEquals(value(msrs, MSR.SPEC_CTRL), [0, 3]);
+  assertEquals(
+    [msrs.write(MSR.SPEC_CTRL, 0x403, 0), msrs.write(MSR.SPEC_CTRL, 4, 0), msrs.write(MSR.SPEC_CTRL, 0, 1)],
+    [
+      true,
+      false,
+      false,
+    ],
+  );
+  assertEquals(value(msrs, MSR.SPEC_CTRL), [0, 0x403]);
 });
 
 Deno.test("MISC_ENABLE: fast strings can be switched, execute disable cannot", () => {
