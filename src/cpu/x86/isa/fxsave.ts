@@ -232,9 +232,10 @@ const xcall = (name: string, wide: 0 | 1, ...more: number[]) => (o: Ops, address
 
 /** A row for each width of the pointers. */
 function rows(op: string, name: string, sem: (wide: 0 | 1) => Row["sem"], more: Partial<Row>): Row[] {
+  const args = name.endsWith("RSTOR") ? "M" : "M=";
   return [
-    { op: op.replace("0F", "W0 0F"), name, args: "M", ...more, sem: sem(0) },
-    { op: op.replace("0F", "W1 0F"), name: `${name}64`, args: "M", only: "64", ...more, sem: sem(1) },
+    { op: op.replace("0F", "W0 0F"), name, args, ...more, sem: sem(0) },
+    { op: op.replace("0F", "W1 0F"), name: `${name}64`, args, only: "64", ...more, sem: sem(1) },
   ];
 }
 const noHost = "the image holds what a process cannot choose";
