@@ -1,11 +1,11 @@
 /** RDRAND, RDSEED: [sdm2]. The host's generator never runs dry, so CF is always 1. */
 import type { Module } from "../../../wasm/module.ts";
+import { i32 } from "../../../wasm/value.ts";
 import type { Imports } from "../imports.ts";
 import type { Operand } from "../operand.ts";
 import type { CpuFuncs, Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { CF, S } from "../state.ts";
-import { i32 } from "../../../wasm/value.ts";
 
 export function defineRandom(m: Module, f: CpuFuncs, imports: Imports): void {
   f.more.set(
