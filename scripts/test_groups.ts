@@ -41,6 +41,8 @@ const TABLE: readonly Row[] = [
   { folder: "tests/engine", allow: ["--allow-read"] },
   { folder: "tests/acpi", allow: [...FILES, "--allow-run=iasl"] },
   { folder: "tests/laws", allow: [] },
+  // the corpus of inputs that failed once
+  { folder: "tests/fuzz", allow: ["--allow-read=tests/fuzz"] },
   // opens a device file, for which Deno wants every permission
   { folder: "src/host", allow: ["--allow-all"] },
   { folder: "scripts", allow: [...FILES, "--allow-run"] },
