@@ -8,7 +8,7 @@ import type { Native } from "./native.ts";
 import type { Random } from "./random.ts";
 import type { Manner } from "./soft.ts";
 import { agree, BIT_STRING, bitOffset, prepare } from "./special.ts";
-import { undefinedFlags, undefinedResult } from "./undefined.ts";
+import { C1, isApproximate, undefinedFlags, undefinedResult } from "./undefined.ts";
 import type { Subject } from "./which.ts";
 
 /** What is known of a case besides its bytes. */
@@ -26,6 +26,8 @@ export interface Case {
   readonly limit: number;
   /** Bits of the x87 status word not to compare. */
   readonly undefinedStatus: number;
+  /** x87 results may differ in the last bit. */
+  readonly approximate: boolean;
   /** Whether vector or x87 registers take part. */
   readonly floating: boolean;
   /** Whether the x87 pointers (FOP, FIP, FDP) can be compared if an exception is pending afterwards. */
@@ -226,7 +228,8 @@ export class Generator {
       undefinedFlags: undefinedFlags(s.row, o.size, count),
       manner: random.once(2) ? "step" : "run",
       limit: 64,
-      undefinedStatus: 0,
+      undefinedStatus: isApproximate(s.row) ? C1 : 0,
+      approximate: isApproximate(s.row),
       floating: s.row.unit !== undefined,
       pinned: c.settled,
       pointers: c.gs === 0n && ((c.u32[c.words + R.FX / 4]! >>> 16) & 0x80) === 0,

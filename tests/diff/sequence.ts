@@ -119,6 +119,7 @@ export class Sequences {
       manner: random.once(4) ? "step" : "run",
       limit: 300,
       undefinedStatus: 0,
+      approximate: false,
       floating,
       pointers: false,
       vague: [0, 0],

@@ -49,6 +49,8 @@ export class Soft {
   readonly #u32: Uint32Array;
   readonly #saved: Uint8Array;
   #ns = 0;
+  /** For tests of the comparison itself: changes a result. */
+  spoil?: (out: Uint32Array, at: number) => void;
 
   /** `base`: the arena's address. */
   constructor(readonly base: number) {
@@ -173,6 +175,7 @@ export class Soft {
       }
     }
     this.#store(out, to, exit, taken);
+    this.spoil?.(out, to);
   }
 
   #load(input: Uint32Array, from: number): void {

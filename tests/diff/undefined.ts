@@ -2,6 +2,9 @@
 import { AF, CF, OF, PF, SF, ZF } from "../../src/cpu/x86/state.ts";
 import type { Row } from "../../src/cpu/x86/row.ts";
 
+/** In the x87 status word. */
+export const C1 = 0x200;
+
 const BIT: Record<string, number> = { O: OF, S: SF, Z: ZF, A: AF, P: PF, C: CF };
 
 const masks = new Map<Row, number>();
@@ -41,4 +44,9 @@ export function undefinedFlags(row: Row, size: number, count: number): number {
 /** Whether the result itself is undefined, so that the case is worth nothing. */
 export function undefinedResult(row: Row, size: number, count: number): boolean {
   return (row.name === "SHLD" || row.name === "SHRD") && (count & (size === 64 ? 63 : 31)) > size;
+}
+
+/** Transcendental functions: the last bit of the result, and so C1, is the processor's own. */
+export function isApproximate(row: Row): boolean {
+  return /^(F2XM1|FYL2X|FYL2XP1|FPTAN|FPATAN|FSIN|FCOS|FSINCOS)$/.test(row.name);
 }

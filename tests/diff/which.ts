@@ -4,6 +4,7 @@ import type { Row } from "../../src/cpu/x86/row.ts";
 import { rowSizes } from "../../src/cpu/x86/arg.ts";
 import { type Shape, shapeOf } from "../../src/cpu/x86/assemble.ts";
 import type { Native } from "./native.ts";
+import { isApproximate } from "./undefined.ts";
 
 /** Rows of the general-purpose sets that came later. */
 const FEATURE_OF: Record<string, string> = {
@@ -64,7 +65,7 @@ export function subjects(rows: readonly Row[], native: Native): { tested: Subjec
 function skipReason(row: Row, native: Native): string | null {
   if (row.op === "0F 0D /r") return "its register form is a NOP for one vendor and undefined for another";
   if (row.only === "legacy") return "outside 64-bit mode";
-  if (row.noHost && !IN_PART.has(row.name)) return row.noHost;
+  if (row.noHost && !IN_PART.has(row.name) && !isApproximate(row)) return row.noHost;
   for (const [pattern, reason] of REASONS) if (pattern.test(row.name)) return reason;
   if (row.unit === "avx") return "the upper halves of the vector registers are not recorded";
   const feature = row.feature ?? FEATURE_OF[row.name];

@@ -183,7 +183,9 @@ export class Decoder {
     }
 
     // The selecting prefix: F3 or F2 before 66.
-    const prefix = rep || (opsize ? 1 : 0);
+    let prefix = rep || (opsize ? 1 : 0);
+    // With REX.B, 90h is XCHG with R8 and never PAUSE.
+    if (map === 0 && byte === 0x90 && rex & 1) prefix = 0;
     const shape = this.table.shape[map * 256 + byte]!;
     let modrm = 0, mod = 3, digit = 0, rm = 0, row = -1;
     if (shape & 1) {
