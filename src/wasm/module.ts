@@ -24,6 +24,8 @@ export class Module {
   readonly #funcs: Own[] = [];
   readonly #exports: [string, Func][] = [];
   readonly #table: Func[] = [];
+  #importedTable: { module: string; name: string } | undefined;
+  #tableName: string | undefined;
   #memory: { module: string; name: string; minPages: number; maxPages: number } | undefined;
 
   #type(params: readonly Type[], results: readonly Type[]): number {
@@ -59,6 +61,16 @@ export class Module {
     const func = { name, params, results, index: this.#imports.length, typeIndex: this.#type(params, results) };
     this.#imports.push({ module, func });
     return func;
+  }
+
+  /** Imports a table of functions, instead of having one. */
+  importTable(module: string, name: string): void {
+    this.#importedTable = { module, name };
+  }
+
+  /** Exports the module's own table, which may grow. */
+  exportTable(name: string): void {
+    this.#tableName = name;
   }
 
   /** Declares a function whose body follows by `define`: for functions that call each other. */
@@ -113,7 +125,7 @@ export class Module {
       for (const t of this.#typeBytes) b.raw(t.view());
     });
     section(2, (b) => {
-      b.u32(this.#imports.length + (this.#memory ? 1 : 0));
+      b.u32(this.#imports.length + (this.#memory ? 1 : 0) + (this.#importedTable ? 1 : 0));
       for (const { module, func } of this.#imports) {
         b.name(module);
         b.name(func.name);
@@ -127,6 +139,11 @@ export class Module {
         b.u8(3); // shared, with a maximum
         b.u32(this.#memory.minPages);
         b.u32(this.#memory.maxPages);
+      }
+      if (this.#importedTable) {
+        b.name(this.#importedTable.module);
+        b.name(this.#importedTable.name);
+        b.raw(Uint8Array.of(1, 0x70, 0, 0));
       }
     });
     section(3, (b) => {
@@ -142,7 +159,11 @@ export class Module {
       });
     }
     section(7, (b) => {
-      b.u32(this.#exports.length);
+      b.u32(this.#exports.length + (this.#tableName ? 1 : 0));
+      if (this.#tableName) {
+        b.name(this.#tableName);
+        b.raw(Uint8Array.of(1, 0));
+      }
       for (const [name, f] of this.#exports) {
         b.name(name);
         b.u8(0);

@@ -9,15 +9,13 @@ import { Code, type Label, type Var } from "../../wasm/code.ts";
 import { type Func, Module } from "../../wasm/module.ts";
 import { i32, i64, select, type Type, type Value } from "../../wasm/value.ts";
 import { condition, flagFuncs, KIND } from "./flags.ts";
-import { emitVariant, FORM, baseAddress, Variants } from "./handlers.ts";
-import { type ImportName, importAll } from "./imports.ts";
+import { baseAddress, emitVariant, FORM, type Variant, Variants } from "./handlers.ts";
+import { importAll, type ImportName } from "./imports.ts";
 import { define, ROWS } from "./isa/index.ts";
 import { defineLinear } from "./linear.ts";
 import { type CpuFuncs, type Host, Ops, STATUS } from "./ops.ts";
-import { type Fused, FUSED, FUSED_START, SPECIAL, SPECIAL_JCC, specialName, SPECIALS } from "./specials.ts";
-import {
-  CS, EXC, ITLB_ENTRIES, MODE_64, OP, OP_BYTES, reg, RSP, S, VBASE,
-} from "./state.ts";
+import { FUSED, type Fused, FUSED_START, SPECIAL, SPECIAL_JCC, specialName, SPECIALS } from "./specials.ts";
+import { CS, EXC, ITLB_ENTRIES, MODE_64, OP, OP_BYTES, reg, RSP, S, VBASE } from "./state.ts";
 import { defineMmu } from "./system/mmu.ts";
 
 /** Exports of the module. Addresses are i64 halves where a 64-bit one is meant. */
@@ -34,6 +32,7 @@ export interface CpuExports {
   flushTlb(cpu: number): void;
   dropWriteTags(cpu: number, page: number): void;
   updateMode(cpu: number): void;
+  readonly table: WebAssembly.Table;
   rflags(cpu: number): number;
   setRflags(cpu: number, value: number): void;
 }
@@ -42,6 +41,10 @@ export interface Interpreter {
   readonly module: Uint8Array<ArrayBuffer>;
   readonly variants: Variants;
   readonly imports: readonly ImportName[];
+  /** Entries of the module's table that are handlers: compiled regions follow them. */
+  readonly functions: number;
+  /** Table entries of handlers that stand in the loop and have a function as well. */
+  readonly shadows: ReadonlyMap<number, number>;
   /** Handlers (specials included) that stand in the loop. */
   readonly inLoop: number;
 }
@@ -61,16 +64,79 @@ export function generate(minPages: number, maxPages: number, cpu: number): Inter
   const inLoop = SPECIALS + variants.hotCount;
   const signature = m.signature(HANDLER, ["i32"]);
   for (const v of variants.all.slice(variants.hotCount)) {
-    m.tableEntry(m.func(v.name, HANDLER, ["i32"], (c) => {
-      const host: Host = { leave: (s) => c.return(s), beforeSlow: () => {} };
-      emitVariant(v, c, f, host, i32(cpu), c.param(1), c.paramVar(2));
-      c.return(STATUS.NEXT);
-    }));
+    m.tableEntry(handlerFunc(m, f, v, cpu));
   }
 
-  m.export(m.func("run", ["i32", "i32", "i32"], ["i32"], (c) => new Loop(c, f, i32(cpu), variants, inLoop, signature).emit()));
+  m.export(
+    m.func("run", ["i32", "i32", "i32"], ["i32"], (c) => new Loop(c, f, i32(cpu), variants, inLoop, signature).emit()),
+  );
+  // Handlers of the loop that compiled regions call have a function too.
+  const shadows = new Map<number, number>();
+  variants.all.slice(0, variants.hotCount).forEach((v, i) => {
+    if (!v.row.unit) return;
+    shadows.set(SPECIALS + i, m.tableEntry(handlerFunc(m, f, v, cpu)));
+  });
+  const functions = variants.all.length - variants.hotCount + shadows.size;
+  defineCallRegion(m, f, signature, inLoop, functions);
+  m.exportTable("table");
   exportEntries(m, f);
-  return { module: m.bytes(), variants, imports: Object.keys(imports) as ImportName[], inLoop };
+  return { functions, shadows, module: m.bytes(), variants, imports: Object.keys(imports) as ImportName[], inLoop };
+}
+
+/** A handler as a function. */
+function handlerFunc(m: Module, f: CpuFuncs, v: Variant, cpu: number): Func {
+  return m.func(v.name, HANDLER, ["i32"], (c) => {
+    const host: Host = { leave: (s) => c.return(s), beforeSlow: () => {} };
+    emitVariant(v, c, f, host, i32(cpu), c.param(1), c.paramVar(2));
+    c.return(STATUS.NEXT);
+  });
+}
+
+/** How deep regions may call each other: each level is a frame on the host's stack. */
+const MAX_DEPTH = 200;
+
+/**
+ * "callRegion" (cpu, back): runs the compiled region at S.rip, and whatever compiled regions that leads to, until rip is
+ * `back`. Returns JUMP where there is none (any more), or what a region left with.
+ */
+function defineCallRegion(
+  m: Module,
+  f: CpuFuncs,
+  signature: { params: readonly Type[]; results: readonly Type[]; typeIndex: number },
+  inLoop: number,
+  functions: number,
+): void {
+  const func = m.func("callRegion", ["i32", "i64"], ["i32"], (c) => {
+    const cpu = c.param(0);
+    const status = c.variable("i32");
+    const none = (when: Value) => c.if(when, () => c.return(STATUS.JUMP));
+    const depth = c.ld32(cpu, S.depth);
+    none(depth.geU(MAX_DEPTH));
+    c.loop((again) => {
+      const target = c.ld64(cpu, S.rip);
+      const budget = c.ld32(cpu, S.budget);
+      none(budget.ltS(0));
+      const page = c.let(target.and(-4096));
+      const entry = c.let(c.ld32(cpu, S.itlb).add(target.shrU(12).lo().and(ITLB_ENTRIES - 1).shl(4)));
+      none(c.ld64(entry).ne(page));
+      const table = c.ld32(entry, 8);
+      none(table.eqz());
+      const op = c.ld32(table.add(target.lo().and(0xfff).shl(2)));
+      none(op.eqz());
+      const h = c.ld16u(op, OP.h);
+      none(h.ltU(inLoop + functions));
+      c.st64(cpu, page, reg(VBASE));
+      c.st32(cpu, depth.add(1), S.depth);
+      // As the interpreter does for an operation it runs.
+      c.st32(cpu, budget.sub(1), S.budget);
+      status.set(c.callIndirect(signature, h.sub(inLoop), cpu, op, i64(0))[0]!);
+      c.st32(cpu, depth, S.depth);
+      c.if(status.get().ne(STATUS.JUMP).or(c.ld64(cpu, S.rip).eq(c.param(1))), () => c.return(status.get()));
+      c.br(again);
+    });
+    c.unreachable();
+  });
+  f.more.set("callRegion", func);
 }
 
 class Loop {
@@ -430,7 +496,14 @@ class Loop {
       const r = c.let(sa.and(sb));
       c.st64(cpu, r, S.fRes);
       c.st32(cpu, KIND.LOGIC, S.fKind);
-      take = { 4: () => r.eqz(), 5: () => r.ne(0), 8: () => r.ltS(0), 9: () => r.geS(0), 14: () => r.leS(0), 15: () => r.gtS(0) }[f.cc]!();
+      take = {
+        4: () => r.eqz(),
+        5: () => r.ne(0),
+        8: () => r.ltS(0),
+        9: () => r.geS(0),
+        14: () => r.leS(0),
+        15: () => r.gtS(0),
+      }[f.cc]!();
     } else {
       const r = c.let(o.sext(a.sub(b)));
       c.st64(cpu, r, S.fRes);
@@ -438,8 +511,16 @@ class Loop {
       c.st64(cpu, sb, S.fB);
       c.st32(cpu, KIND.SUB, S.fKind);
       take = {
-        2: () => sa.ltU(sb), 3: () => sa.geU(sb), 4: () => sa.eq(sb), 5: () => sa.ne(sb), 6: () => sa.leU(sb), 7: () => sa.gtU(sb),
-        12: () => sa.ltS(sb), 13: () => sa.geS(sb), 14: () => sa.leS(sb), 15: () => sa.gtS(sb),
+        2: () => sa.ltU(sb),
+        3: () => sa.geU(sb),
+        4: () => sa.eq(sb),
+        5: () => sa.ne(sb),
+        6: () => sa.leU(sb),
+        7: () => sa.gtU(sb),
+        12: () => sa.ltS(sb),
+        13: () => sa.geS(sb),
+        14: () => sa.leS(sb),
+        15: () => sa.gtS(sb),
       }[f.cc]!();
     }
     this.budget.set(this.budget.get().sub(1));
@@ -453,7 +534,9 @@ class Loop {
 function exportEntries(m: Module, f: CpuFuncs): void {
   const more = (name: string): Func => f.more.get(name)!;
   const address = (c: Code) => c.let(c.param(1).zx().or(c.param(2).zx().shl(32)));
-  m.export(m.func("fetchAt", ["i32", "i32", "i32"], ["i32"], (c) => c.return(c.call1(more("fetch"), c.param(0), address(c)))));
+  m.export(
+    m.func("fetchAt", ["i32", "i32", "i32"], ["i32"], (c) => c.return(c.call1(more("fetch"), c.param(0), address(c)))),
+  );
   m.export(m.func("look", ["i32", "i32", "i32"], ["i32"], (c) => {
     const [status, phys] = c.call(more("walk"), c.param(0), address(c), 8);
     c.st32(c.param(0), phys!.lo(), S.physLo);
@@ -464,9 +547,32 @@ function exportEntries(m: Module, f: CpuFuncs): void {
     const func = f.more.get(name);
     if (func) m.export(func, name);
   }
-  m.export(m.func("rflags", ["i32"], ["i32"], (c) => c.return(c.call1(f.flags.all, c.param(0)).or(c.ld32(c.param(0), S.eflags)))));
+  // What compiled regions import: REGION_IMPORTS in jit/lower.ts.
+  m.export(f.readAddr, "readAddr");
+  m.export(f.writeAddr, "writeAddr");
+  m.export(f.commit, "commit");
+  for (const [name, func] of Object.entries(f.flags)) m.export(func, `flag${name[0]!.toUpperCase()}${name.slice(1)}`);
+  for (const name of ["mulHighU", "mulHighS", "callRegion"]) m.export(more(name), name);
+  m.export(
+    m.func(
+      "rflags",
+      ["i32"],
+      ["i32"],
+      (c) => c.return(c.call1(f.flags.all, c.param(0)).or(c.ld32(c.param(0), S.eflags))),
+    ),
+  );
   m.export(m.func("setRflags", ["i32", "i32"], [], (c) => {
-    const o = new Ops(c, f, { leave: () => c.unreachable(), beforeSlow: () => {} }, c.param(0), i32(0), c.variable("i64"), 32, true, true);
+    const o = new Ops(
+      c,
+      f,
+      { leave: () => c.unreachable(), beforeSlow: () => {} },
+      c.param(0),
+      i32(0),
+      c.variable("i64"),
+      32,
+      true,
+      true,
+    );
     o.setFlags(c.param(1));
     o.st32("eflags", c.param(1).and(~0x8d5).or(2));
   }));
@@ -476,4 +582,3 @@ function exportEntries(m: Module, f: CpuFuncs): void {
 export function handlerName(variants: Variants, h: number): string {
   return h < SPECIALS ? specialName(h) : variants.all[h - SPECIALS]!.name;
 }
-

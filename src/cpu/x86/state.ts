@@ -167,6 +167,10 @@ export const S = layout({
   ramBase: 4,
   /** Address in memory of the page directory of decoded code (code_cache.ts). */
   codeDir: 4,
+  /** Counts invalidations of decoded code: a compiled region that sees it change leaves. */
+  codeEpoch: 4,
+  /** How deep compiled regions have called each other. */
+  depth: 4,
   /** For decoded helpers and deep functions: scratch. */
   scratch: [8, 16],
   /** Set by whoever wants operations counted or traced. */

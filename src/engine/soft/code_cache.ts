@@ -48,9 +48,17 @@ export class CodeCache implements OpSink {
 
   /** Times everything was forgotten; pages invalidated; instructions decoded. */
   flushes = 0;
+  /** Goes up with every invalidation. */
+  epoch = 0;
   invalidations = 0;
 
-  constructor(buffer: ArrayBufferLike, region: number, regionBytes: number, private readonly ramPages: number, private readonly map: CodeMap) {
+  constructor(
+    buffer: ArrayBufferLike,
+    region: number,
+    regionBytes: number,
+    private readonly ramPages: number,
+    private readonly map: CodeMap,
+  ) {
     this.#u8 = new Uint8Array(buffer as ArrayBuffer);
     this.#u16 = new Uint16Array(buffer as ArrayBuffer, 0, Math.floor(buffer.byteLength / 2));
     this.#u32 = new Uint32Array(buffer as ArrayBuffer, 0, Math.floor(buffer.byteLength / 4));
@@ -85,13 +93,22 @@ export class CodeCache implements OpSink {
     this.#pages.clear();
     this.#next = this.#first();
     this.flushes++;
+    this.epoch++;
   }
 
   /** Starts a trace at `offset` of RAM page `number`. Returns true if the page had no decoded code before. */
   begin(number: number, mode: number, offset: number): boolean {
     let page = this.#pages.get(number), first = false;
     if (!page) {
-      page = { number, info: this.#alloc(INFO_BYTES), tables: [], runs: [], entries: [], waiting: new Map(), crossers: new Set() };
+      page = {
+        number,
+        info: this.#alloc(INFO_BYTES),
+        tables: [],
+        runs: [],
+        entries: [],
+        waiting: new Map(),
+        crossers: new Set(),
+      };
       this.#u8.fill(0, page.info, page.info + INFO_BYTES);
       this.#u32[(this.#directory >> 2) + number] = page.info;
       this.#pages.set(number, page);
@@ -141,6 +158,29 @@ export class CodeCache implements OpSink {
     return first;
   }
 
+  /** The record at an entry point of a page, or 0. */
+  entryOf(number: number, mode: number, offset: number): number {
+    const table = this.#pages.get(number)?.tables[mode];
+    return table ? this.#u32[(table + offset * 4) >> 2]! : 0;
+  }
+  handlerAt(at: number): number {
+    return this.#u16[at >> 1]!;
+  }
+
+  /** Starts laying the records of a compiled region of a page that has decoded code already. */
+  beginRegion(number: number): void {
+    this.#page = this.#pages.get(number);
+    this.#start = this.#next;
+  }
+  /** Ends it: bytes [from, to) are relied upon, and the operation at `at` becomes handler `h`. */
+  finishRegion(from: number, to: number, at: number, h: number): void {
+    const page = this.#page!;
+    page.runs.push(this.#start, this.#next);
+    this.#mark(page, from, to);
+    this.#u16[at >> 1] = h;
+    this.#page = undefined;
+  }
+
   #mark(page: Page, from: number, to: number): void {
     for (let line = from >> 6; line <= (to - 1) >> 6; line++) {
       this.#u8[page.info + (line >> 3)]! |= 1 << (line & 7);
@@ -175,7 +215,17 @@ export class CodeCache implements OpSink {
     return this.#next;
   }
 
-  emit(h: number, ip: number, length: number, d: number, s: number, b: number, x: number, imm: number, disp: number): void {
+  emit(
+    h: number,
+    ip: number,
+    length: number,
+    d: number,
+    s: number,
+    b: number,
+    x: number,
+    imm: number,
+    disp: number,
+  ): void {
     const at = this.#next, u8 = this.#u8;
     this.#u16[at >> 1] = h;
     this.#u16[(at + OP.ip) >> 1] = (ip & 0xfff) | (length << 12);
@@ -206,6 +256,7 @@ export class CodeCache implements OpSink {
     this.map.pages[number] = 0;
     if (!page) return;
     this.invalidations++;
+    this.epoch++;
     this.#drop(page);
     const crossers = [...page.crossers];
     page.crossers.clear();

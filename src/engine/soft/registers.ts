@@ -3,7 +3,24 @@ import { CS, DS, ES, FS, GS, LDTR, reg, S, SS, TR, VCPU_BYTES } from "../../cpu/
 import type { GprName, InitialState, SegmentState } from "../engine.ts";
 import type { SoftVcpu } from "./soft.ts";
 
-const GPRS: readonly GprName[] = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+const GPRS: readonly GprName[] = [
+  "rax",
+  "rcx",
+  "rdx",
+  "rbx",
+  "rsp",
+  "rbp",
+  "rsi",
+  "rdi",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
+];
 const SEGMENTS = { es: ES, cs: CS, ss: SS, ds: DS, fs: FS, gs: GS, ldtr: LDTR, tr: TR } as const;
 /** Present, writable, accessed data; code; busy 32-bit TSS; LDT. */
 const DATA = 0x93, CODE = 0x9b, TSS_BUSY = 0x8b, LDT = 0x82;
@@ -48,7 +65,9 @@ export function setInitialState(v: SoftVcpu, state: InitialState): void {
   for (const [name, value] of Object.entries(state.gpr)) {
     v.dv.setBigUint64(v.base + reg(GPRS.indexOf(name as GprName)), BigInt(value), true);
   }
-  for (const [name, segment] of Object.entries(state.segments)) setSegment(v, SEGMENTS[name as keyof typeof SEGMENTS], segment);
+  for (const [name, segment] of Object.entries(state.segments)) {
+    setSegment(v, SEGMENTS[name as keyof typeof SEGMENTS], segment);
+  }
   v.put64("gdtrBase", state.gdtr.base);
   v.put("gdtrLimit", state.gdtr.limit);
   v.put64("idtrBase", state.idtr.base);

@@ -14,9 +14,18 @@ import { cpuidTable } from "../../cpu/x86/system/cpuid.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
 import { CODE_BASE, CODE_BYTES, RAM_BASE, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
-import { type Engine, type ExitReason, type InitialState, type Vcpu, VcpuEvent, type VcpuParts, type VcpuStats } from "../engine.ts";
+import {
+  type Engine,
+  type ExitReason,
+  type InitialState,
+  type Vcpu,
+  VcpuEvent,
+  type VcpuParts,
+  type VcpuStats,
+} from "../engine.ts";
 import { CodeCache } from "./code_cache.ts";
 import { resetState, setInitialState } from "./registers.ts";
+import { RegionTier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
 const SLICE = 30_000;
@@ -53,6 +62,8 @@ export class SoftVcpu implements Vcpu {
   readonly #interp: Interpreter;
   readonly #cache: CodeCache;
   readonly #builder: TraceBuilder;
+  /** Absent where time counts instructions: regions look at the budget less often. */
+  readonly #tier: RegionTier | null;
   readonly #msrs: MsrFile;
   readonly #cross = new Uint8Array(2 * 4096);
   #codeSeen = 0;
@@ -77,13 +88,25 @@ export class SoftVcpu implements Vcpu {
     this.#interp = interpreterFor(parts.memory, this.base);
     const ramPages = Math.floor(parts.ram.sizeBytes / 4096);
     this.#cache = new CodeCache(buffer, CODE_BASE, CODE_BYTES, ramPages, parts.codeMap);
-    this.#builder = new TraceBuilder(new Decoder(this.#interp.variants.rows, this.#interp.variants), this.#interp.variants);
+    this.#builder = new TraceBuilder(
+      new Decoder(this.#interp.variants.rows, this.#interp.variants),
+      this.#interp.variants,
+    );
     this.#msrs = new MsrFile(parts.board, parts.index);
     this.#msrs.reset();
     const module = new WebAssembly.Module(this.#interp.module);
     const env: WebAssembly.ModuleImports = { memory: parts.memory, ...this.#imports() };
     this.exports = new WebAssembly.Instance(module, { env }).exports as unknown as CpuExports;
     this.#codeSeen = parts.codeMap.count;
+    this.#tier = parts.icount ? null : new RegionTier(
+      this.#interp,
+      this.exports,
+      this.#cache,
+      this.#builder.decoder,
+      parts.memory,
+      this.base,
+      this.#u8,
+    );
     this.reset();
   }
 
@@ -166,6 +189,7 @@ export class SoftVcpu implements Vcpu {
       switch (status) {
         case STATUS.SLICE:
           this.#statuses.slices++;
+          this.#sample();
           break;
         case STATUS.TRANSLATE:
           this.#translate();
@@ -228,7 +252,9 @@ export class SoftVcpu implements Vcpu {
   step(): number {
     for (;;) {
       const status = this.#singleStep();
-      if (status === STATUS.SLICE || status === STATUS.HALT || status === STATUS.SHUTDOWN || status === STATUS.RESYNC) return status;
+      if (status === STATUS.SLICE || status === STATUS.HALT || status === STATUS.SHUTDOWN || status === STATUS.RESYNC) {
+        return status;
+      }
     }
   }
 
@@ -244,7 +270,16 @@ export class SoftVcpu implements Vcpu {
     }
     const offset = linear.lo & 0xfff, page = this.get("physLo") >>> 12;
     this.#cache.beginScratch(this.base + SCRATCH_OPS);
-    const cut = this.#builder.build(this.#u8, RAM_BASE + page * 4096, offset, 4096, this.get("mode") & 7, -1, true, this.#cache);
+    const cut = this.#builder.build(
+      this.#u8,
+      RAM_BASE + page * 4096,
+      offset,
+      4096,
+      this.get("mode") & 7,
+      -1,
+      true,
+      this.#cache,
+    );
     this.#cache.endScratch();
     if (cut) {
       const next = this.#nextPage(linear);
@@ -260,10 +295,23 @@ export class SoftVcpu implements Vcpu {
     const exceptions = this.get("exceptions");
     status = this.#enter(this.base + SCRATCH_OPS, 0);
     // INT n and its kin clear TF on their way; an exception's delivery has done so too.
-    if (trap && status !== STATUS.SHUTDOWN && this.get("exceptions") === exceptions && !this.#builder.firstName.startsWith("INT")) {
+    if (
+      trap && status !== STATUS.SHUTDOWN && this.get("exceptions") === exceptions &&
+      !this.#builder.firstName.startsWith("INT")
+    ) {
       if (this.exports.trapDb(this.base) === STATUS.SHUTDOWN) return STATUS.SHUTDOWN;
     }
     return status;
+  }
+
+  /** A slice has ended at a jump's target: if it is often there, compile it. */
+  #sample(): void {
+    if (!this.#tier || (this.get("mode") & 3) !== 2) return;
+    const lo = this.get("rip") >>> 0, hi = this.i32[(this.base + S.rip + 4) >> 2]! & 0xffff;
+    if (!this.#tier.sample(hi * 0x1_0000_0000 + lo)) return;
+    if (this.exports.fetchAt(this.base, lo, this.i32[(this.base + S.rip + 4) >> 2]!) !== 0) return;
+    const page = this.get("physLo") >>> 12;
+    this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff);
   }
 
   #deliver(): void {
@@ -330,6 +378,7 @@ export class SoftVcpu implements Vcpu {
         this.exports.flushTlb(this.base);
       } else this.#cache.invalidate(page);
     });
+    this.put("codeEpoch", this.#cache.epoch);
   }
 
   #imports(): ImportImpls {
@@ -353,8 +402,16 @@ export class SoftVcpu implements Vcpu {
       ioRead: (port, size) => (settle(), board.ioRead(port, size) | 0),
       ioWrite: (port, size, value) => (settle(), board.ioWrite(port, size, value >>> 0)),
       mmioRead: (lo, hi, size) => (settle(), board.mmioRead((lo >>> 0) + (hi >>> 0) * 0x1_0000_0000, size) | 0),
-      mmioWrite: (lo, hi, size, value) => (settle(), board.mmioWrite((lo >>> 0) + (hi >>> 0) * 0x1_0000_0000, size, value >>> 0)),
-      codeWrite: (page) => this.#cache.invalidate(page),
+      mmioWrite: (
+        lo,
+        hi,
+        size,
+        value,
+      ) => (settle(), board.mmioWrite((lo >>> 0) + (hi >>> 0) * 0x1_0000_0000, size, value >>> 0)),
+      codeWrite: (page) => {
+        this.#cache.invalidate(page);
+        this.put("codeEpoch", this.#cache.epoch);
+      },
       readTsc: () => {
         settle();
         const ns = Math.floor(clock.nowNs());
@@ -400,21 +457,49 @@ export class SoftVcpu implements Vcpu {
       codeFlushes: this.#cache.flushes,
       codeInvalidations: this.#cache.invalidations,
       ...this.#statuses,
+      ...this.#tier?.stats,
     };
   }
 
   describe(): string {
-    const names = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+    const names = [
+      "rax",
+      "rcx",
+      "rdx",
+      "rbx",
+      "rsp",
+      "rbp",
+      "rsi",
+      "rdi",
+      "r8",
+      "r9",
+      "r10",
+      "r11",
+      "r12",
+      "r13",
+      "r14",
+      "r15",
+    ];
     const hex = (v: bigint) => v.toString(16).padStart(16, "0");
     const flags = this.exports.rflags(this.base) >>> 0;
     const lines = [
-      `rip ${hex(this.get64("rip"))}, cpl ${this.get("cpl")}, last exception ${this.get("faultVector")} (error ${(this.get("faultError") >>> 0).toString(16)}, cr2 ${hex(this.get64("cr2"))})`,
+      `rip ${hex(this.get64("rip"))}, cpl ${this.get("cpl")}, last exception ${this.get("faultVector")} (error ${
+        (this.get("faultError") >>> 0).toString(16)
+      }, cr2 ${hex(this.get64("cr2"))})`,
     ];
     for (let i = 0; i < 16; i += 4) {
       lines.push(names.slice(i, i + 4).map((n, k) => `${n.padStart(3)} ${hex(this.get64("gpr", i + k))}`).join("  "));
     }
-    lines.push(`rflags ${flags.toString(16).padStart(8, "0")}  cs ${this.get("segSelector", 1).toString(16)}  mode ${this.get("mode")}`);
-    lines.push(`cr0 ${hex(this.get64("cr0"))}  cr3 ${hex(this.get64("cr3"))}  cr4 ${hex(this.get64("cr4"))}  efer ${hex(this.get64("efer"))}`);
+    lines.push(
+      `rflags ${flags.toString(16).padStart(8, "0")}  cs ${this.get("segSelector", 1).toString(16)}  mode ${
+        this.get("mode")
+      }`,
+    );
+    lines.push(
+      `cr0 ${hex(this.get64("cr0"))}  cr3 ${hex(this.get64("cr3"))}  cr4 ${hex(this.get64("cr4"))}  efer ${
+        hex(this.get64("efer"))
+      }`,
+    );
     return lines.join("\n");
   }
 

@@ -1,0 +1,534 @@
+/**
+ * Lowering: a region becomes one WebAssembly function with the signature of a handler, (cpu, op, ea) → status.
+ *
+ * Rows that are hot or simple are expanded in place from their semantics; the others are calls of their tier 0 handlers, with
+ * registers and flags written to the state before and read back after. A call of guest code calls the region of its target
+ * through the interpreter's table, and goes on if it comes back to the right place.
+ */
+import { Bug } from "../../../base/errors.ts";
+import { Code, type Var } from "../../../wasm/code.ts";
+import { type Func, Module } from "../../../wasm/module.ts";
+import { i32, i64, type Type, type Value } from "../../../wasm/value.ts";
+import { type Arg, argBits, isMemoryLetter } from "../arg.ts";
+import type { Decoder } from "../decode.ts";
+import { FORM, type Variants } from "../handlers.ts";
+import type { Operand } from "../operand.ts";
+import { type CpuFuncs, STATUS } from "../ops.ts";
+import { EXC, reg, RSP, S, VBASE } from "../state.ts";
+import { constant, JitOps, RegionState } from "./jit_ops.ts";
+import { type Block, End, fieldRegister, hasBase, type Instruction, isRegister, type Region } from "./region.ts";
+import { Structure } from "./structure.ts";
+
+const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
+
+/** Rows whose semantics touch general registers only through operands and Ops: they can be expanded. */
+const INLINE = new Set([
+  ..."MOV MOVZX MOVSX MOVSXD LEA ADD OR ADC SBB AND SUB XOR CMP TEST INC DEC NOT NEG SHL SAL SHR SAR ROL ROR IMUL MUL CBW CWD"
+    .split(" "),
+  ..."XCHG XADD CMPXCHG BSWAP MOVBE BT BTS BTR BTC BSF BSR TZCNT LZCNT POPCNT ANDN BLSR BLSMSK BLSI BEXTR BZHI".split(
+    " ",
+  ),
+  ..."SHLD SHRD SHLX SHRX SARX RORX MULX PUSH POP LEAVE NOP".split(" "),
+]);
+
+/** Operands that need no more than general registers, memory and constants. */
+const INLINE_OPERANDS = new Set(["E", "M", "R", "G", "Z", "B", "A", "I", "O", "1", "CL"]);
+
+/** What the module imports besides memory and table, by name. */
+export const REGION_IMPORTS = [
+  "readAddr",
+  "writeAddr",
+  "commit",
+  "flagAll",
+  "flagCf",
+  "flagOf",
+  "flagSf",
+  "flagPf",
+  "flagAf",
+  "mulHighU",
+  "mulHighS",
+  "callRegion",
+] as const;
+
+export interface RegionHost {
+  readonly decoder: Decoder;
+  readonly variants: Variants;
+  /** Base of the vCPU's state. */
+  readonly cpu: number;
+  /** The table entry of a handler, or -1 if it has none. */
+  tableEntry(handler: number): number;
+  /** Writes a record for the instruction and returns its address: for faults and for calls of handlers. */
+  record(i: Instruction): number;
+}
+
+export class RegionCompiler {
+  readonly #inline: boolean[];
+
+  constructor(private readonly host: RegionHost) {
+    this.#inline = host.decoder.rows.map((r, i) => {
+      if (r.unit || r.cpl0 || r.string || !(INLINE.has(r.name) || /^(CMOV|SET)[A-Z]+$/.test(r.name))) return false;
+      return host.variants.args[i]!.every((a) => INLINE_OPERANDS.has(a.letter));
+    });
+  }
+
+  /** The module of one region; its export is "region". */
+  compile(region: Region): Uint8Array<ArrayBuffer> {
+    const m = new Module();
+    m.importMemory("env", "memory", 1, 65536);
+    const f = this.#functions(m);
+    const signature = m.signature(HANDLER, ["i32"]);
+    m.importTable("env", "table");
+    m.export(
+      m.func(
+        "region",
+        HANDLER,
+        ["i32"],
+        (c) => new Lowering(this.host, this.#inline, region, c, f, signature.typeIndex).emit(),
+      ),
+    );
+    return m.bytes(false);
+  }
+
+  #functions(m: Module): CpuFuncs {
+    const i = (name: string, params: Type[], results: Type[]) => m.importFunc("env", name, params, results);
+    const readAddr = i("readAddr", ["i32", "i64", "i32"], ["i32"]);
+    const writeAddr = i("writeAddr", ["i32", "i64", "i32"], ["i32"]);
+    const commit = i("commit", ["i32"], []);
+    const flag = (name: string) => i(name, ["i32"], ["i32"]);
+    const flags = {
+      all: flag("flagAll"),
+      cf: flag("flagCf"),
+      of: flag("flagOf"),
+      sf: flag("flagSf"),
+      pf: flag("flagPf"),
+      af: flag("flagAf"),
+    };
+    const more = new Map<string, Func>();
+    more.set("mulHighU", i("mulHighU", ["i64", "i64"], ["i64"]));
+    more.set("mulHighS", i("mulHighS", ["i64", "i64"], ["i64"]));
+    more.set("callRegion", i("callRegion", ["i32", "i64"], ["i32"]));
+    return { flags, readAddr, writeAddr, commit, more };
+  }
+}
+
+class Lowering {
+  readonly #state: RegionState;
+  readonly #ea: Var;
+  readonly #structure: Structure;
+  #previous: JitOps | null = null;
+
+  constructor(
+    private readonly host: RegionHost,
+    private readonly inline: readonly boolean[],
+    private readonly region: Region,
+    private readonly c: Code,
+    private readonly f: CpuFuncs,
+    private readonly handlerType: number,
+  ) {
+    this.#state = new RegionState(c, host.cpu);
+    this.#ea = c.variable("i64");
+    this.#structure = new Structure({
+      successors: region.blocks.map((b) => {
+        const list: number[] = [];
+        if (b.targetBlock >= 0) list.push(b.targetBlock);
+        if (b.nextBlock >= 0 && b.nextBlock !== b.targetBlock) list.push(b.nextBlock);
+        return list;
+      }),
+    });
+  }
+
+  emit(): void {
+    const c = this.c, s = this.#state, cpu = this.host.cpu;
+    this.#registers();
+    // The interpreter has counted the operation that led here.
+    s.budget.set(c.ld32(cpu, S.budget).add(1));
+    s.epoch.set(c.ld32(cpu, S.codeEpoch));
+    s.vbase.set(c.ld64(cpu, reg(VBASE)));
+    s.reload();
+    s.forget();
+    c.block((epilogue) => {
+      s.epilogue = epilogue;
+      this.#structure.emit(c, (n) => this.#block(this.region.blocks[n]!));
+    });
+    s.spill();
+    c.st32(cpu, s.budget.get(), S.budget);
+    c.return(s.status.get());
+  }
+
+  /** Finds the registers the region uses and changes. */
+  #registers(): void {
+    const s = this.#state;
+    for (const kind of ["r", "w"]) s.microTlb(kind + STACK);
+    const use = (n: number, write: boolean) => {
+      s.registers[n] ??= this.c.variable("i64");
+      if (write) s.written[n] = 1;
+    };
+    for (const b of this.region.blocks) {
+      for (const i of b.instructions) {
+        const row = this.host.decoder.rows[i.row]!;
+        const hint = this.#hint(i);
+        if (hint !== "") { for (const kind of ["r", "w"]) s.microTlb(kind + hint); }
+        if (i.hasMemory) {
+          if (isRegister(i.base)) use(fieldRegister(i.base), false);
+          if (isRegister(i.index)) use(fieldRegister(i.index), false);
+        }
+        if (!this.inline[i.row]) {
+          if (b.end !== End.Fall && i === b.instructions[b.instructions.length - 1]) {
+            if (b.end === End.Call || b.end === End.Ret || b.end === End.IndirectCall) use(RSP, true);
+            if ((b.end === End.IndirectCall || b.end === End.IndirectJmp) && !i.hasMemory) {
+              use(fieldRegister(i.d), false);
+            }
+          }
+          continue;
+        }
+        for (const a of this.host.variants.args[i.row]!) {
+          const field = a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x;
+          if (a.letter === "CL") use(1, false);
+          if ("ERGZBA".includes(a.letter) && a.slot >= 0 && !(isMemoryLetter(a.letter) && i.hasMemory)) {
+            use(fieldRegister(field), a.access !== "r");
+          }
+        }
+        for (const n of IMPLICIT[row.name] ?? []) use(n, true);
+      }
+    }
+  }
+
+  #block(b: Block): void {
+    const c = this.c, s = this.#state;
+    const list = b.instructions;
+    s.budget.set(s.budget.get().sub(list.length));
+    this.#previous = null;
+    let stopped = false;
+    for (let k = 0; k < list.length && !stopped; k++) {
+      const i = list[k]!, remaining = list.length - 1 - k;
+      const last = k === list.length - 1;
+      if (last && b.end !== End.Fall && b.end !== End.Leave) break;
+      stopped = this.#instruction(i, remaining, last && b.end === End.Leave);
+    }
+    if (stopped) return;
+    if (b.end === End.Leave) {
+      // The last instruction never just continues; if it does all the same, look its successor up.
+      return this.#exitTo(b.next);
+    }
+    if (list.length === 0) return this.#exitTo(b.at);
+    const i = list[list.length - 1]!;
+    switch (b.end) {
+      case End.Fall:
+        return this.#edge(b, b.nextBlock, b.next, false);
+      case End.Jmp:
+        return this.#edge(b, b.targetBlock, b.target, true);
+      case End.Jcc: {
+        const o = this.#ops(i, 64, true, 0);
+        const take = o.cond(b.cc);
+        this.#previous = o;
+        const pending = o.pending;
+        c.if(take, () => {
+          o.pending = pending;
+          this.#edge(b, b.targetBlock, b.target, true);
+        });
+        o.pending = pending;
+        return this.#edge(b, b.nextBlock, b.next, false);
+      }
+      case End.Call:
+      case End.IndirectCall:
+        return this.#call(b, i);
+      case End.Ret: {
+        const o = this.#ops(i, 64, true, 0);
+        o.hint = STACK;
+        const sp = o.gpr(RSP);
+        const t = o.read(sp, 64);
+        o.gpIf(t.shl(16).shrS(16).ne(t));
+        o.setGpr(RSP, sp.add(i.imm + 8));
+        return this.#exit(o, t);
+      }
+      case End.IndirectJmp: {
+        const o = this.#ops(i, 64, true, 0);
+        return this.#exit(o, this.#target(o, i));
+      }
+    }
+  }
+
+  /** The checked target of a jump or call through a register or memory. */
+  #target(o: JitOps, i: Instruction): Value {
+    let t: Value;
+    if (i.hasMemory) {
+      this.#address(o, i);
+      t = o.read(this.#ea.get(), 64);
+    } else t = o.gpr(fieldRegister(i.d));
+    o.gpIf(t.shl(16).shrS(16).ne(t));
+    return t;
+  }
+
+  #ops(i: Instruction, size: number, live: boolean, remaining: number): JitOps {
+    const o = new JitOps(this.c, this.f, this.#state, this.#ea, size, live, this.#previous);
+    o.place_ = { record: this.host.record(i), at: i.at, length: i.length, remaining };
+    return o;
+  }
+
+  /** One instruction that is not the block's branch. True if nothing can follow. */
+  #instruction(i: Instruction, remaining: number, ends: boolean): boolean {
+    const row = this.host.decoder.rows[i.row]!;
+    if (row.name === "NOP" || row.name === "PAUSE" || (row.op === "90 +r" && i.d === 0 && i.size !== 16)) return false;
+    if (!this.inline[i.row] || (row.modes && i.size === 16)) return this.#cold(i, remaining, ends);
+    const o = this.#ops(i, i.size, i.live || !row.flags, remaining);
+    const args = this.host.variants.args[i.row]!;
+    const memory = i.hasMemory && args.some((a) => isMemoryLetter(a.letter));
+    if (memory) this.#address(o, i);
+    if (row.name === "PUSH" || row.name === "POP" || row.name === "LEAVE") o.hint = memory ? o.hint : STACK;
+    // A count of zero leaves flags alone: unless the count is known, they go straight to the state.
+    const count = args[args.length - 1];
+    const known = count && (count.letter === "I" || count.letter === "1");
+    if (row.maybe && !known) {
+      o.settleFlags();
+      o.direct = true;
+    }
+    row.sem(o, ...args.map((a) => this.#operand(o, i, a)));
+    if (memory && o.stores) this.#checkEpoch(o, i, remaining);
+    this.#previous = o;
+    return false;
+  }
+
+  /** After a store: if decoded code changed, leave with the next instruction to be looked up. */
+  #checkEpoch(o: JitOps, i: Instruction, remaining: number): void {
+    const c = this.c, s = this.#state;
+    c.if(c.ld32(this.host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
+      const pending = o.pending;
+      o.writeFlags();
+      o.pending = pending;
+      c.st64(this.host.cpu, s.vbase.get().add(i.at + i.length), S.rip);
+      s.budget.set(s.budget.get().add(remaining));
+      s.status.set(STATUS.JUMP);
+      c.br(s.epilogue!);
+    });
+  }
+
+  /** Which micro-TLB the memory operand uses: accesses by one base register tend to stay in one page. */
+  #hint(i: Instruction): string {
+    if (!i.hasMemory) return "";
+    if (hasBase(i.segment)) return "seg" + i.segment;
+    if (i.absolute) return "abs";
+    if (i.base === reg(VBASE)) return "rip";
+    return isRegister(i.base) ? String(fieldRegister(i.base)) : "x" + fieldRegister(i.index);
+  }
+
+  /** ea = the linear address of the memory operand. */
+  #address(o: JitOps, i: Instruction): void {
+    const args = this.host.variants.args[i.row]!, mem = args.find((a) => isMemoryLetter(a.letter))!;
+    const plain = mem.letter === "M" && mem.size === "";
+    const segment = hasBase(i.segment) && !plain;
+    let a: Value;
+    if (i.absolute) {
+      a = constant(i.imm, i.immHigh, 64);
+    } else if (i.base === reg(VBASE)) {
+      a = this.#state.vbase.get().add(i.disp + i.at + i.length);
+    } else {
+      const base = isRegister(i.base) ? this.#state.register(fieldRegister(i.base)).get() : i64(0);
+      const index = isRegister(i.index) ? this.#state.register(fieldRegister(i.index)).get().shl(i.scale) : i64(0);
+      a = base.add(index).add(i.disp);
+    }
+    if (i.addressBits === 32) a = a.and(0xffff_ffff);
+    if (segment) {
+      a = this.c.ld64(this.host.cpu, S.segBase + i.segment * 8).add(a);
+    }
+    o.hint = this.#hint(i);
+    this.#ea.set(a);
+  }
+
+  #operand(o: JitOps, i: Instruction, a: Arg): Operand | Value {
+    const bits = argBits(a, i.size);
+    if (isMemoryLetter(a.letter) && (i.hasMemory || a.letter === "M")) {
+      if (a.letter === "M" && a.size === "") return this.#ea.get();
+      return new Memory(o, this.#ea, bits);
+    }
+    switch (a.letter) {
+      case "E":
+      case "R":
+      case "G":
+      case "Z":
+      case "B":
+      case "A":
+        return new Register(o, bits, a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x);
+      case "CL":
+        return new Register(o, 8, reg(1));
+      case "I":
+      case "1": {
+        const value = constant(
+          i.imm,
+          a.size === "q" ? i.immHigh : i.imm >> 31,
+          a.letter === "1" ? 8 : a.size === "q" ? 64 : bits,
+        );
+        return { bits, isMemory: false, get: () => value, set: notWritable, update: notWritable };
+      }
+      default:
+        throw new Bug(`No operand ${a.letter}${a.size} in a region`);
+    }
+  }
+
+  /** A call of the tier 0 handler. */
+  #cold(i: Instruction, remaining: number, ends: boolean): boolean {
+    const c = this.c, s = this.#state, host = this.host, row = host.decoder.rows[i.row]!;
+    const o = this.#ops(i, i.size, true, remaining);
+    if (i.hasMemory && !row.string) this.#address(o, i);
+    else if (!i.hasMemory || row.string) this.#ea.set(0);
+    const form = i.hasMemory && !row.string && host.variants.args[i.row]!.some((a) => isMemoryLetter(a.letter))
+      ? FORM.EA
+      : FORM.REG;
+    const h = host.variants.find(i.row, i.size, form, true, true);
+    o.settleFlags();
+    if (h < 0) {
+      o.fault(EXC.UD);
+      return true;
+    }
+    s.spill();
+    c.st32(host.cpu, o.place_.record, S.curOp);
+    c.st32(host.cpu, s.budget.get().add(remaining), S.budget);
+    const entry = host.tableEntry(h);
+    if (entry < 0) throw new Bug(`${row.name} has no function`);
+    const signature = { params: HANDLER, results: ["i32"] as const, typeIndex: this.handlerType };
+    const [status] = c.callIndirect(signature, i32(entry), host.cpu, o.place_.record, this.#ea.get()) as [Value];
+    s.budget.set(c.ld32(host.cpu, S.budget).sub(remaining));
+    c.if(status, () => {
+      // The state is complete; nothing of ours may overwrite it.
+      c.st32(host.cpu, s.budget.get().add(remaining), S.budget);
+      c.return(status);
+    });
+    s.reload();
+    s.forget();
+    this.#previous = null;
+    c.if(c.ld32(host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
+      c.st64(host.cpu, s.vbase.get().add(i.at + i.length), S.rip);
+      s.budget.set(s.budget.get().add(remaining));
+      s.status.set(STATUS.JUMP);
+      c.br(s.epilogue!);
+    });
+    if (ends) this.#exitTo(i.at + i.length);
+    return ends;
+  }
+
+  /** A call: push, run the target's region, go on if it returns here. */
+  #call(b: Block, i: Instruction): void {
+    const c = this.c, s = this.#state, cpu = this.host.cpu;
+    const o = this.#ops(i, 64, true, 0);
+    const t = b.end === End.Call ? c.let(s.vbase.get().add(b.target)) : this.#target(o, i);
+    const back = o.nextLinear();
+    o.hint = STACK;
+    const sp = c.let(o.gpr(RSP).sub(8));
+    o.write(sp, 64, back);
+    o.setGpr(RSP, sp);
+    o.settleFlags();
+    c.st64(cpu, t, S.rip);
+    if (b.nextBlock < 0) {
+      s.status.set(STATUS.JUMP);
+      return c.br(s.epilogue!);
+    }
+    s.spill();
+    c.st32(cpu, s.budget.get(), S.budget);
+    const status = c.call1(this.f.more.get("callRegion")!, cpu, back);
+    s.budget.set(c.ld32(cpu, S.budget));
+    c.if(
+      status.ne(STATUS.JUMP).or(c.ld64(cpu, S.rip).ne(back)).or(s.budget.get().ltS(0)).or(
+        c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()),
+      ),
+      () => {
+        c.return(status);
+      },
+    );
+    s.reload();
+    s.forget();
+    c.st64(cpu, s.vbase.get(), reg(VBASE));
+    this.#previous = null;
+    this.#edge(b, b.nextBlock, b.next, false);
+  }
+
+  /** Goes on with a block of the region, or leaves to a page offset. `jump`: a taken transfer, where the budget is looked at. */
+  #edge(b: Block, to: number, offset: number, jump: boolean): void {
+    const c = this.c, s = this.#state;
+    if (to < 0 || !this.#structure.expressible(b.number, to)) return this.#exitTo(offset);
+    const o = this.#previous;
+    if (o && this.region.blocks[to]!.liveIn !== 0) o.writeFlags();
+    if (jump) {
+      c.if(s.budget.get().ltS(0), () => {
+        o?.writeFlags();
+        c.st64(this.host.cpu, s.vbase.get().add(offset), S.rip);
+        s.status.set(STATUS.JUMP);
+        c.br(s.epilogue!);
+      });
+    }
+    const previous = this.#previous;
+    this.#previous = null;
+    this.#structure.follow(b.number, to);
+    this.#previous = previous;
+  }
+
+  #exitTo(offset: number): void {
+    const o = this.#previous;
+    o?.writeFlags();
+    const c = this.c, s = this.#state;
+    c.st64(this.host.cpu, s.vbase.get().add(offset), S.rip);
+    s.status.set(STATUS.JUMP);
+    c.br(s.epilogue!);
+  }
+  #exit(o: JitOps, target: Value): void {
+    o.writeFlags();
+    const c = this.c, s = this.#state;
+    c.st64(this.host.cpu, target, S.rip);
+    s.status.set(STATUS.JUMP);
+    c.br(s.epilogue!);
+  }
+}
+
+/** The micro-TLB of pushes, pops, calls and returns: that of RSP. */
+const STACK = String(RSP);
+
+/** Registers that rows use without naming them in their operands. */
+const IMPLICIT: Record<string, readonly number[]> = {
+  MUL: [0, 2],
+  IMUL: [0, 2],
+  MULX: [2],
+  CBW: [0],
+  CWD: [0, 2],
+  CMPXCHG: [0],
+  PUSH: [4],
+  POP: [4],
+  LEAVE: [4, 5],
+};
+
+function notWritable(): never {
+  throw new Bug("An immediate cannot be written");
+}
+
+class Register implements Operand {
+  readonly isMemory = false;
+  readonly #n: number;
+  readonly #high: boolean;
+  constructor(private readonly o: JitOps, readonly bits: number, field: number) {
+    this.#n = fieldRegister(field);
+    this.#high = (field & 7) === 1;
+  }
+  get(): Value {
+    return this.#high ? this.o.getHigh(this.#n) : this.o.gprAt(this.#n, this.bits);
+  }
+  set(value: Value): void {
+    if (this.#high) this.o.setHigh(this.#n, value);
+    else this.o.setGprAt(this.#n, this.bits, value);
+  }
+  update(change: (old: Value) => Value): void {
+    this.set(change(this.get()));
+  }
+}
+
+class Memory implements Operand {
+  readonly isMemory = true;
+  constructor(private readonly o: JitOps, private readonly ea: Var, readonly bits: number) {}
+  get(): Value {
+    return this.o.read(this.ea.get(), this.bits);
+  }
+  set(value: Value): void {
+    this.o.write(this.ea.get(), this.bits, value);
+  }
+  update(change: (old: Value) => Value): void {
+    const at = this.o.writeAt(this.ea.get(), this.bits >> 3);
+    this.o.storeAt(at, this.bits, change(this.o.loadAt(at, this.bits)));
+    this.o.commit(at);
+  }
+}
