@@ -9,7 +9,7 @@ import { Harness, type Mismatch } from "./harness.ts";
 import { nativeUnavailable } from "./native.ts";
 
 const CORPUS = new URL("../fuzz/corpus/x86/", import.meta.url);
-const BATCHES = 180;
+const BATCHES = 1500;
 const SEED = 20_240_611;
 
 const reason = nativeUnavailable();
