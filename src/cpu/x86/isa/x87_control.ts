@@ -5,10 +5,8 @@ import type { Operand } from "../operand.ts";
 import { type CpuFuncs, deepFunc, type Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { CR0, EXC, S } from "../state.ts";
+import { isReal } from "../system/segments.ts";
 import { FCW_FIXED, FCW_INIT, FCW_WRITABLE, finish, type Fpu, fpuOp, FSW } from "../x87/fpu.ts";
-
-/** Bit of S.mode: real or VM86 mode, where environments have the other layout. */
-const MODE_REAL = 8;
 
 const ENVIRONMENT_BYTES = { 16: 14, 32: 28 } as const;
 
@@ -62,7 +60,7 @@ function storeEnvironment(o: Ops, x: Fpu, at: Value, size: 16 | 32): void {
   put(1, x.fsw().or(x.top().shl(11)).or(high));
   put(2, tagWord(x).or(high));
   const fop = c.let(c.ld16u(o.cpu, S.fop).and(0x7ff));
-  c.if(o.ld32("mode").and(MODE_REAL), () => {
+  c.if(isReal(o), () => {
     const { fip, fdp } = realPointers(o);
     // Bits above the low 16 stand 12 bits higher, so that four of them top a word.
     put(3, fip.and(0xffff).or(high));
@@ -91,7 +89,7 @@ function loadEnvironment(o: Ops, x: Fpu, at: Value, size: 16 | 32): void {
   x.setFsw(status.and(0x477f));
   const tags = low(2);
   for (let i = 0; i < 8; i++) c.st8(o.cpu, tags.shrU(2 * i).and(3).eq(3), S.fempty + i);
-  c.if(o.ld32("mode").and(MODE_REAL), () => {
+  c.if(isReal(o), () => {
     const linear = (i: number) => low(i).or(word(i + 1).shrU(12).shl(16)).zx();
     c.st16(o.cpu, low(4).and(0x7ff), S.fop);
     o.st64("fip", linear(3));

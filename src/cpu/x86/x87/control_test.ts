@@ -1,4 +1,6 @@
 import { assertEquals } from "@std/assert";
+import { DecodeTable } from "../decode_table.ts";
+import { ROWS } from "../isa/x87.ts";
 import { CPU } from "../system/fixture.ts";
 import { CR0, EXC, S } from "../state.ts";
 import { x87Fixture, type X87State } from "./fixture.ts";
@@ -129,4 +131,30 @@ Deno.test("an unmasked exception records the opcode", () => {
   fix.run("D9 E1"); // FABS of an empty register
   assertEquals(fix.state().fsw, 0x80c1);
   assertEquals(fix.view.getUint16(CPU + S.fop, true), 0x1e1);
+});
+
+/** ModRM bytes after D8..DF that no processor knows: [sdm2 appendix A.5]. Memory forms by their reg field. */
+const RESERVED: Record<number, readonly (readonly [number, number])[]> = {
+  0xd8: [],
+  0xd9: [[0x08, 0x0f], [0xd1, 0xd7], [0xe2, 0xe3], [0xe6, 0xe7], [0xef, 0xef]],
+  0xda: [[0xe0, 0xe8], [0xea, 0xff]],
+  0xdb: [[0x20, 0x27], [0x30, 0x37], [0xe5, 0xe7], [0xf8, 0xff]],
+  0xdc: [],
+  0xdd: [[0x28, 0x2f], [0xf0, 0xff]],
+  0xde: [[0xd8, 0xd8], [0xda, 0xdf]],
+  0xdf: [[0xe1, 0xe7], [0xf8, 0xff]],
+};
+
+Deno.test("every escape but the reserved ones is an instruction", () => {
+  const table = new DecodeTable(ROWS);
+  for (let opcode = 0xd8; opcode <= 0xdf; opcode++) {
+    for (let modrm = 0; modrm < 256; modrm++) {
+      const memory = modrm < 0xc0, digit = (modrm >> 3) & 7;
+      const shape = memory ? digit << 3 : modrm;
+      const reserved = RESERVED[opcode]!.some(([from, to]) => shape >= from && shape <= to);
+      let row = memory ? -1 : table.findFixed(ROWS, true, 0, opcode, 0, modrm);
+      if (row < 0) row = table.find(true, 0, opcode, 0, 0, memory ? 1 : 0, digit);
+      assertEquals(row < 0, reserved, `${opcode.toString(16)} ${modrm.toString(16)}`);
+    }
+  }
 });
