@@ -7,7 +7,7 @@
  * | CODE | one slot of instructions a case | user, executable |
  * | DATA | one window of memory a case | user |
  * | EDGE | pages with different rights side by side | as natively |
- * | STUB, VARS, SIGNAL_STACK | what enters and leaves the cases | absent |
+ * | STUB, VARS | what enters and leaves the cases | absent |
  * | IN, OUT | registers before and after, one record a case | absent |
  *
  * Everything else in between is inaccessible. The arena lies below 2 GiB, so that 32-bit displacements and addresses reach it.
@@ -37,10 +37,8 @@ export const EDGES_END = EDGES + 10 * PAGE;
 
 export const STUB = EDGES_END;
 export const VARS = STUB + PAGE;
-export const SIGNAL_STACK = VARS + PAGE;
-export const SIGNAL_STACK_BYTES = 16 * PAGE;
 export const RECORD = 768;
-export const IN = SIGNAL_STACK + SIGNAL_STACK_BYTES + PAGE;
+export const IN = VARS + 2 * PAGE;
 export const OUT = IN + CASES * RECORD;
 export const ARENA_BYTES = Math.ceil((OUT + CASES * RECORD) / PAGE) * PAGE;
 

@@ -24,24 +24,12 @@ import {
   STACK_SIZE,
   STACK_SP,
 } from "../../ffi/native.ts";
-import {
-  ARENA_BYTES,
-  CODE,
-  FX,
-  GUEST_PAGES,
-  IN,
-  OUT,
-  R,
-  RECORD,
-  SIGNAL_STACK,
-  SIGNAL_STACK_BYTES,
-  STUB,
-  VARS,
-} from "./arena.ts";
+import { ARENA_BYTES, CODE, FX, GUEST_PAGES, IN, OUT, R, RECORD, STUB, VARS } from "./arena.ts";
 import { emitStub, type Stub, V } from "./stub.ts";
 
 /** Where the arena may go. */
 const PLACES = [0x4000_0000, 0x2000_0000, 0x6000_0000, 0x1000_0000];
+const SIGNAL_STACK_BYTES = 65536;
 const SIGNALS = [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP];
 
 /** Why cases cannot run natively here, or null. */
@@ -62,6 +50,7 @@ export class Native {
   readonly #libc: NativeLibc;
   readonly #entry: Deno.PointerValue;
   readonly #actions: { signal: number; ours: Uint8Array<ArrayBuffer>; theirs: Uint8Array<ArrayBuffer> }[];
+  readonly #signalStack: bigint;
   readonly #stack = new Uint8Array(SIZEOF_STACK_T);
   readonly #oldStack = new Uint8Array(SIZEOF_STACK_T);
 
@@ -83,7 +72,10 @@ export class Native {
       return { signal, ours, theirs: new Uint8Array(SIZEOF_SIGACTION) };
     });
     const dv = new DataView(this.#stack.buffer);
-    dv.setBigUint64(STACK_SP, BigInt(base + SIGNAL_STACK), true);
+    // Far from the arena: a stack pointer that a case happens to have in here would be taken for a nested signal.
+    const rights = PROT_READ | PROT_WRITE;
+    this.#signalStack = libc.symbols.mmap(0n, BigInt(SIGNAL_STACK_BYTES), rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0n);
+    dv.setBigUint64(STACK_SP, this.#signalStack, true);
     dv.setBigUint64(STACK_SIZE, BigInt(SIGNAL_STACK_BYTES), true);
     this.gsBase = this.#probe([0xf3, 0x48, 0x0f, 0xae, 0xc8]); // rdgsbase rax
     if (this.gsBase) {
@@ -176,6 +168,7 @@ export class Native {
 
   close(): void {
     this.#libc.symbols.munmap(BigInt(this.base), BigInt(ARENA_BYTES));
+    this.#libc.symbols.munmap(this.#signalStack, BigInt(SIGNAL_STACK_BYTES));
     this.#libc.close();
   }
 }
