@@ -11,7 +11,7 @@ import {
   ARENA_BYTES as MACHINE_ARENA_BYTES,
   RAM_BASE,
 } from "../../src/machine/memory.ts";
-import { EDGES_END, FX, GUEST_PAGES, PAGE, R } from "./arena.ts";
+import { FX, GUEST_PAGES, PAGE, R } from "./arena.ts";
 
 const RAM_BYTES = 4 << 20;
 /** Guest-physical places. System pages are seen by the supervisor at SYSTEM + their place. */
