@@ -5,10 +5,19 @@ import type { Operand } from "../operand.ts";
 import type { CpuFuncs, Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { CF, PF, ZF } from "../state.ts";
-import { stackFault } from "../x87/convert.ts";
 import { COMPARED } from "../x87/arith.ts";
-import { callFloat, callX, finish, type Float, type Fpu, fpuOp, FSW, setOperandPointer } from "../x87/fpu.ts";
-import { finishThen } from "./x87_move.ts";
+import {
+  callFloat,
+  callX,
+  finish,
+  finishThen,
+  type Float,
+  type Fpu,
+  fpuOp,
+  FSW,
+  setOperandPointer,
+  stackFault,
+} from "../x87/fpu.ts";
 
 /** ADD MUL – – SUB SUBR DIV DIVR, by the reg field of ModRM: a is the destination, b the source. */
 const OPERATIONS: readonly (readonly [number, string, (x: Fpu, f: CpuFuncs, a: Float, b: Float) => Float])[] = [

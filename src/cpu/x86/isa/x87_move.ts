@@ -5,12 +5,12 @@ import type { Operand } from "../operand.ts";
 import type { CpuFuncs, Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { S } from "../state.ts";
-import { BCD_INDEFINITE, stackFault } from "../x87/convert.ts";
+import { BCD_INDEFINITE } from "../x87/convert.ts";
 import {
-  BEFORE,
   callFloat,
   callX,
   finish,
+  finishThen,
   type Float,
   type Fpu,
   fpuOp,
@@ -27,13 +27,8 @@ import {
   QUIET,
   RC,
   setOperandPointer,
+  stackFault,
 } from "../x87/fpu.ts";
-
-/** Ends an instruction, then does `then` unless an unmasked exception forbids any result. */
-export function finishThen(o: Ops, x: Fpu, then: () => void): void {
-  finish(o);
-  o.c.if(x.unmasked(BEFORE).eqz(), then);
-}
 
 export function defineX87Move(m: Module, f: CpuFuncs): void {
   // A denormal is pushed even when DE is not masked.
@@ -79,7 +74,8 @@ export function defineX87Move(m: Module, f: CpuFuncs): void {
     });
   });
 
-  // Stores ST(0): (address, 1 to pop). `write` gets the number, or nothing when the register is empty.
+  // Stores ST(0): (address, 1 to pop). `forbids`: the exceptions that, unmasked, leave memory and the stack as they are. `write`
+  // converts the number and gives what stores it; `indefinite` stores the answer to an empty register.
   const store = (
     name: string,
     forbids: number,

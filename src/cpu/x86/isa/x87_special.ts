@@ -3,20 +3,20 @@ import type { Module } from "../../../wasm/module.ts";
 import { i64, select, type Value } from "../../../wasm/value.ts";
 import type { CpuFuncs, Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
-import { stackFault } from "../x87/convert.ts";
 import {
   callFloat,
   callX,
   exponent,
   finish,
+  finishThen,
   type Float,
   type Fpu,
   fpuOp,
   FSW,
   isUnsupported,
   ONE,
+  stackFault,
 } from "../x87/fpu.ts";
-import { finishThen } from "./x87_move.ts";
 
 /** Exponent of 2^63: arguments of trigonometric functions are less. */
 const TOO_FAR = 16383 + 63;

@@ -6,7 +6,6 @@ import {
   callFloat,
   callX,
   type Float,
-  type Fpu,
   fpuFunc,
   FSW,
   isNan,
@@ -149,9 +148,4 @@ export function defineConvert(m: Module, f: CpuFuncs): void {
     const r = callFloat(x, f, "fromInt", sum.get());
     c.return(r.sig, r.se.or(high!.and(0x8000)));
   });
-}
-
-/** ST(0) is empty, or `full` (the place of a push) is not: raises the stack fault. For 0-or-1 conditions. */
-export function stackFault(x: Fpu, overflow: boolean): void {
-  x.raise(FSW.IE | FSW.SF | (overflow ? FSW.C1 : 0));
 }

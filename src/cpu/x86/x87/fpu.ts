@@ -268,6 +268,17 @@ export function finish(o: Ops): void {
   o.callF(o.deep("x87.finish"), o.cpu);
 }
 
+/** Ends an instruction, then does `then` unless an unmasked IE, DE or ZE forbids any result. */
+export function finishThen(o: Ops, x: Fpu, then: () => void): void {
+  finish(o);
+  o.c.if(x.unmasked(BEFORE).eqz(), then);
+}
+
+/** Raises a stack fault: C1 tells overflow from underflow. */
+export function stackFault(x: Fpu, overflow: boolean): void {
+  x.raise(FSW.IE | FSW.SF | (overflow ? FSW.C1 : 0));
+}
+
 /** Records the memory operand of an instruction that has ended. Its linear address: FDS counts as 0. */
 export function setOperandPointer(o: Ops): void {
   o.st64("fdp", o.ea.get());
