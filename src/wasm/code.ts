@@ -29,6 +29,10 @@ export class Var {
 export class Code {
   readonly out = new Bytes();
   readonly #locals: Type[] = [];
+  /** Locals that may be used again, by type; those made in the present scope. */
+  readonly #free: Record<Type, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
+  #scope: number[] = [];
+  #scoped = false;
   #depth = 0;
 
   constructor(readonly params: readonly Type[], readonly results: readonly Type[]) {}
@@ -44,10 +48,29 @@ export class Code {
   }
 
   variable(type: Type, initial?: Operand): Var {
-    const v = new Var(this, this.params.length + this.#locals.length, type);
-    this.#locals.push(type);
+    let index = this.#free[type].pop();
+    if (index === undefined) {
+      index = this.params.length + this.#locals.length;
+      this.#locals.push(type);
+    }
+    if (this.#scoped) this.#scope.push(index);
+    const v = new Var(this, index, type);
     if (initial !== undefined) v.set(initial);
     return v;
+  }
+
+  /**
+   * Runs `body`; locals made in it may be used again by what comes after. No value from inside may be used outside, and a
+   * variable made in a scope without an initial value holds anything. Compilers' work grows with the number of locals.
+   */
+  scope(body: () => void): void {
+    const outer = this.#scope, wasScoped = this.#scoped;
+    this.#scope = [];
+    this.#scoped = true;
+    body();
+    for (const index of this.#scope) this.#free[this.#locals[index - this.params.length]!].push(index);
+    this.#scope = outer;
+    this.#scoped = wasScoped;
   }
 
   /** Evaluates now, into a local. Constants stay constants. */

@@ -191,13 +191,15 @@ class Loop {
       return;
     }
     c.block(() => this.#cases(k - 1));
-    if (k === this.inLoop) this.#cold();
-    else if (k < SPECIALS) this.#special(k);
-    else {
-      const v = this.variants.all[k - SPECIALS]!;
-      emitVariant(v, c, this.f, this.#host(), this.cpu, this.pc.get(), this.ea);
-      this.#next();
-    }
+    c.scope(() => {
+      if (k === this.inLoop) this.#cold();
+      else if (k < SPECIALS) this.#special(k);
+      else {
+        const v = this.variants.all[k - SPECIALS]!;
+        emitVariant(v, c, this.f, this.#host(), this.cpu, this.pc.get(), this.ea);
+        this.#next();
+      }
+    });
   }
 
   #next(): void {

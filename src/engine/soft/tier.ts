@@ -12,7 +12,7 @@ import { MODE_64 } from "../../cpu/x86/state.ts";
 import type { CodeCache } from "./code_cache.ts";
 
 /** Samples before a target is compiled; the table of counts is emptied when it holds this many. */
-const THRESHOLD = 12, MAX_COUNTS = 8192;
+const THRESHOLD = 24, MAX_COUNTS = 8192;
 const LIMITS = { blocks: 64, instructions: 400 } as const;
 /** Handler numbers are 16 bits wide. */
 const MAX_HANDLER = 0xffff;

@@ -47,6 +47,8 @@ export class RegionState {
   readonly epoch: Var;
   readonly vbase: Var;
   readonly micro = new Map<string, MicroTlb>();
+  /** Pending flags from one instruction to the next. */
+  readonly kept: { readonly result: Var; readonly a: Var; readonly b: Var; readonly extra: Var };
   epilogue: Label | undefined;
 
   constructor(readonly c: Code, readonly cpu: number) {
@@ -54,6 +56,7 @@ export class RegionState {
     this.budget = c.variable("i32");
     this.epoch = c.variable("i32");
     this.vbase = c.variable("i64");
+    this.kept = { result: c.variable("i64"), a: c.variable("i64"), b: c.variable("i64"), extra: c.variable("i32") };
   }
 
   register(n: number): Var {
@@ -227,12 +230,33 @@ export class JitOps extends Ops {
     const v = this.c.let(bits);
     this.#set({ kind: KIND.EXPLICIT, result: this.c.let(select(v.and(ZF), i64(0), i64(1))), extra: v });
   }
+  /** This instruction has set the pending flags. */
+  #fresh = false;
   #set(p: Pending): void {
     this.pending = p;
+    this.#fresh = true;
     if (this.direct) {
       this.writeFlags();
       this.pending = null;
     }
+  }
+
+  /** Moves pending flags into locals of the region, which outlive the instruction's own. */
+  keepFlags(): void {
+    const p = this.pending;
+    if (!p || !this.#fresh) return;
+    const k = this.region.kept;
+    k.result.set(p.result);
+    if (p.a) k.a.set(p.a);
+    if (p.b) k.b.set(p.b);
+    if (p.extra) k.extra.set(p.extra);
+    this.pending = {
+      kind: p.kind,
+      result: k.result.get(),
+      ...(p.a ? { a: k.a.get() } : {}),
+      ...(p.b ? { b: k.b.get() } : {}),
+      ...(p.extra ? { extra: k.extra.get() } : {}),
+    };
   }
 
   /** Writes pending flags to the state; they stay pending too. */

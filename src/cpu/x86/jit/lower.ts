@@ -203,7 +203,9 @@ class Lowering {
       const i = list[k]!, remaining = list.length - 1 - k;
       const last = k === list.length - 1;
       if (last && b.end !== End.Fall && b.end !== End.Leave) break;
-      stopped = this.#instruction(i, remaining, last && b.end === End.Leave);
+      c.scope(() => {
+        stopped = this.#instruction(i, remaining, last && b.end === End.Leave);
+      });
     }
     if (stopped) return;
     if (b.end === End.Leave) {
@@ -284,6 +286,7 @@ class Lowering {
     }
     row.sem(o, ...args.map((a) => this.#operand(o, i, a)));
     if (memory && o.stores) this.#checkEpoch(o, i, remaining);
+    o.keepFlags();
     this.#previous = o;
     return false;
   }
