@@ -314,6 +314,18 @@ export class SoftVcpu implements Vcpu {
     this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff);
   }
 
+  /** Compiles what starts at rip now, hot or not: for tests of the second tier. False if it is refused. */
+  compileHere(): boolean {
+    if (!this.#tier) return false;
+    if (this.#parts.codeMap.count !== this.#codeSeen) this.#drainCode();
+    this.#translate();
+    const lo = this.get("rip") >>> 0;
+    if (this.exports.fetchAt(this.base, lo, this.get("rip", 1)) !== 0) return false;
+    const page = this.get("physLo") >>> 12, before = this.#tier.stats.regions;
+    this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff);
+    return this.#tier.stats.regions !== before;
+  }
+
   #deliver(): void {
     this.#shutdown = this.exports.deliver(this.base) === STATUS.SHUTDOWN;
   }
