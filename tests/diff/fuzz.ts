@@ -1,7 +1,7 @@
 /** What fuzzing means here: which batches, in which order, from one seed. The runner and the test share it. */
 import { CASES } from "./arena.ts";
 import type { Case, Generator } from "./generate.ts";
-import { Harness, type Mismatch } from "./harness.ts";
+import type { Harness, Mismatch } from "./harness.ts";
 import { Noise } from "./noise.ts";
 import { Random } from "./random.ts";
 import { Sequences } from "./sequence.ts";
@@ -9,6 +9,8 @@ import type { Subject } from "./which.ts";
 
 /** Batches of single instructions in a row between those of the other kinds. */
 const SINGLES = 6;
+/** Loops in a batch: each is compiled. */
+const COMPILED = 32;
 
 export class Fuzz {
   readonly #seeds: Random;
@@ -34,13 +36,14 @@ export class Fuzz {
 
   /** One batch more; what the processors disagree about, shrunk. */
   batch(): Mismatch[] {
-    const seed = this.#seeds.next(), kind = this.#batches++ % (SINGLES + 3);
+    const seed = this.#seeds.next(), kind = this.#batches++ % (SINGLES + 4);
     const single = (g: Generator, i: number): Case =>
       g.single(i, this.#subjects[this.#next++ % this.#subjects.length]!);
     const sequences = this.#sequences, noise = this.#noise;
     let make = single;
-    if (sequences && kind >= SINGLES + 1) make = (g, i) => sequences.make(g, i);
+    if (sequences && (kind === SINGLES + 1 || kind === SINGLES + 2)) make = (g, i) => sequences.make(g, i);
+    else if (sequences && kind === SINGLES + 3) make = (g, i) => sequences.make(g, i, true);
     else if (noise && kind === SINGLES) make = (g, i) => noise.make(g, i);
-    return this.harness.batch(seed, make, CASES).map((m) => this.harness.shrink(m));
+    return this.harness.batch(seed, make, kind === SINGLES + 3 ? COMPILED : CASES).map((m) => this.harness.shrink(m));
   }
 }

@@ -36,6 +36,8 @@ export interface Case {
   readonly vague: readonly [number, number];
   /** Lengths of its instructions, if there are several. */
   readonly parts?: readonly number[];
+  /** Bytes before the first of them. */
+  readonly skip?: number;
   /** Status flags not to compare after a fault. */
   readonly undefinedAtFault?: number;
   /** Registers that addresses depend on, a bit each. */

@@ -21,12 +21,17 @@ export interface Mismatch {
   readonly window: string;
 }
 
+/** Regions have numbers of 16 bits, handlers too. */
+const MOST_COMPILED = 40_000;
 const UD2 = [0x0f, 0x0b];
 const EDGE_PAGES = [EDGE.RW, EDGE.RW_AFTER_RO, EDGE.NX];
 
 export class Harness {
   readonly native: Native;
-  readonly soft: Soft;
+  /** The one in use. */
+  soft: Soft;
+  readonly #interpreted: Soft;
+  #compiled: Soft | undefined;
   readonly tested: readonly Subject[];
   readonly skipped: readonly [string, string][];
   readonly #softOut = new Uint32Array((CASES * RECORD) / 4);
@@ -40,18 +45,31 @@ export class Harness {
     const { tested, skipped } = subjects(ROWS, this.native);
     this.tested = tested;
     this.skipped = skipped;
-    this.soft = new Soft(this.native.base);
+    this.soft = this.#interpreted = new Soft(this.native.base);
     const words = new Uint32Array(this.#edges.buffer), random = new Random(1);
     for (let i = 0; i < words.length; i++) words[i] = random.next();
     this.native.patch(EDGE.RO, this.#edges, { write: false, execute: false });
     this.soft.copyIn(EDGE.RO, this.#edges);
   }
 
+  /** Uses the software CPU with the second tier for compiled cases, the other one for the rest. */
+  #choose(c: Case): void {
+    if (c.manner !== "compile") {
+      this.soft = this.#interpreted;
+      return;
+    }
+    if (!this.#compiled || this.#compiled.compiled > MOST_COMPILED) {
+      this.#compiled = new Soft(this.native.base, true);
+      this.#compiled.copyIn(EDGE.RO, this.#edges);
+    }
+    this.soft = this.#compiled;
+  }
+
   close(): void {
     this.native.close();
   }
 
-  /** One batch: `choose(i)` names the row of case `i`, or makes the case itself. */
+  /** One batch of cases, all compiled or none. */
   batch(seed: number, make: (generator: Generator, i: number) => Case, count = CASES): Mismatch[] {
     const random = new Random(seed), { native } = this;
     const first = DATA >> 2;
@@ -59,6 +77,7 @@ export class Harness {
     const generator = new Generator(native, random);
     const cases: Case[] = [];
     for (let i = 0; i < count; i++) cases.push(make(generator, i));
+    this.#choose(cases[0]!);
     this.#initial.set(native.u8.subarray(DATA, DATA + DATA_BYTES));
     this.#toGuest(cases);
     native.run(count);
@@ -164,6 +183,7 @@ export class Harness {
   }
 
   #alone(i: number, c: Case, record: Uint8Array, window: Uint8Array): string[] {
+    this.#choose(c);
     const { native } = this;
     native.u8.fill(0, DATA, DATA + DATA_BYTES);
     native.u8.set(window, DATA + i * WINDOW);
@@ -194,7 +214,7 @@ export class Harness {
     if (wanted === "") return m;
     // Fewer instructions: those that do not matter become NOPs.
     const code = [...m.case.code];
-    let from = 0;
+    let from = m.case.skip ?? 0;
     for (const length of m.case.parts ?? []) {
       const old = code.splice(from, length, ...new Array(length).fill(0x90));
       const found = kind(this.#alone(m.place, { ...m.case, code }, record, window));

@@ -49,14 +49,15 @@ export class Sequences {
     }
   }
 
-  make(g: Generator, i: number): Case {
+  /** A sequence; or a loop of one, compiled. */
+  make(g: Generator, i: number, loop = false): Case {
     for (;;) {
-      const made = this.#try(g, i);
+      const made = this.#try(g, i, loop);
       if (made) return made;
     }
   }
 
-  #try(g: Generator, i: number): Case | undefined {
+  #try(g: Generator, i: number, loop: boolean): Case | undefined {
     const c = g.builder, { random, native } = g;
     c.begin(i);
     c.point(RSP, random.between(32, 48) * 8);
@@ -65,10 +66,15 @@ export class Sequences {
     if (base === index) return;
     c.point(base, 512);
     c.set(index, BigInt(random.below(5) * 16));
-    const fixed = (1 << base) | (1 << index) | (1 << RSP);
+    const counter = random.pick(POINTERS);
+    if (loop && (counter === base || counter === index)) return;
+    const fixed = (1 << base) | (1 << index) | (1 << RSP) | (loop ? 1 << counter : 0);
+    if (loop) c.set(counter, random.between(1, 40));
     const count = random.between(2, 20), start = c.slot + 64;
     const parts: number[][] = [], skips: { part: number; wide: boolean; to: number }[] = [];
     let undefinedNow = 0, everUndefined = 0, joins = 0, floating = false, at = start;
+    const head = loop ? loopHead(base) : [];
+    at += head.length;
     while (parts.length < count) {
       const here = parts.length;
       if (here >= joins && random.once(6) && here + 1 < count) {
@@ -96,7 +102,9 @@ export class Sequences {
       const sure = r.keeps || here < joins ? 0 : r.writes;
       undefinedNow = (undefinedNow & ~sure) | r.undefined;
     }
-    const offsets = [start];
+    // DEC keeps CF, and the next round may read it.
+    if (loop && undefinedNow & CF) return;
+    const offsets = [start + head.length];
     for (const p of parts) offsets.push(offsets[offsets.length - 1]! + p.length);
     for (const s of skips) {
       const p = parts[s.part]!, d = offsets[s.to]! - offsets[s.part + 1]!;
@@ -104,19 +112,21 @@ export class Sequences {
       const n = s.wide ? 4 : 1;
       for (let k = 0; k < n; k++) p[p.length - n + k] = (d >> (8 * k)) & 0xff;
     }
-    const code = parts.flat(), exit = start + code.length;
+    const body = [...head, ...parts.flat()];
+    const code = loop ? [...body, ...loopTail(counter, body.length)] : body;
+    const exit = start + code.length;
     native.u8.set(code, start);
     native.jump(exit, native.stub.exit);
     c.u32[c.words + R.RIP / 4] = native.base + start;
     return {
-      name: "sequence",
+      name: loop ? "loop" : "sequence",
       code,
       at: start,
       exit,
       taken: exit + 5,
       undefinedFlags: undefinedNow & STATUS,
       undefinedAtFault: everUndefined,
-      manner: random.once(4) ? "step" : "run",
+      manner: loop ? "compile" : random.once(4) ? "step" : "run",
       limit: 300,
       undefinedStatus: 0,
       approximate: false,
@@ -125,6 +135,7 @@ export class Sequences {
       vague: [0, 0],
       pinned: 0xffff,
       parts: parts.map((p) => p.length),
+      skip: head.length,
     };
   }
 
@@ -181,4 +192,19 @@ export class Sequences {
       return undefined;
     }
   }
+}
+
+/** LEA RSP, [base - 120h]: wherever pushes and pops have left it. */
+function loopHead(base: number): number[] {
+  const rex = 0x48 | (base >> 3);
+  const modrm = 0xa0 | (base & 7);
+  return (base & 7) === RSP
+    ? [rex, 0x8d, modrm, 0x24, 0xe0, 0xfe, 0xff, 0xff]
+    : [rex, 0x8d, modrm, 0xe0, 0xfe, 0xff, 0xff];
+}
+
+/** DEC counter; JNZ to the start. */
+function loopTail(counter: number, length: number): number[] {
+  const dec = [0x48 | (counter >> 3), 0xff, 0xc8 | (counter & 7)], d = -(length + dec.length + 6);
+  return [...dec, 0x0f, 0x85, d & 0xff, (d >> 8) & 0xff, (d >> 16) & 0xff, (d >> 24) & 0xff];
 }

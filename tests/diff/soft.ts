@@ -22,6 +22,7 @@ const ARENA = 0x10_0000;
 const HANDLER_BYTES = 16;
 /** Selectors as in a Linux process. */
 const KERNEL_CS = 0x10, USER_SS = 0x2b, USER_CS = 0x33, TR_SELECTOR = 0x40;
+const SLICES = 400;
 const HAS_ERROR_CODE = (1 << 8) | (1 << 10) | (1 << 11) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 17);
 
 /** Nothing is on this board: user code never reaches it. */
@@ -39,7 +40,8 @@ class NoBoard implements Board {
   writeMsr = () => false;
 }
 
-export type Manner = "step" | "run";
+/** One instruction at a time; as the interpreter runs; compiled as soon as it is entered. */
+export type Manner = "step" | "run" | "compile";
 
 export class Soft {
   readonly vcpu: SoftVcpu;
@@ -49,11 +51,13 @@ export class Soft {
   readonly #u32: Uint32Array;
   readonly #saved: Uint8Array;
   #ns = 0;
+  /** Cases that were compiled. */
+  compiled = 0;
   /** For tests of the comparison itself: changes a result. */
   spoil?: (out: Uint32Array, at: number) => void;
 
-  /** `base`: the arena's address. */
-  constructor(readonly base: number) {
+  /** `base`: the arena's address. `tiered`: with the second tier, and then without counting instructions. */
+  constructor(readonly base: number, readonly tiered = false) {
     const memory = allocateMachineMemory(RAM_BYTES), buffer = memory.buffer;
     this.#u8 = new Uint8Array(buffer);
     this.#u16 = new Uint16Array(buffer);
@@ -69,11 +73,11 @@ export class Soft {
       memory,
       ram,
       board: new NoBoard(),
-      clock: { nowNs: () => this.#ns },
+      clock: { nowNs: () => tiered ? this.#ns++ : this.#ns },
       codeMap,
       events,
       eventsIndex: 0,
-      icount: { setNs: (ns) => (this.#ns = ns) },
+      icount: tiered ? null : { setNs: (ns) => (this.#ns = ns) },
     });
     const user = { selector: USER_SS, base: 0, limit: 0xffff_ffff, rights: 0xc0f3 }, none = { ...user, selector: 0 };
     this.vcpu.setState({
@@ -162,7 +166,14 @@ export class Soft {
   ): void {
     this.#load(input, from);
     const v = this.vcpu;
-    if (manner === "run") {
+    if (manner === "compile") {
+      if (v.compileHere()) this.compiled++;
+      // Each look at the clock is a slice.
+      for (let slices = 0; slices < SLICES; slices++) {
+        v.run(this.#ns + 1);
+        if (v.get("cpl") === 0) break;
+      }
+    } else if (manner === "run") {
       for (let tries = 0; tries < 4; tries++) {
         v.run(this.#ns + limit);
         if (v.get("cpl") === 0) break;
