@@ -93,7 +93,7 @@ function handlerFunc(m: Module, f: CpuFuncs, v: Variant, cpu: number): Func {
 }
 
 /** How deep regions may call each other: each level is a frame on the host's stack. */
-const MAX_DEPTH = 200;
+export const MAX_DEPTH = 200;
 
 /**
  * "callRegion" (cpu, back): runs the compiled region at S.rip, and whatever compiled regions that leads to, until rip is

@@ -169,6 +169,8 @@ export const S = layout({
   codeDir: 4,
   /** Counts invalidations of decoded code: a compiled region that sees it change leaves. */
   codeEpoch: 4,
+  /** Counts TLB flushes: translations kept in a compiled region's locals hold while it and `dtlb` stay the same. */
+  tlbEpoch: 4,
   /** How deep compiled regions have called each other. */
   depth: 4,
   /** For decoded helpers and deep functions: scratch. */

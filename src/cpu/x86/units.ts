@@ -15,8 +15,4 @@ export function defineUnits(m: Module, f: CpuFuncs): void {
     o.faultIf(unit!.eq(UNIT.AVX).and(cr4.and(CR4.OSXSAVE).eqz().or(o.ld32("xcr0").and(6).ne(6))), EXC.UD);
     o.fault(EXC.NM);
   });
-  // An unmasked x87 exception waits: #MF if CR0.NE says so. Without NE it would be an interrupt of the board, which has no FERR#.
-  deepFunc(m, f, "x87Pending", [], [], (o) => {
-    o.faultIf(o.ld32("cr0").and(CR0.NE).bool(), EXC.MF);
-  });
 }

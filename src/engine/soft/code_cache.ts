@@ -163,6 +163,10 @@ export class CodeCache implements OpSink {
     const table = this.#pages.get(number)?.tables[mode];
     return table ? this.#u32[(table + offset * 4) >> 2]! : 0;
   }
+  /** Address of a page's entry points in a mode. */
+  tableOf(number: number, mode: number): number {
+    return this.#pages.get(number)!.tables[mode]!;
+  }
   handlerAt(at: number): number {
     return this.#u16[at >> 1]!;
   }

@@ -6,7 +6,7 @@
  */
 import type { Decoder } from "../../cpu/x86/decode.ts";
 import type { CpuExports, Interpreter } from "../../cpu/x86/interp.ts";
-import { REGION_IMPORTS, RegionCompiler } from "../../cpu/x86/jit/lower.ts";
+import { REGION_IMPORTS, RegionCompiler, type RegionHost } from "../../cpu/x86/jit/lower.ts";
 import { type Instruction, RegionFinder } from "../../cpu/x86/jit/region.ts";
 import { MODE_64 } from "../../cpu/x86/state.ts";
 import type { CodeCache } from "./code_cache.ts";
@@ -20,6 +20,7 @@ const MAX_HANDLER = 0xffff;
 export class RegionTier {
   readonly #finder: RegionFinder;
   readonly #compiler: RegionCompiler;
+  readonly #host: RegionHost;
   readonly #counts = new Map<number, number>();
   readonly #env: WebAssembly.ModuleImports;
   #next: number;
@@ -38,13 +39,17 @@ export class RegionTier {
     private readonly u8: Uint8Array,
   ) {
     this.#finder = new RegionFinder(decoder);
-    this.#compiler = new RegionCompiler({
+    this.#host = {
+      inLoop: interp.inLoop,
+      firstRegion: interp.inLoop + interp.functions,
+      entryTable: 0,
       decoder,
       variants: interp.variants,
       cpu,
       tableEntry: (h) => h >= interp.inLoop ? h - interp.inLoop : interp.shadows.get(h) ?? -1,
       record: (i) => this.#record(i),
-    });
+    };
+    this.#compiler = new RegionCompiler(this.#host);
     const all = exports as unknown as Record<string, WebAssembly.ExportValue>;
     this.#env = { memory, table: exports.table, ...Object.fromEntries(REGION_IMPORTS.map((n) => [n, all[n]!])) };
     this.#next = interp.functions;
@@ -83,6 +88,7 @@ export class RegionTier {
       this.stats.regionsRefused++;
       return;
     }
+    this.#host.entryTable = this.cache.tableOf(page, MODE_64);
     this.cache.beginRegion(page);
     const bytes = this.#compiler.compile(region);
     const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: this.#env });

@@ -46,6 +46,8 @@ export class RegionState {
   readonly budget: Var;
   readonly epoch: Var;
   readonly vbase: Var;
+  readonly tlbEpoch: Var;
+  readonly dtlb: Var;
   readonly micro = new Map<string, MicroTlb>();
   /** Pending flags from one instruction to the next. */
   readonly kept: { readonly result: Var; readonly a: Var; readonly b: Var; readonly extra: Var };
@@ -56,6 +58,8 @@ export class RegionState {
     this.budget = c.variable("i32");
     this.epoch = c.variable("i32");
     this.vbase = c.variable("i64");
+    this.tlbEpoch = c.variable("i32");
+    this.dtlb = c.variable("i32");
     this.kept = { result: c.variable("i64"), a: c.variable("i64"), b: c.variable("i64"), extra: c.variable("i32") };
   }
 
@@ -70,9 +74,20 @@ export class RegionState {
   reload(): void {
     for (let n = 0; n < 16; n++) this.registers[n]?.set(this.c.ld64(this.cpu, reg(n)));
   }
-  /** After anything that may have changed translations. */
+  /** At the entry: no translation is known. */
   forget(): void {
+    const c = this.c;
     for (const m of this.micro.values()) m.page.set(-1);
+    this.tlbEpoch.set(c.ld32(this.cpu, S.tlbEpoch));
+    this.dtlb.set(c.ld32(this.cpu, S.dtlb));
+  }
+  /** After a call of anything: translations hold unless the TLB was flushed or another one is in force. */
+  recheck(): void {
+    const c = this.c;
+    c.if(
+      c.ld32(this.cpu, S.tlbEpoch).ne(this.tlbEpoch.get()).or(c.ld32(this.cpu, S.dtlb).ne(this.dtlb.get())),
+      () => this.forget(),
+    );
   }
   microTlb(key: string): MicroTlb {
     const known = this.micro.get(key);
@@ -182,7 +197,7 @@ export class JitOps extends Ops {
     const page = c.let((bytes === 1 ? a : a.add(bytes - 1)).and(-4096));
     const micro = this.region.microTlb((write ? "w" : "r") + this.hint);
     c.if(page.eq(micro.page.get()), () => at.set(low.add(micro.addend.get())), () => {
-      const entry = c.let(c.ld32(this.cpu, S.dtlb).add(low.shrU(7).and(0x7fe0)));
+      const entry = c.let(this.region.dtlb.get().add(low.shrU(7).and(0x7fe0)));
       c.if(page.eq(c.ld64(entry, write ? TLB_TAG_W : TLB_TAG_R)), () => {
         micro.addend.set(c.ld32(entry, TLB_ADDEND));
         micro.page.set(page);

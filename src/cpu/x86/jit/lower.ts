@@ -6,7 +6,7 @@
  * through the interpreter's table, and goes on if it comes back to the right place.
  */
 import { Bug } from "../../../base/errors.ts";
-import { Code, type Var } from "../../../wasm/code.ts";
+import { Code, type Label, type Var } from "../../../wasm/code.ts";
 import { type Func, Module } from "../../../wasm/module.ts";
 import { i32, i64, type Type, type Value } from "../../../wasm/value.ts";
 import { type Arg, argBits, isMemoryLetter } from "../arg.ts";
@@ -14,7 +14,8 @@ import type { Decoder } from "../decode.ts";
 import { FORM, type Variants } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { EXC, reg, RSP, S, VBASE } from "../state.ts";
+import { EXC, ITLB_ENTRIES, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { MAX_DEPTH } from "../interp.ts";
 import { constant, JitOps, RegionState } from "./jit_ops.ts";
 import { type Block, End, fieldRegister, hasBase, type Instruction, isRegister, type Region } from "./region.ts";
 import { Structure } from "./structure.ts";
@@ -55,6 +56,11 @@ export interface RegionHost {
   readonly variants: Variants;
   /** Base of the vCPU's state. */
   readonly cpu: number;
+  /** Handlers below this number stand in the interpreter's loop; from `firstRegion` on they are regions. */
+  readonly inLoop: number;
+  readonly firstRegion: number;
+  /** Address of the entry points of the page being compiled. */
+  entryTable: number;
   /** The table entry of a handler, or -1 if it has none. */
   tableEntry(handler: number): number;
   /** Writes a record for the instruction and returns its address: for faults and for calls of handlers. */
@@ -396,7 +402,7 @@ class Lowering {
       c.return(status);
     });
     s.reload();
-    s.forget();
+    s.recheck();
     this.#previous = null;
     c.if(c.ld32(host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
       c.st64(host.cpu, s.vbase.get().add(i.at + i.length), S.rip);
@@ -425,22 +431,54 @@ class Lowering {
       return c.br(s.epilogue!);
     }
     s.spill();
-    c.st32(cpu, s.budget.get(), S.budget);
-    const status = c.call1(this.f.more.get("callRegion")!, cpu, back);
-    s.budget.set(c.ld32(cpu, S.budget));
+    const status = c.variable("i32", STATUS.JUMP);
+    c.block((done) => {
+      const depth = c.ld32(cpu, S.depth);
+      const op = this.#entryOf(b, t, done);
+      c.brIf(done, op.eqz());
+      const h = c.ld16u(op, OP.h);
+      c.brIf(done, h.ltU(this.host.firstRegion).or(depth.geU(MAX_DEPTH)));
+      c.st32(cpu, depth.add(1), S.depth);
+      // As the interpreter does for an operation it runs.
+      c.st32(cpu, s.budget.get().sub(1), S.budget);
+      const signature = { params: HANDLER, results: ["i32"] as const, typeIndex: this.handlerType };
+      status.set(c.callIndirect(signature, h.sub(this.host.inLoop), cpu, op, i64(0))[0]!);
+      c.st32(cpu, depth, S.depth);
+      s.budget.set(c.ld32(cpu, S.budget));
+    });
+    c.if(status.get().eq(STATUS.JUMP).and(c.ld64(cpu, S.rip).ne(back)), () => {
+      // It went on elsewhere: as long as that is compiled code, follow it.
+      c.st32(cpu, s.budget.get(), S.budget);
+      status.set(c.call1(this.f.more.get("callRegion")!, cpu, back));
+      s.budget.set(c.ld32(cpu, S.budget));
+    });
     c.if(
-      status.ne(STATUS.JUMP).or(c.ld64(cpu, S.rip).ne(back)).or(s.budget.get().ltS(0)).or(
+      status.get().ne(STATUS.JUMP).or(c.ld64(cpu, S.rip).ne(back)).or(s.budget.get().ltS(0)).or(
         c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()),
       ),
       () => {
-        c.return(status);
+        c.st32(cpu, s.budget.get(), S.budget);
+        c.return(status.get());
       },
     );
     s.reload();
-    s.forget();
+    s.recheck();
     c.st64(cpu, s.vbase.get(), reg(VBASE));
     this.#previous = null;
     this.#edge(b, b.nextBlock, b.next, false);
+  }
+
+  /** The record at a call's target (0: none), VBASE set; leaves to `none` where the page is not in the instruction TLB. */
+  #entryOf(b: Block, target: Value, none: Label): Value {
+    const c = this.c, cpu = this.host.cpu;
+    if (b.end === End.Call && b.target >= 0 && b.target < 4096) return c.ld32(this.host.entryTable + b.target * 4);
+    const page = c.let(target.and(-4096));
+    const entry = c.let(c.ld32(cpu, S.itlb).add(target.shrU(12).lo().and(ITLB_ENTRIES - 1).shl(4)));
+    c.brIf(none, c.ld64(entry).ne(page));
+    const table = c.ld32(entry, 8);
+    c.brIf(none, table.eqz());
+    c.st64(cpu, page, reg(VBASE));
+    return c.ld32(table.add(target.lo().and(0xfff).shl(2)));
   }
 
   /** Goes on with a block of the region, or leaves to a page offset. `jump`: a taken transfer, where the budget is looked at. */

@@ -71,6 +71,7 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "flushTlb",
     m.func("flushTlb", ["i32"], [], (c) => {
       const cpu = c.param(0);
+      c.st32(cpu, c.ld32(cpu, S.tlbEpoch).add(1), S.tlbEpoch);
       const left = c.ld32(cpu, S.tlbLogLeft);
       c.if(left.eqz(), () => c.fill(cpu.add(DTLB), 0xff, VCPU_BYTES - DTLB), () => {
         const at = c.variable("i32", left);
@@ -109,6 +110,7 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "invlpg",
     m.func("invlpg", ["i32", "i64"], [], (c) => {
       const cpu = c.param(0), a = c.param(1);
+      c.st32(cpu, c.ld32(cpu, S.tlbEpoch).add(1), S.tlbEpoch);
       const sweepAll = (mask: bigint) => {
         c.call(sweep, cpu.add(DTLB), cpu.add(DTLB + DTLBS * DTLB_BYTES), DTLB_ENTRY, a, mask);
         c.call(sweep, cpu.add(ITLB), cpu.add(ITLB + ITLBS * ITLB_BYTES), ITLB_ENTRY, a, mask);
