@@ -1,0 +1,38 @@
+/** Kernel files: whatever they hold, they load or they are the user's mistake, and nothing else. */
+import { ConfigError } from "../../src/base/errors.ts";
+import { GuestRam } from "../../src/base/ram.ts";
+import { recognise } from "../../src/boot/kernel_image.ts";
+import { loadBzImage, loadVmlinux } from "../../src/boot/linux.ts";
+import { loadPvh } from "../../src/boot/pvh.ts";
+import { bzImageFile, elfFile, vmlinuxFile, withSize } from "../boot_loaders/images.ts";
+import type { Target } from "./target.ts";
+
+const RAM = GuestRam.private(16 << 20);
+const NAME = { what: "kernel", path: "fuzz" } as const;
+const TEXT = Uint8Array.of(0xf4, 0xeb, 0xfd);
+
+export const kernel: Target = {
+  name: "kernel",
+  seeds: () => [
+    vmlinuxFile(TEXT),
+    elfFile({ entry: 0x200000n, segments: [{ paddr: 0x200000, bytes: TEXT }], pvh: 0x200000 }),
+    elfFile({ bits: 32, entry: 0x200000n, segments: [{ paddr: 0x200000, bytes: TEXT }], pvh: 0x200001 }),
+    bzImageFile({ payload: withSize(vmlinuxFile(TEXT), vmlinuxFile(TEXT).length) }),
+  ],
+  fuzz(bytes) {
+    const options = {
+      kernel: NAME.path,
+      initrd: null,
+      append: "fuzz",
+      acpiTables: (base: number) => ({ bytes: new TextEncoder().encode("RSD PTR "), rsdp: base }),
+    };
+    try {
+      const kernel = recognise(bytes, NAME);
+      if (kernel.kind === "bzImage") loadBzImage(RAM, kernel.image, NAME, options);
+      else if (kernel.kind === "vmlinux") loadVmlinux(RAM, kernel.image, NAME, options);
+      else loadPvh(RAM, kernel.image, NAME, options);
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+    }
+  },
+};
