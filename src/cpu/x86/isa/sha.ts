@@ -70,12 +70,19 @@ const sha256msg2: VectorOp = (o, a, b) => {
 };
 
 const sha = { unit: "sse", feature: "SHA" } as const;
-export const ROWS: readonly Row[] = [
-  { op: "NP 0F 3A CC /r", name: "SHA1RNDS4", args: "Vdq+,Wdq,Iub", ...sha, sem: sha1rnds4 },
-  { op: "NP 0F 38 C8 /r", name: "SHA1NEXTE", args: "Vdq+,Wdq", ...sha, sem: binary(sha1nexte) },
-  { op: "NP 0F 38 C9 /r", name: "SHA1MSG1", args: "Vdq+,Wdq", ...sha, sem: binary(sha1msg1) },
-  { op: "NP 0F 38 CA /r", name: "SHA1MSG2", args: "Vdq+,Wdq", ...sha, sem: binary(sha1msg2) },
-  { op: "NP 0F 38 CB /r", name: "SHA256RNDS2", args: "Vdq+,Wdq", ...sha, sem: binary(sha256rnds2) },
-  { op: "NP 0F 38 CC /r", name: "SHA256MSG1", args: "Vdq+,Wdq", ...sha, sem: binary(sha256msg1) },
-  { op: "NP 0F 38 CD /r", name: "SHA256MSG2", args: "Vdq+,Wdq", ...sha, sem: binary(sha256msg2) },
+const misaligned = "processors differ in whether a misaligned operand is #GP(0)";
+
+/** Opcode, mnemonic, further operands, meaning. */
+const INSTRUCTIONS: [string, string, string, Row["sem"]][] = [
+  ["0F 3A CC", "SHA1RNDS4", ",Iub", sha1rnds4],
+  ["0F 38 C8", "SHA1NEXTE", "", binary(sha1nexte)],
+  ["0F 38 C9", "SHA1MSG1", "", binary(sha1msg1)],
+  ["0F 38 CA", "SHA1MSG2", "", binary(sha1msg2)],
+  ["0F 38 CB", "SHA256RNDS2", "", binary(sha256rnds2)],
+  ["0F 38 CC", "SHA256MSG1", "", binary(sha256msg1)],
+  ["0F 38 CD", "SHA256MSG2", "", binary(sha256msg2)],
 ];
+export const ROWS: readonly Row[] = INSTRUCTIONS.flatMap(([code, name, more, sem]): Row[] => [
+  { op: `NP ${code} /r`, name, args: `Vdq+,Udq${more}`, ...sha, sem },
+  { op: `NP ${code} /r`, name, args: `Vdq+,Mdq${more}`, ...sha, noHost: misaligned, sem },
+]);

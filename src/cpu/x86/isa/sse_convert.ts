@@ -85,7 +85,8 @@ function narrow(o: Ops, x: Value): Value {
   const r = o.let(a.op("f32.demote_f64"));
   const plain = check.ordinary(a).and(new Checks(SS).plain(r).or(check.isZero(a)));
   const result = o.c.variable("i32");
-  o.c.if(isDefault(o.ld32("mxcsr")).and(plain), () => result.set(fromFloat(r, SS)), () => {
+  const quiet = isPrecisionQuiet(o.ld32("mxcsr")).or(r.op("f64.promote_f32").op("f64.eq", a));
+  o.c.if(isDefault(o.ld32("mxcsr")).and(plain).and(quiet), () => result.set(fromFloat(r, SS)), () => {
     const [v] = o.callF(o.deep("sse.narrow"), o.cpu, x);
     result.set(v!);
   });
@@ -108,7 +109,9 @@ function narrowTwo(o: Ops, x: Value): Value {
   const zerosAlike = check.all(check.ordinary(x)).and(
     check.op("eq", x, zeros()).op("i64x2.bitmask").eq(single.isZero(r).op("i32x4.bitmask").and(3)),
   );
-  o.c.if(isDefault(o.ld32("mxcsr")).and(plain).and(zerosAlike), () => result.set(r), () => {
+  const exact = check.all(r.op("f64x2.promote_low_f32x4").op("f64x2.eq", x)).bool();
+  const quiet = isPrecisionQuiet(o.ld32("mxcsr")).or(exact);
+  o.c.if(isDefault(o.ld32("mxcsr")).and(plain.bool()).and(zerosAlike).and(quiet), () => result.set(r), () => {
     const [v] = o.callF(o.deep("sse.narrowPD"), o.cpu, x);
     result.set(v!);
   });
@@ -192,12 +195,15 @@ function sseToo(o: Ops): void {
     o.callF(o.deep("unitTrap"), o.cpu, 1);
   });
 }
-/** CVTPI2PS keeps the upper half; the other half's lanes are zeros while converting, which raise nothing. */
+/**
+ * Processors make the transition to MMX before they convert: it stays when the conversion raises #XM.
+ * CVTPI2PS keeps the upper half; the other half's lanes are zeros while converting, which raise nothing.
+ */
 function cvtpi2ps(o: Ops, a: Operand, b: Operand): void {
   sseToo(o);
   const x = o.let(low(b.get()));
-  a.set(qword(fromDwords(o, x), 0));
   enterMmx(o);
+  a.set(qword(fromDwords(o, x), 0));
 }
 function cvtpi2pd(mmx: boolean) {
   return (o: Ops, a: Operand, b: Operand) => {
@@ -210,10 +216,12 @@ function toMmx(shape: Shape, truncate: boolean) {
   return (o: Ops, _a: Operand, b: Operand) => {
     sseToo(o);
     const y = b.get(), x = shape === PS ? o.let(low(y)) : y;
+    enterMmx(o);
     setMmx(o, qword(toDwords(o, shape, truncate, x), 0));
   };
 }
 
+const transition = "processors differ in whether a memory operand makes the transition to MMX";
 const sse = { unit: "sse" } as const, mmx = { unit: "mmx" } as const;
 
 export const ROWS: readonly Row[] = [
@@ -233,7 +241,8 @@ export const ROWS: readonly Row[] = [
   { op: "F3 0F E6 /r", name: "CVTDQ2PD", args: "Vdq=,Wq", ...sse, sem: unary((_o, x) => widenDwords(low(x))) },
   { op: "F2 0F E6 /r", name: "CVTPD2DQ", args: "Vdq=,Wdq", ...sse, sem: unary((o, x) => toDwords(o, PD, false, x)) },
   { op: "66 0F E6 /r", name: "CVTTPD2DQ", args: "Vdq=,Wdq", ...sse, sem: unary((o, x) => toDwords(o, PD, true, x)) },
-  { op: "NP 0F 2A /r", name: "CVTPI2PS", args: "Vq=,Qq", ...mmx, sem: cvtpi2ps },
+  { op: "NP 0F 2A /r", name: "CVTPI2PS", args: "Vq=,Nq", ...mmx, sem: cvtpi2ps },
+  { op: "NP 0F 2A /r", name: "CVTPI2PS", args: "Vq=,Mq", ...mmx, noHost: transition, sem: cvtpi2ps },
   { op: "66 0F 2A /r", name: "CVTPI2PD", args: "Vdq=,Nq", ...mmx, sem: cvtpi2pd(true) },
   { op: "66 0F 2A /r", name: "CVTPI2PD", args: "Vdq=,Mq", ...sse, sem: cvtpi2pd(false) },
   { op: "NP 0F 2C /r", name: "CVTTPS2PI", args: "Pq=,Wq", ...mmx, sem: toMmx(PS, true) },

@@ -23,6 +23,7 @@ import {
   toFloat,
 } from "../simd/float.ts";
 import { RELATION } from "../simd/soft_convert.ts";
+import { MXCSR } from "../simd/soft_float.ts";
 import { allDwords, dwords, laneMask, lanes, low, qwords, unary, zeros } from "../simd/vector.ts";
 
 type Arithmetic = "add" | "sub" | "mul" | "div";
@@ -31,13 +32,29 @@ type Arithmetic = "add" | "sub" | "mul" | "div";
 export function arithmetic(o: Ops, shape: Shape, name: Arithmetic, x: Value, y: Value): Value {
   const c = o.c, check = new Checks(shape);
   const a = c.let(toFloat(x, shape)), b = c.let(toFloat(y, shape));
-  const r = c.let(check.op(name, a, b));
+  const r = c.let(check.op(name, a, b)), bits = () => fromFloat(r, shape);
+  const sum = name === "add" || name === "sub";
   // A zero result is exact if it comes from zeros; sums and differences never underflow to zero.
-  const zero = name === "add" || name === "sub"
+  const zero = sum
     ? check.isZero(r)
     : check.isZero(r).and(name === "mul" ? check.isZero(a).or(check.isZero(b)) : check.isZero(a));
   const good = check.all(check.ordinary(a).and(check.ordinary(b)).and(check.plain(r).or(zero)));
-  return slowUnless(o, isDefault(o.ld32("mxcsr")).and(good), () => fromFloat(r, shape), name + shape.suffix, x, y);
+  const exact = (): Value => {
+    if (name === "mul") return check.short(x, y);
+    if (name === "div") return check.short(c.let(bits()), y).and(check.op("eq", check.op("mul", r, b), a));
+    // What rounding a sum has lost is itself a number, which a few operations find.
+    const part = c.let(check.op("sub", r, a)), inverse = name === "add" ? "sub" : "add";
+    const lost = check.op("sub", a, c.let(check.op("sub", r, part)));
+    const rest = inverse === "sub" ? check.op("sub", b, part) : check.op("neg", c.let(check.op("add", b, part)));
+    return check.isZero(c.let(check.op("add", lost, rest)));
+  };
+  return slowUnless(o, isFast(o, good, () => check.all(exact())), bits, name + shape.suffix, x, y);
+}
+/** Whether the fast path is right: MXCSR and operands are ordinary, and PE is set or the result exact. */
+function isFast(o: Ops, good: Value, exact: () => Value): Value {
+  const mxcsr = o.ld32("mxcsr"), fast = o.c.variable("i32", isDefault(mxcsr).and(good.bool()));
+  o.c.if(fast.get().and(mxcsr.and(MXCSR.PE).eqz()), () => fast.set(exact()));
+  return fast.get();
 }
 /** `fast()` if the condition holds, else what the deep function gives. */
 function slowUnless(o: Ops, good: Value, fast: () => Value, deep: string, ...args: Value[]): Value {
@@ -50,15 +67,11 @@ function slowUnless(o: Ops, good: Value, fast: () => Value, deep: string, ...arg
 }
 
 function squareRoot(o: Ops, shape: Shape, x: Value): Value {
-  const check = new Checks(shape), a = o.let(toFloat(x, shape));
+  const check = new Checks(shape), a = o.let(toFloat(x, shape)), r = o.let(check.op("sqrt", a));
   const good = check.all(check.isZero(a).or(check.plain(a).and(check.op("ge", a, check.abs(a)))));
-  return slowUnless(
-    o,
-    isDefault(o.ld32("mxcsr")).and(good),
-    () => fromFloat(check.op("sqrt", a), shape),
-    `sqrt${shape.suffix}`,
-    x,
-  );
+  const bits = () => fromFloat(r, shape);
+  const exact = () => check.all(check.short(o.let(bits())).and(check.op("eq", check.op("mul", r, r), a)));
+  return slowUnless(o, isFast(o, good, exact), bits, `sqrt${shape.suffix}`, x);
 }
 /** MIN and MAX: the second operand, unless the first is less (greater). */
 function extreme(o: Ops, shape: Shape, name: "min" | "max", x: Value, y: Value): Value {
@@ -130,7 +143,8 @@ function addSub(shape: Shape) {
     const good = check.all(
       check.ordinary(x).and(check.ordinary(y)).and(check.plain(r).or(check.isZero(r))),
     );
-    a.set(slowUnless(o, isDefault(o.ld32("mxcsr")).and(good), () => r, `addsub${shape.suffix}`, x, y));
+    // Rare enough not to look for exact results.
+    a.set(slowUnless(o, isFast(o, good, () => i32(0)), () => r, `addsub${shape.suffix}`, x, y));
   };
 }
 

@@ -188,7 +188,7 @@ export const ROWS: readonly Row[] = [
   { op: "66 0F F7 /r", name: "MASKMOVDQU", args: "Vdq,Udq", ...sse, string: true, sem: maskmovdqu },
   { op: "NP 0F C6 /r", name: "SHUFPS", args: "Vdq+,Wdq,Iub", ...sse, sem: shufps },
   { op: "66 0F C6 /r", name: "SHUFPD", args: "Vdq+,Wdq,Iub", ...sse, sem: shufpd },
-  { op: "NP 0F AE /2", name: "LDMXCSR", args: "Md", ...sse, sem: ldmxcsr },
+  { op: "NP 0F AE /2", name: "LDMXCSR", args: "Md", ...sse, noHost: "some processors have a bit 17", sem: ldmxcsr },
   { op: "NP 0F AE /3", name: "STMXCSR", args: "Md=", ...sse, sem: stmxcsr },
   { op: "NP 0F 6E /r", name: "MOVD", args: "Pq=,Ey", ...mmx, sem: movdLoadMmx },
   { op: "NP 0F 7E /r", name: "MOVD", args: "Ey=,Pq", ...mmx, sem: movdStoreMmx },

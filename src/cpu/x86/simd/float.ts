@@ -2,15 +2,17 @@
  * Floating-point vector semantics: a fast path in WebAssembly's own arithmetic, which rounds to nearest and knows no flags,
  * and a slow one (soft_float.ts) for all else.
  *
- * The fast path is right when MXCSR is at its default but for the sticky PE already set, and operands and result are zeros
- * or normal numbers: then no other flag can arise. A result that is the smallest normal number may have been tiny before
- * rounding, and so takes the slow path.
+ * The fast path is right when MXCSR is at its default but for sticky flags, and operands and result are zeros or normal
+ * numbers: then no flag but PE can arise. Either PE is set already, as it soon is in most programs, or the result must be seen
+ * to be exact, as it is in programs that count in floating point. A result that is the smallest normal number may have been
+ * tiny before rounding, and so takes the slow path.
  */
 import type { Func, Module } from "../../../wasm/module.ts";
 import { f32, f64, select, v128, type Value } from "../../../wasm/value.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
 import { CR4, EXC } from "../state.ts";
 import { defineSoftConvert, type SoftConverts } from "./soft_convert.ts";
+import { allDwords, allQwords, zeros } from "./vector.ts";
 import { defineSoftFloat, DOUBLE, type Format, MXCSR, SINGLE, type SoftFloats } from "./soft_float.ts";
 
 /** How many numbers an operand holds, and of which format. */
@@ -85,6 +87,17 @@ export class Checks {
   below(a: Value, limit: number): Value {
     return this.op("lt", this.abs(a), constant(this.shape, limit));
   }
+  /**
+   * Whether numbers (as they arrived: vectors or integers) have at most half of the significand's bits, so that a product of
+   * two of them is exact.
+   */
+  short(...list: Value[]): Value {
+    const any = list.reduce((x, y) => x.or(y)), double = this.shape.format.bits === 64;
+    const low = double ? 0x7ff_ffffn : 0xfffn;
+    if (!this.shape.packed) return any.and(double ? low : Number(low)).eqz();
+    const rest = any.and(double ? allQwords(low) : allDwords(Number(low)));
+    return rest.op(double ? "i64x2.eq" : "i32x4.eq", zeros());
+  }
   /** Whether a mask holds everywhere: an i32. */
   all(mask: Value): Value {
     if (!this.shape.packed) return mask;
@@ -92,9 +105,9 @@ export class Checks {
   }
 }
 
-/** Everything masked, round to nearest, no DAZ or FTZ, PE already set. */
+/** Everything masked, round to nearest, no DAZ or FTZ. */
 export function isDefault(mxcsr: Value): Value {
-  return mxcsr.and(0xffe0).eq(0x1fa0);
+  return mxcsr.and(0xffc0).eq(0x1f80);
 }
 /** Round to nearest, and PE makes no difference. */
 export function isInexactQuiet(mxcsr: Value): Value {
