@@ -1,6 +1,20 @@
 /** Batches of cases on both processors, and what to do with a disagreement: shrink it, describe it, replay it. */
 import { ROWS } from "../../src/cpu/x86/isa/index.ts";
-import { CASES, CODE, CODE_BYTES, DATA, DATA_BYTES, EDGE, IN, OUT, PAGE, R, RECORD, WINDOW } from "./arena.ts";
+import {
+  CASES,
+  CODE,
+  CODE_BYTES,
+  DATA,
+  DATA_BYTES,
+  EDGE,
+  GUEST_PAGES,
+  IN,
+  OUT,
+  PAGE,
+  R,
+  RECORD,
+  WINDOW,
+} from "./arena.ts";
 import { describeState, differences } from "./compare.ts";
 import { type Case, Generator } from "./generate.ts";
 import { Native } from "./native.ts";
@@ -107,6 +121,24 @@ export class Harness {
     }
   }
 
+  /** Runs one case from record 0; its code is already where it starts, on both sides. */
+  direct(c: Case): string[] {
+    this.#choose(c);
+    this.#initial.set(this.native.u8.subarray(DATA, DATA + DATA_BYTES));
+    this.#toGuest([c]);
+    this.native.run(1);
+    this.#runSoft(c, 0);
+    this.cases++;
+    return this.#differencesWithMemory(c, 0);
+  }
+
+  /** Bytes of an edge page, on both sides. */
+  patch(at: number, bytes: Uint8Array): void {
+    const page = GUEST_PAGES.find((p) => at >= p.at && at < p.at + p.bytes)!;
+    this.native.patch(at, bytes, page);
+    this.soft.copyIn(at, bytes);
+  }
+
   #runSoft(c: Case, i: number): void {
     this.soft.execute(
       this.native.u32,
@@ -198,6 +230,7 @@ export class Harness {
     const after = native.u8.slice(OUT + place, OUT + place + RECORD);
     const memory = native.u8.slice(DATA, DATA + DATA_BYTES);
     native.u8.set(this.#initial, DATA);
+    native.u8.set(c.code, c.at); // it may have changed itself
     this.#toGuest([c]);
     native.u8.set(after, OUT + place);
     native.u8.set(memory, DATA);

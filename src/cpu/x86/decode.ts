@@ -417,7 +417,8 @@ export class Decoder {
   }
 
   #short(taken: number): number {
-    return taken > 15 ? DECODED.TOO_LONG : DECODED.MORE;
+    // After fifteen bytes it is too long whatever the next one is: that one is not fetched.
+    return taken >= 15 ? DECODED.TOO_LONG : DECODED.MORE;
   }
 
   /** The one size a row without v or y is instantiated for. */
