@@ -65,10 +65,21 @@ export function flagFuncs(m: Module): FlagFuncs {
     c.if(kind.eq(KIND.LOGIC), () => c.return(0));
     c.return(c.ld32(cpu, S.fA).xor(c.ld32(cpu, S.fB)).xor(c.ld32(cpu, S.fRes)).shrU(4).and(1));
   });
+  // PUSHF and interrupts ask for all of them, often: one look at the kind, and each formula in place.
   const all = one("all", (c, cpu) => {
-    const bit = (f: Func, at: number) => c.call1(f, cpu).shl(Math.log2(at));
-    const z = c.let(c.ld64(cpu, S.fRes).eqz().shl(Math.log2(ZF)));
-    c.return(bit(cf, CF).or(bit(pf, PF)).or(bit(af, AF)).or(z).or(bit(sf, SF)).or(bit(of, OF)));
+    const kind = c.ld32(cpu, S.fKind), r = c.ld64(cpu, S.fRes);
+    const z = c.let(r.eqz().shl(Math.log2(ZF)));
+    const b = c.ld64(cpu, S.fB);
+    c.if(kind.eq(KIND.EXPLICIT), () => c.return(b.lo().and(CF | PF | AF | SF | OF).or(z)));
+    const parity = r.lo().and(0xff).popcnt().and(1).xor(1).shl(Math.log2(PF));
+    const fromResult = c.let(z.or(signOf(r).shl(Math.log2(SF))).or(parity));
+    c.if(kind.eq(KIND.LOGIC), () => c.return(fromResult));
+    c.if(kind.eq(KIND.RES), () => c.return(fromResult.or(b.lo().and(CF | AF | OF))));
+    const a = c.ld64(cpu, S.fA);
+    const carryOut = c.choose(kind.eq(KIND.SUB), () => a.ltU(b), () => r.ltU(a), "i32");
+    const overflow = c.choose(kind.eq(KIND.SUB), () => a.xor(b).and(a.xor(r)), () => a.xor(r).and(b.xor(r)), "i64");
+    const half = a.xor(b).xor(r).lo().and(AF);
+    c.return(fromResult.or(carryOut).or(half).or(signOf(overflow).shl(Math.log2(OF))));
   });
   return { cf, of, sf, pf, af, all };
 }
