@@ -32,8 +32,9 @@ const DISK_DONE = 17; // the doorbell count up to which every request has comple
 const DISK_QUIT = 18;
 const DISK_PENDING = 32; // one word a disk, a bit a queue
 const CONTROL_WORDS = DISK_PENDING + MAX_DISKS;
-/** Each vCPU's event word has a cache line of its own. */
+/** Each vCPU's event word has a cache line of its own, with the count of its rises beside it. */
 const EVENT_STRIDE = 16;
+const RISES = 1;
 
 export class Control {
   readonly #words: Int32Array;
@@ -63,7 +64,20 @@ export class Control {
   raise(vcpu: number, bits: number): void {
     const i = vcpu * EVENT_STRIDE;
     const old = Atomics.or(this.events, i, bits);
-    if ((old & bits) !== bits) Atomics.notify(this.events, i);
+    // What is set already, the vCPU has yet to see, or it has seen it and masks it.
+    if ((old & bits) === bits) return;
+    Atomics.add(this.events, i + RISES, 1);
+    Atomics.notify(this.events, i + RISES);
+  }
+
+  /** How often an event of a vCPU has risen. The word alone cannot tell one interrupt from the next. */
+  rises(vcpu: number): number {
+    return Atomics.load(this.events, vcpu * EVENT_STRIDE + RISES);
+  }
+
+  /** Blocks a vCPU until an event has risen after `rises` were counted, or `ms` have passed. True: an event. */
+  waitEvent(vcpu: number, rises: number, ms = Infinity): boolean {
+    return Atomics.wait(this.events, vcpu * EVENT_STRIDE + RISES, rises, ms) !== "timed-out";
   }
 
   lower(vcpu: number, bits: number): void {

@@ -1,8 +1,8 @@
 /**
  * The loop of a vCPU: timers, guest code, and sleep.
  *
- * vCPU 0 also runs the machine's timers. A vCPU sleeps only in HLT, on its event word, until that changes or the next timer is
- * due; so an idle guest costs nothing between two of its own timers.
+ * vCPU 0 also runs the machine's timers. A vCPU sleeps only in HLT, until one of its events rises or the next timer is due; so
+ * an idle guest costs nothing between two of its own timers.
  */
 import { messageOf } from "../base/errors.ts";
 import type { MachineLock } from "../base/lock.ts";
@@ -43,7 +43,7 @@ export function runVcpu(p: VcpuLoopParts): string | null {
     if (state !== RunState.RUN) continue;
 
     const untilNs = p.index === 0 ? runTimers(p) : Infinity;
-    const before = Atomics.load(events, at);
+    const rises = control.rises(p.index);
     const reason = vcpu.run(Math.max(untilNs, p.clock.nowNs() + MIN_SLICE_NS));
     counters[Exit[reason]]!++;
     switch (reason) {
@@ -51,7 +51,7 @@ export function runVcpu(p: VcpuLoopParts): string | null {
       case "kick":
         break;
       case "halt":
-        sleep(p, before);
+        sleep(p, rises);
         break;
       case "shutdown":
         // Described first: once the end is known, the machine may be taken apart.
@@ -80,23 +80,20 @@ function runTimers(p: VcpuLoopParts): number {
 }
 
 /**
- * Sleeps in HLT. `before` is the event word as it was when the vCPU last looked: if it has changed since, the vCPU looks again
- * at once, so no event is lost; if it has not, whatever it shows is masked, and there is nothing to do.
+ * Sleeps in HLT. `rises` were counted before the vCPU last ran: if an event has risen since, the vCPU looks again at once, so
+ * none is lost; if none has, whatever the word shows is masked, and there is nothing to do.
  */
-function sleep(p: VcpuLoopParts, before: number): void {
-  const { control, icount } = p;
-  const events = control.events, at = control.eventsIndex(p.index);
+function sleep(p: VcpuLoopParts, rises: number): void {
+  const { control, icount, index } = p;
   const untilNs = p.index === 0 ? runTimers(p) : Infinity;
   if (control.state !== RunState.RUN) return;
   if (untilNs === Infinity) {
-    Atomics.wait(events, at, before);
+    control.waitEvent(index, rises);
     return;
   }
   const waitNs = p.clock.hostNsUntil(untilNs);
-  const changed = waitNs > 0
-    ? Atomics.wait(events, at, before, waitNs / 1e6) !== "timed-out"
-    : Atomics.load(events, at) !== before;
-  if (icount && !changed) icount.setNs(untilNs);
+  const woken = waitNs > 0 ? control.waitEvent(index, rises, waitNs / 1e6) : control.rises(index) !== rises;
+  if (icount && !woken) icount.setNs(untilNs);
 }
 
 function firstLine(text: string): string {

@@ -79,6 +79,19 @@ Deno.test("HLT with an event that came in during run does not sleep", () => {
   assert(performance.now() - t0 < 1000, "overslept");
 });
 
+Deno.test("HLT does not sleep through a second interrupt that leaves the event word as the first found it", () => {
+  const m = machine([() => {
+    m.control.lower(0, VcpuEvent.INTR); // the first is taken
+    m.control.raise(0, VcpuEvent.INTR);
+    return "halt";
+  }]);
+  m.control.raise(0, VcpuEvent.INTR);
+  const t0 = performance.now();
+  m.timers.timer("far", () => {}).arm(3e9);
+  m.go();
+  assert(performance.now() - t0 < 1000, "overslept");
+});
+
 Deno.test("HLT with a masked interrupt sleeps instead of spinning", () => {
   let runs = 0;
   const masked = () => {
