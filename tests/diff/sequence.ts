@@ -7,7 +7,8 @@
  */
 import { isMemoryLetter } from "../../src/cpu/x86/arg.ts";
 import { assemble, immediateBytes, type MemoryForm } from "../../src/cpu/x86/assemble.ts";
-import { AF, CF, OF, PF, RSP, SF, ZF } from "../../src/cpu/x86/state.ts";
+import { CALL_HEAD, callPiece, jumpPiece, selfChangingPiece, stringPiece } from "./composite.ts";
+import { AF, CF, GS, OF, PF, RSP, SF, ZF } from "../../src/cpu/x86/state.ts";
 import { R } from "./arena.ts";
 import type { Case, Generator } from "./generate.ts";
 import type { Subject } from "./which.ts";
@@ -33,6 +34,8 @@ export class Sequences {
   readonly #common: Row[] = [];
   readonly #rest: Row[] = [];
   readonly #branches: Row[] = [];
+  /** Without a word about flags, and without stack. */
+  readonly #plain: Row[] = [];
 
   constructor(subjects: readonly Subject[]) {
     for (const s of subjects) {
@@ -46,6 +49,9 @@ export class Sequences {
       else if (row.ends || row.name === "JMP" || row.modes && !/^(PUSH|POP)$/.test(row.name)) continue;
       else if (row.hot) this.#common.push(r);
       else this.#rest.push(r);
+      if (!row.flags && !row.reads && !row.modes && !row.ends && !args.some((a) => a.letter === "J")) {
+        this.#plain.push(r);
+      }
     }
   }
 
@@ -66,6 +72,10 @@ export class Sequences {
     if (base === index) return;
     c.point(base, 512);
     c.set(index, BigInt(random.below(5) * 16));
+    const gs = native.gsBase && random.once(2) ? (random.below(0x6000_0000) - 0x3000_0000) & ~15 : 0;
+    c.gs = BigInt(gs);
+    c.u32[c.words + R.GS / 4] = gs;
+    c.u32[c.words + R.GS / 4 + 1] = gs >> 31;
     const counter = random.pick(POINTERS);
     if (loop && (counter === base || counter === index)) return;
     const fixed = (1 << base) | (1 << index) | (1 << RSP) | (loop ? 1 << counter : 0);
@@ -88,6 +98,13 @@ export class Sequences {
         parts.push(code);
         at += code.length;
         joins = to;
+        continue;
+      }
+      if (random.once(12)) {
+        const piece = this.#piece(g, fixed, base, index, at);
+        if (!piece) continue;
+        parts.push(piece);
+        at += piece.length;
         continue;
       }
       const r = random.once(4) ? random.pick(this.#rest) : random.pick(this.#common);
@@ -139,13 +156,41 @@ export class Sequences {
     };
   }
 
+  /** Several instructions that belong together. None of them changes flags that are undefined afterwards, or reads them. */
+  #piece(g: Generator, fixed: number, base: number, index: number, at: number): number[] | undefined {
+    const { random } = g;
+    switch (random.below(4)) {
+      case 0:
+        return stringPiece(g, base);
+      case 1: {
+        const r = random.pick(this.#plain);
+        // The return address must stay what it is.
+        const body = this.#instruction(g, r.s, fixed, base, index, at + CALL_HEAD, true);
+        return body && callPiece(body);
+      }
+      case 2:
+        return jumpPiece(g);
+      default:
+        return selfChangingPiece(g);
+    }
+  }
+
   /** One instruction at `at`, or nothing if chance asked for what may not be. */
-  #instruction(g: Generator, s: Subject, fixed: number, base: number, index: number, at: number): number[] | undefined {
+  #instruction(
+    g: Generator,
+    s: Subject,
+    fixed: number,
+    base: number,
+    index: number,
+    at: number,
+    registersOnly = false,
+  ): number[] | undefined {
     const c = g.builder, { random } = g, { row } = s, { args } = s.shape;
     const size = random.pick(s.sizes), o = c.operands(size);
     const mayRegister = !args.some((a) => a.letter === "M");
     const memoryArg = args.findIndex((a) => isMemoryLetter(a.letter));
-    const memory = memoryArg >= 0 && (!mayRegister || random.once(2));
+    if (registersOnly && !mayRegister) return;
+    const memory = memoryArg >= 0 && !registersOnly && (!mayRegister || random.once(2));
     o.regs = args.map((a) => {
       if ("PQNF".includes(a.letter)) return random.below(8);
       if ("VWUHL".includes(a.letter)) return random.below(16);
@@ -174,6 +219,12 @@ export class Sequences {
         Object.assign(m, { base: -1, index: -1, scale: 0, ripRelative: true });
       }
       o.memory = m;
+      if (random.once(8)) o.address32 = true;
+      if (random.once(8)) {
+        o.segment = GS;
+        if (!m.ripRelative) m.disp -= Number(c.gs);
+        else target -= Number(c.gs);
+      }
     }
     const imm = args.findIndex((a) => a.letter === "I");
     if (imm >= 0) {
