@@ -447,7 +447,9 @@ export class SoftVcpu implements Vcpu {
       readTpr: () => board.readTpr(index),
       writeTpr: (value) => board.writeTpr(index, value),
       random: () => {
-        crypto.getRandomValues(random);
+        // Runs that count instructions repeat exactly: the count is then the seed.
+        if (icount) scatter(this.retired, random);
+        else crypto.getRandomValues(random);
         answer(random[0]!, random[1]!);
       },
     };
@@ -518,5 +520,15 @@ export class SoftVcpu implements Vcpu {
   /** The handler of a record, for traces. */
   nameOf(h: number): string {
     return handlerName(this.#interp.variants, h);
+  }
+}
+
+/** Two words that tell of `n` and look like nothing, the same each time; murmur3's finalizer twice. Not for secrets. */
+function scatter(n: number, into: Uint32Array): void {
+  let word = n % 0x1_0000_0000 ^ Math.imul(Math.floor(n / 0x1_0000_0000), 0x9e3779b1);
+  for (let i = 0; i < into.length; i++) {
+    word = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
+    word = Math.imul(word ^ (word >>> 13), 0xc2b2ae35);
+    into[i] = word = (word ^ (word >>> 16)) + 0x6d2b79f5 | 0;
   }
 }
