@@ -39,7 +39,8 @@ const TABLE: readonly Row[] = [
   { folder: "tests/machine", allow: FILES },
   { folder: "tests/virtio", allow: FILES },
   { folder: "tests/engine", allow: ["--allow-read"] },
-  { folder: "tests/acpi", allow: [...FILES, "--allow-run=iasl"] },
+  // not --allow-run=iasl: where iasl is missing, the tests are to say that, and not that they may not run it
+  { folder: "tests/acpi", allow: [...FILES, "--allow-run"] },
   { folder: "tests/laws", allow: [] },
   // the corpus of inputs that failed once
   { folder: "tests/fuzz", allow: ["--allow-read=tests/fuzz"] },

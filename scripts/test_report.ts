@@ -19,7 +19,8 @@ export class TestReport {
   running = "(no test yet)";
 
   #file = "";
-  /** Reasons that the file being loaded gave. */
+  /** Reasons given while a file was loaded: the next one, and the one whose tests run. */
+  #loadingReasons: string[] = [];
   #fileReasons: string[] = [];
   /** Reasons that the running test gave. */
   #testReasons: string[] = [];
@@ -45,12 +46,13 @@ export class TestReport {
 
   line(line: string): void {
     this.echo?.(`${this.name}| ${line}`);
-    if (line === "------- pre-test output -------") this.#output = "loading";
+    // What comes after a file's last test is what the next file prints while it is loaded.
+    if (/^------- (pre|post)-test output -------$/.test(line)) this.#output = "loading";
     else if (line === "------- output -------") this.#output = "test";
-    else if (/^----- (pre-test )?output end -----$/.test(line)) this.#output = "none";
+    else if (/^----- ((pre|post)-test )?output end -----$/.test(line)) this.#output = "none";
     else if (this.#output !== "none") this.#reason(SKIPPED.exec(line.trim())?.[1]);
     else if (this.#errors(line)) return;
-    else if (line.startsWith("running ")) this.#file = line.replace(/^running \d+ tests? from (\.\/)?/, "");
+    else if (line.startsWith("running ")) this.#start(line.replace(/^running \d+ tests? from (\.\/)?/, ""));
     else this.#result(RESULT.exec(line));
   }
 
@@ -59,9 +61,15 @@ export class TestReport {
     return [...this.#skips].map(([line, count]) => count === 1 ? line : `${line} (${count} tests)`);
   }
 
+  #start(file: string): void {
+    this.#file = file;
+    this.#fileReasons = this.#loadingReasons;
+    this.#loadingReasons = [];
+  }
+
   #reason(why: string | undefined): void {
     if (why === undefined) return;
-    (this.#output === "loading" ? this.#fileReasons : this.#testReasons).push(why);
+    (this.#output === "loading" ? this.#loadingReasons : this.#testReasons).push(why);
   }
 
   /** From the heading ERRORS on there are no results, only the report of failures and the summary. */

@@ -1,11 +1,13 @@
 import { assertEquals } from "@std/assert";
 import { TestReport } from "./test_report.ts";
 
-async function report(source: string): Promise<{ report: TestReport; success: boolean }> {
+/** What the report makes of one file of tests, x_test.ts, or of several. */
+async function report(...files: string[]): Promise<{ report: TestReport; success: boolean }> {
   const folder = await Deno.makeTempDir();
   try {
-    await Deno.writeTextFile(`${folder}/x_test.ts`, source);
-    const args = ["test", "--no-prompt", "--no-config", "x_test.ts"];
+    const names = files.map((_, i) => `${"xyz"[i]}_test.ts`);
+    for (const [i, name] of names.entries()) await Deno.writeTextFile(`${folder}/${name}`, files[i]!);
+    const args = ["test", "--no-prompt", "--no-config", ...names];
     const options = { args, cwd: folder, env: { NO_COLOR: "1" }, stdout: "piped", stderr: "null" } as const;
     const child = new Deno.Command(Deno.execPath(), options).spawn();
     const report = new TestReport(null, "x");
@@ -44,6 +46,12 @@ Deno.test("TestReport tells why a test was skipped: a line of the file, of the t
   assertEquals((await report(`Deno.test({ name: "a", ignore: true, fn() {} });`)).report.skips(), [
     'x_test.ts: "a" is not for this host',
   ]);
+});
+
+Deno.test("TestReport keeps the reasons of files apart", async () => {
+  const skipping = (why: string) => `console.log("skipped: ${why}"); Deno.test({ name: "a", ignore: true, fn() {} });`;
+  const { report: r } = await report(skipping("no cpio"), `Deno.test("b", () => {});`, skipping("no iasl"));
+  assertEquals(r.skips(), ["x_test.ts: no cpio", "z_test.ts: no iasl"]);
 });
 
 Deno.test("TestReport knows a run that did not come to its end", async () => {
