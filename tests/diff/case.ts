@@ -18,6 +18,8 @@ export class CaseBuilder {
   /** Registers whose values are settled, a bit each. */
   settled = 0;
   gs = 0n;
+  /** 32-bit code. */
+  legacy = false;
   readonly u32: Uint32Array;
   readonly u8: Uint8Array;
 
@@ -127,7 +129,39 @@ export class CaseBuilder {
   }
 
   operands(size: number): Operands {
-    return operands(size);
+    return operands(size, { is64: !this.legacy });
+  }
+
+  /** The forms of 32-bit code. */
+  #address32(o: Operands, m: MemoryForm, target: number, banned: number): boolean {
+    const { random } = this, form = random.below(6);
+    const value = (n: number) => this.u32[this.words + 2 * n]!;
+    if (form === 0) {
+      m.disp = target;
+      return true;
+    }
+    if (form > 3) {
+      m.index = random.below(8);
+      if (m.index === RSP || (banned >> m.index) & 1) return false;
+      m.scale = random.below(4);
+    }
+    const sum = m.index < 0 ? 0 : value(m.index) << m.scale;
+    if (form === 5) {
+      m.disp = (target - sum) | 0;
+      this.settled |= 1 << m.index;
+      return true;
+    }
+    m.base = random.below(8);
+    if (m.base === m.index || (banned >> m.base) & 1) return false;
+    if (m.index >= 0) this.settled |= 1 << m.index;
+    if (this.isSettled(m.base)) {
+      m.disp = (target - sum - value(m.base)) | 0;
+      return true;
+    }
+    m.disp = random.once(3) ? 0 : random.once(2) ? random.below(256) - 128 : random.next() | 0;
+    if (random.once(16)) m.dispBytes = 4;
+    this.set(m.base, (target - sum - m.disp) >>> 0);
+    return true;
   }
 
   /**
@@ -138,6 +172,10 @@ export class CaseBuilder {
     const { random } = this;
     const m: MemoryForm = { base: -1, index: -1, scale: 0, disp: 0, dispBytes: 0, ripRelative: false };
     o.memory = m;
+    if (this.legacy) {
+      if (random.once(12)) o.segment = random.below(4);
+      return this.#address32(o, m, Number(BigInt.asUintN(32, target)), banned);
+    }
     if (random.once(12)) o.address32 = true;
     if (this.native.gsBase && random.once(12)) {
       o.segment = 5;

@@ -28,6 +28,8 @@ export interface Case {
   readonly undefinedStatus: number;
   /** x87 results may differ in the last bit. */
   readonly approximate: boolean;
+  /** 32-bit code. */
+  readonly legacy?: boolean;
   /** Whether vector or x87 registers take part. */
   readonly floating: boolean;
   /** Whether the x87 pointers (FOP, FIP, FDP) can be compared if an exception is pending afterwards. */
@@ -65,6 +67,7 @@ export class Generator {
   #try(i: number, s: Subject): Case | undefined {
     const c = this.builder, { random } = this, { row } = s, { args } = s.shape;
     c.begin(i);
+    if (c.legacy) { for (let n = 0; n < 8; n++) c.u32[c.words + 2 * n + 1] = 0; }
     if (row.unit) c.floating();
     const size = random.pick(s.sizes), o = c.operands(size);
     const branches = args.some((a) => a.letter === "J"), indirect = BRANCH.test(row.name) && !branches;
@@ -84,7 +87,7 @@ export class Generator {
     o.regs = regs;
     // The return address must not land in code.
     if (row.name === "CALL" && !memory && regs[0] === RSP) return;
-    if (random.once(24)) o.rex = random.once(4) ? 0x48 : 0x40;
+    if (!c.legacy && random.once(24)) o.rex = random.once(4) ? 0x48 : 0x40;
     if (s.shape.pattern.vex || size !== 64 || row.d64 === true) o.rex &= 0x40;
     if (s.shape.pattern.w >= 0 || row.sizes || !args.length || args.some((a) => "vyz".includes(a.size))) o.rex &= 0x40;
     o.shortVex = random.once(2);
@@ -98,7 +101,7 @@ export class Generator {
     let target = -1;
     if (memory && args[memoryArg]!.letter === "O") {
       target = c.window + random.between(LOW, HIGH);
-      if (random.once(8)) o.address32 = true;
+      if (!c.legacy && random.once(8)) o.address32 = true;
       o.imm = this.native.base + target;
       o.immHigh = 0;
     } else if (memory) {
@@ -121,11 +124,12 @@ export class Generator {
     const count = this.#count(s, o);
     if (undefinedResult(row, size, count)) return;
 
+    if (c.legacy) { for (let n = 0; n < 8; n++) c.u32[c.words + 2 * n + 1] = 0; }
     return this.#place(i, s, o, target, branches, indirect, count);
   }
 
   #register(letter: string, size: string, memory: boolean): number {
-    const { random } = this;
+    const { random } = this, { legacy } = this.builder, n = legacy ? 8 : 16;
     switch (letter) {
       case "E":
       case "R":
@@ -133,9 +137,10 @@ export class Generator {
       case "Z":
       case "B":
         if (size === "b" && !(memory && letter === "E")) {
-          return random.once(3) ? 16 + random.below(4) : random.below(16);
+          return random.once(3) ? 16 + random.below(4) : random.below(legacy ? 4 : 16);
         }
-        return random.below(16);
+
+        return random.below(n);
       case "P":
       case "Q":
       case "N":
@@ -144,7 +149,7 @@ export class Generator {
       case "S":
         return random.below(6);
       default:
-        return random.below(16);
+        return random.below(n);
     }
   }
 
@@ -218,11 +223,12 @@ export class Generator {
       code = this.#bytes(s, o)!;
     }
     native.u8.set(code, at);
-    native.jump(exit, native.stub.exit);
-    native.jump(taken, native.stub.exitTaken);
+    native.jump(exit, c.legacy ? native.stub.exit32 : native.stub.exit);
+    native.jump(taken, c.legacy ? native.stub.exitTaken32 : native.stub.exitTaken);
     c.u32[c.words + R.RIP / 4] = native.base + at;
     return {
-      name: `${s.row.name} (${s.row.op}) ${o.size}`,
+      name: `${s.row.name} (${s.row.op}) ${o.size}${c.legacy ? ", 32-bit code" : ""}`,
+      ...(c.legacy ? { legacy: true } : {}),
       code,
       at,
       exit,
@@ -244,7 +250,11 @@ export class Generator {
     const c = this.builder, { random, native } = this;
     let to = BigInt(native.base + taken);
     if (random.once(12)) {
-      to = random.pick([0x8000_0000_0000n, BigInt(native.base + UNMAPPED + 16), BigInt(native.base + EDGE.NX + 64)]);
+      to = random.pick([
+        c.legacy ? 0n : 0x8000_0000_0000n,
+        BigInt(native.base + UNMAPPED + 16),
+        BigInt(native.base + EDGE.NX + 64),
+      ]);
     }
     if (s.row.name === "RET") {
       const sp = Number(c.get(RSP)) - native.base;

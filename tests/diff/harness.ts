@@ -47,6 +47,8 @@ export class Harness {
   readonly #interpreted: Soft;
   #compiled: Soft | undefined;
   readonly tested: readonly Subject[];
+  /** As 32-bit code; none if the host cannot enter it. */
+  readonly testedLegacy: readonly Subject[];
   readonly skipped: readonly [string, string][];
   readonly #softOut = new Uint32Array((CASES * RECORD) / 4);
   readonly #initial = new Uint8Array(DATA_BYTES);
@@ -58,6 +60,7 @@ export class Harness {
     this.native = Native.open();
     const { tested, skipped } = subjects(ROWS, this.native);
     this.tested = tested;
+    this.testedLegacy = this.native.legacy ? subjects(ROWS, this.native, true).tested : [];
     this.skipped = skipped;
     this.soft = this.#interpreted = new Soft(this.native.base);
     const words = new Uint32Array(this.#edges.buffer), random = new Random(1);
@@ -84,17 +87,23 @@ export class Harness {
   }
 
   /** One batch of cases, all compiled or none. */
-  batch(seed: number, make: (generator: Generator, i: number) => Case, count = CASES): Mismatch[] {
+  batch(
+    seed: number,
+    make: (generator: Generator, i: number) => Case,
+    count = CASES,
+    legacy = false,
+  ): Mismatch[] {
     const random = new Random(seed), { native } = this;
     const first = DATA >> 2;
     for (let i = 0; i < DATA_BYTES / 4; i++) native.u32[first + i] = random.next();
     const generator = new Generator(native, random);
+    generator.builder.legacy = legacy;
     const cases: Case[] = [];
     for (let i = 0; i < count; i++) cases.push(make(generator, i));
     this.#choose(cases[0]!);
     this.#initial.set(native.u8.subarray(DATA, DATA + DATA_BYTES));
     this.#toGuest(cases);
-    native.run(count);
+    native.run(count, cases[0]!.legacy);
     const bad = new Set<number>();
     cases.forEach((c, i) => {
       this.#runSoft(c, i);
@@ -149,6 +158,7 @@ export class Harness {
       c.taken,
       c.manner,
       c.limit,
+      c.legacy ?? false,
     );
   }
 
@@ -222,11 +232,11 @@ export class Harness {
     this.#initial.set(native.u8.subarray(DATA, DATA + DATA_BYTES));
     native.u8.set(record, IN + i * RECORD);
     native.u8.set(c.code, c.at);
-    native.jump(c.exit, native.stub.exit);
-    if (c.taken !== c.exit + 5) native.jump(c.taken, native.stub.exitTaken);
+    native.jump(c.exit, c.legacy ? native.stub.exit32 : native.stub.exit);
+    if (c.taken !== c.exit + 5) native.jump(c.taken, c.legacy ? native.stub.exitTaken32 : native.stub.exitTaken);
     // The native side runs from the first record: others before it would run too.
     const place = i * RECORD;
-    native.runFrom(place, 1);
+    native.runFrom(place, 1, c.legacy);
     const after = native.u8.slice(OUT + place, OUT + place + RECORD);
     const memory = native.u8.slice(DATA, DATA + DATA_BYTES);
     native.u8.set(this.#initial, DATA);

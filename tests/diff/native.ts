@@ -47,8 +47,11 @@ export class Native {
   stub: Stub;
   /** Whether RDGSBASE and WRGSBASE work in user code here. */
   readonly gsBase: boolean;
+  /** Whether 32-bit code can be entered here. */
+  readonly legacy: boolean;
   readonly #libc: NativeLibc;
   readonly #entry: Deno.PointerValue;
+  #entry32: Deno.PointerValue;
   readonly #actions: { signal: number; ours: Uint8Array<ArrayBuffer>; theirs: Uint8Array<ArrayBuffer> }[];
   readonly #signalStack: bigint;
   readonly #stack = new Uint8Array(SIZEOF_STACK_T);
@@ -77,23 +80,27 @@ export class Native {
     this.#signalStack = libc.symbols.mmap(0n, BigInt(SIGNAL_STACK_BYTES), rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0n);
     dv.setBigUint64(STACK_SP, this.#signalStack, true);
     dv.setBigUint64(STACK_SIZE, BigInt(SIGNAL_STACK_BYTES), true);
-    this.gsBase = this.#probe([0xf3, 0x48, 0x0f, 0xae, 0xc8]); // rdgsbase rax
+    this.#entry32 = Deno.UnsafePointer.create(BigInt(this.stub.entry32));
+    this.gsBase = this.#probe([0xf3, 0x48, 0x0f, 0xae, 0xc8], false); // rdgsbase rax
     if (this.gsBase) {
       this.stub = emitStub(base, true);
       this.u8.set(this.stub.bytes, STUB);
     }
+    this.#entry32 = Deno.UnsafePointer.create(BigInt(this.stub.entry32));
+    this.legacy = this.#probe([0x90], true);
   }
 
   /** Whether an instruction runs without a fault. */
-  #probe(code: number[]): boolean {
-    this.place(0, code);
+  #probe(code: number[], legacy: boolean): boolean {
+    this.u8.set(code, CODE);
+    this.jump(CODE + code.length, legacy ? this.stub.exit32 : this.stub.exit);
     this.u8.fill(0, IN, IN + RECORD);
     const dv = new DataView(this.u8.buffer, IN, RECORD);
     dv.setUint32(R.FLAGS, 0x202, true);
     dv.setUint32(R.RIP, this.base + CODE, true);
     dv.setUint16(R.FX + FX.FCW, 0x37f, true);
     dv.setUint32(R.FX + FX.MXCSR, 0x1f80, true);
-    this.run(1);
+    this.run(1, legacy);
     return this.u32[(OUT + R.SIGNAL) >> 2] === 0;
   }
 
@@ -147,12 +154,12 @@ export class Native {
   }
 
   /** Runs cases 0..count-1: their records at IN, results at OUT. */
-  run(count: number): void {
-    this.runFrom(0, count);
+  run(count: number, legacy = false): void {
+    this.runFrom(0, count, legacy);
   }
 
   /** The same, from the record `offset` bytes in. */
-  runFrom(offset: number, count: number): void {
+  runFrom(offset: number, count: number, legacy = false): void {
     for (let i = 0; i < count; i++) this.u32[(OUT + offset + i * RECORD + R.SIGNAL) >> 2] = 0;
     const dv = new DataView(this.u8.buffer);
     dv.setBigUint64(VARS + V.IN_PTR, BigInt(this.base + IN + offset), true);
@@ -161,7 +168,7 @@ export class Native {
     const { symbols } = this.#libc;
     symbols.sigaltstack(this.#stack, this.#oldStack);
     for (const a of this.#actions) symbols.sigaction(a.signal, a.ours, a.theirs);
-    symbols.bsearch(this.#entry, this.#entry, 1n, 1n, this.#entry);
+    symbols.bsearch(this.#entry, this.#entry, 1n, 1n, legacy ? this.#entry32 : this.#entry);
     for (const a of this.#actions) symbols.sigaction(a.signal, a.theirs, null);
     symbols.sigaltstack(this.#oldStack, null);
   }

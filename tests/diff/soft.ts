@@ -2,7 +2,7 @@
 import { Arena } from "../../src/base/arena.ts";
 import { CodeMap } from "../../src/base/code_map.ts";
 import { GuestRam } from "../../src/base/ram.ts";
-import { CR0, CR4, EFER, GS, RSP, S } from "../../src/cpu/x86/state.ts";
+import { CR0, CR4, CS, DS, EFER, ES, GS, RSP, S } from "../../src/cpu/x86/state.ts";
 import type { Board } from "../../src/engine/engine.ts";
 import { SoftVcpu } from "../../src/engine/soft/soft.ts";
 import {
@@ -21,7 +21,7 @@ const SYSTEM = 0x7000_0000_0000;
 const ARENA = 0x10_0000;
 const HANDLER_BYTES = 16;
 /** Selectors as in a Linux process. */
-const KERNEL_CS = 0x10, USER_SS = 0x2b, USER_CS = 0x33, TR_SELECTOR = 0x40;
+const KERNEL_CS = 0x10, USER_SS = 0x2b, USER32_CS = 0x23, USER_CS = 0x33, TR_SELECTOR = 0x40;
 const SLICES = 400;
 const HAS_ERROR_CODE = (1 << 8) | (1 << 10) | (1 << 11) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 17);
 
@@ -50,6 +50,8 @@ export class Soft {
   readonly #u16: Uint16Array;
   readonly #u32: Uint32Array;
   readonly #saved: Uint8Array;
+  readonly #savedLegacy: Uint8Array;
+  #legacy = false;
   #ns = 0;
   /** Cases that were compiled. */
   compiled = 0;
@@ -101,6 +103,17 @@ export class Soft {
       idtr: { base: SYSTEM + IDT, limit: 32 * 16 - 1 },
     });
     this.#saved = this.#u8.slice(this.vcpu.base, this.vcpu.base + S.END);
+    const v = this.vcpu;
+    for (
+      const [n, selector, rights] of [[CS, USER32_CS, 0xc0fb], [DS, USER_SS, 0xc0f3], [ES, USER_SS, 0xc0f3]] as const
+    ) {
+      v.put("segSelector", selector, n);
+      v.put("segRights", rights, n);
+    }
+    v.exports.updateMode(v.base);
+    this.#savedLegacy = this.#u8.slice(v.base, v.base + S.END);
+    this.#u8.set(this.#saved, v.base);
+    v.exports.updateMode(v.base);
   }
 
   #tables(): void {
@@ -163,8 +176,9 @@ export class Soft {
     taken: number,
     manner: Manner,
     limit: number,
+    legacy = false,
   ): void {
-    this.#load(input, from);
+    this.#load(input, from, legacy);
     const v = this.vcpu;
     if (manner === "compile") {
       if (v.compileHere()) this.compiled++;
@@ -189,12 +203,14 @@ export class Soft {
     this.spoil?.(out, to);
   }
 
-  #load(input: Uint32Array, from: number): void {
+  #load(input: Uint32Array, from: number, legacy: boolean): void {
     const v = this.vcpu, u32 = this.#u32, at = v.base >> 2;
-    if (v.get("cpl") !== 3) {
+    if (v.get("cpl") !== 3 || legacy !== this.#legacy) {
+      this.#legacy = legacy;
+      const saved = legacy ? this.#savedLegacy : this.#saved;
       // Back to user mode, as before the first case.
       const keep = (field: keyof typeof S, bytes: number) =>
-        this.#u8.set(this.#saved.subarray(S[field], S[field] + bytes), v.base + S[field]);
+        this.#u8.set(saved.subarray(S[field], S[field] + bytes), v.base + S[field]);
       keep("segSelector", S.gdtrBase - S.segSelector);
       for (const f of ["cpl", "mode", "dtlb", "itlb", "unitTraps", "inhibit"] as const) keep(f, 4);
     }

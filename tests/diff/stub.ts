@@ -17,6 +17,7 @@ export const V = {
   RAX: 32,
   TARGET: 40,
   HOST_GS: 48,
+  LOOP: 56,
   HOST_FX: 64,
 } as const;
 
@@ -25,11 +26,17 @@ export interface Stub {
   /** Addresses. */
   readonly entry: number;
   readonly handler: number;
+  readonly entry32: number;
   /** Where cases jump when they are done, and where when a branch was taken. */
   readonly exit: number;
   readonly exitTaken: number;
+  /** The same for 32-bit code. */
+  readonly exit32: number;
+  readonly exitTaken32: number;
 }
 
+/** Selectors of Linux. */
+const USER_CS = 0x33, USER32_CS = 0x23, USER_DS = 0x2b;
 const RAX = 0, RCX = 1, RDX = 2, RSP = 4;
 
 class Emitter {
@@ -79,45 +86,72 @@ export function emitStub(arena: number, gsBase: boolean): Stub {
   const patch = e.bytes.length + 3;
   e.raw(0x48, 0xc7, 0xc1, 0, 0, 0, 0); // mov rcx, exit
   e.based(STORE, RCX, RDX, UC_RIP);
-  e.raw(0x66, 0xc7, 0x82); // mov word [rdx + UC_CSGSFS], 33h
+  e.raw(0x66, 0xc7, 0x82); // mov word [rdx + UC_CSGSFS], CS
   e.d32(UC_CSGSFS);
-  e.raw(0x33, 0x00);
+  e.raw(USER_CS, 0);
   e.based([0x81], 4, RDX, UC_EFL, false); // and dword [rdx + UC_EFL], ~TF
   e.d32(~0x100);
   e.raw(0xc3);
 
-  const entry = e.here;
-  e.raw(0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57); // push rbx rbp r12..r15
-  e.absolute([], STORE, RSP, v("HOST_RSP"));
-  e.absolute([], FX_OP, FXSAVE, v("HOST_FX"));
-  if (gsBase) {
-    e.raw(0xf3, 0x48, 0x0f, 0xae, 0xc8); // rdgsbase rax
-    e.absolute([], STORE, RAX, v("HOST_GS"));
-  }
-  const loop = e.here;
-  e.absolute([], [0x83], 7, v("COUNT"), false); // cmp dword [COUNT], 0
-  e.raw(0);
-  e.raw(0x0f, 0x84); // je done
-  const toDone = e.bytes.length;
+  // 32-bit code goes in by a far jump, with data segments that it can use.
+  const toDone: number[] = [];
+  const emitEntry = (legacy: boolean): number => {
+    const entry = e.here;
+    e.raw(0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57); // push rbx rbp r12..r15
+    e.absolute([], STORE, RSP, v("HOST_RSP"));
+    e.absolute([], FX_OP, FXSAVE, v("HOST_FX"));
+    if (gsBase) {
+      e.raw(0xf3, 0x48, 0x0f, 0xae, 0xc8); // rdgsbase rax
+      e.absolute([], STORE, RAX, v("HOST_GS"));
+    }
+    if (legacy) loadDataSegments(e, USER_DS);
+    const toLoop = e.bytes.length + 4;
+    e.absolute([], [0xc7], 0, v("LOOP")); // mov qword [LOOP], loop
+    e.d32(0);
+    const loop = e.here;
+    put32(e.bytes, toLoop + 4, loop);
+    e.absolute([], [0x83], 7, v("COUNT"), false); // cmp dword [COUNT], 0
+    e.raw(0);
+    e.raw(0x0f, 0x84); // je done
+    toDone.push(e.bytes.length);
+    e.d32(0);
+    e.absolute([], LOAD, RAX, v("IN_PTR"));
+    e.based(FX_OP, FXRSTOR, RAX, R.FX);
+    if (gsBase) {
+      e.based(LOAD, RCX, RAX, R.GS);
+      e.raw(0xf3, 0x48, 0x0f, 0xae, 0xd9); // wrgsbase rcx
+    }
+    e.based(LOAD, RCX, RAX, R.RIP);
+    e.absolute([], STORE, RCX, v("TARGET"));
+    if (legacy) {
+      e.absolute([0x66], [0xc7], 0, v("TARGET") + 4, false); // mov word [TARGET + 4], CS
+      e.raw(USER32_CS, 0);
+    }
+    e.based([0xff], 6, RAX, R.FLAGS, false); // push
+    e.raw(0x9d); // popf
+    for (let n = 1; n < 16; n++) e.based(LOAD, n, RAX, 8 * n);
+    e.based(LOAD, RAX, RAX, 0);
+    e.absolute([], [0xff], legacy ? 5 : 4, v("TARGET"), false); // jmp [TARGET], near or far
+    return entry;
+  };
+  const entry = emitEntry(false), entry32 = emitEntry(true);
+
+  // In 32-bit code [disp32] is the short form.
+  const exitTaken32 = e.here;
+  e.raw(0xc7, 0x05);
+  e.d32(v("EXIT"));
+  e.d32(1);
+  const exit32 = e.here;
+  e.raw(0xea); // jmp far 33h:exit
+  const toExit = e.bytes.length;
   e.d32(0);
-  e.absolute([], LOAD, RAX, v("IN_PTR"));
-  e.based(FX_OP, FXRSTOR, RAX, R.FX);
-  if (gsBase) {
-    e.based(LOAD, RCX, RAX, R.GS);
-    e.raw(0xf3, 0x48, 0x0f, 0xae, 0xd9); // wrgsbase rcx
-  }
-  e.based(LOAD, RCX, RAX, R.RIP);
-  e.absolute([], STORE, RCX, v("TARGET"));
-  e.based([0xff], 6, RAX, R.FLAGS, false); // push
-  e.raw(0x9d); // popf
-  for (let n = 1; n < 16; n++) e.based(LOAD, n, RAX, 8 * n);
-  e.based(LOAD, RAX, RAX, 0);
-  e.absolute([], [0xff], 4, v("TARGET"), false); // jmp [TARGET]
+  e.raw(USER_CS, 0);
 
   const exitTaken = e.here;
   e.absolute([], [0xc7], 0, v("EXIT"), false);
   e.d32(1);
   const exit = e.here;
+  put32(e.bytes, toExit, exit);
   e.absolute([], STORE, RAX, v("RAX"));
   e.absolute([], LOAD, RAX, v("OUT_PTR"));
   for (let n = 1; n < 16; n++) e.based(STORE, n, RAX, 8 * n);
@@ -143,9 +177,10 @@ export function emitStub(arena: number, gsBase: boolean): Stub {
     e.d32(RECORD);
   }
   e.absolute([], [0xff], 1, v("COUNT"), false); // dec
-  e.jump([0xe9], loop);
+  e.absolute([], [0xff], 4, v("LOOP"), false); // jmp [LOOP]
   const done = e.here;
-  put32(e.bytes, toDone, done - (e.base + toDone + 4));
+  for (const at of toDone) put32(e.bytes, at, done - (e.base + at + 4));
+  loadDataSegments(e, 0);
   put32(e.bytes, patch, exit);
   e.absolute([], FX_OP, FXRSTOR, v("HOST_FX"));
   if (gsBase) {
@@ -154,9 +189,16 @@ export function emitStub(arena: number, gsBase: boolean): Stub {
   }
   e.raw(0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b); // pop r15..r12 rbp rbx
   e.raw(0x31, 0xc0, 0xc3); // xor eax, eax; ret
-  return { bytes: Uint8Array.from(e.bytes), entry, handler, exit, exitTaken };
+  return { bytes: Uint8Array.from(e.bytes), entry, entry32, handler, exit, exitTaken, exit32, exitTaken32 };
 }
 
 function put32(bytes: number[], at: number, v: number): void {
   for (let i = 0; i < 4; i++) bytes[at + i] = (v >> (8 * i)) & 255;
+}
+
+/** MOV ECX, selector; MOV DS, ECX; MOV ES, ECX. */
+function loadDataSegments(e: Emitter, selector: number): void {
+  e.raw(0xb9);
+  e.d32(selector);
+  e.raw(0x8e, 0xd9, 0x8e, 0xc1);
 }

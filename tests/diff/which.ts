@@ -47,24 +47,30 @@ export interface Subject {
   readonly sizes: readonly number[];
 }
 
-export function subjects(rows: readonly Row[], native: Native): { tested: Subject[]; skipped: [string, string][] } {
+/** `legacy`: as 32-bit code. */
+export function subjects(
+  rows: readonly Row[],
+  native: Native,
+  legacy = false,
+): { tested: Subject[]; skipped: [string, string][] } {
   const tested: Subject[] = [], skipped: [string, string][] = [];
   rows.forEach((row, index) => {
-    const reason = skipReason(row, native);
+    const reason = skipReason(row, native, legacy);
     if (reason) return skipped.push([`${row.name} (${row.op})`, reason]);
     const shape = shapeOf(row);
-    let sizes = rowSizes(row, shape.args, true);
+    if (legacy && shape.pattern.w === 1) return;
+    let sizes = rowSizes(row, shape.args, !legacy);
     // 66h before a near branch: vendors differ.
-    if (row.d64 && (row.ends || shape.args.some((a) => a.letter === "J"))) sizes = [64];
-    if (row.name === "BSWAP") sizes = [32, 64];
+    if (!legacy && row.d64 && (row.ends || shape.args.some((a) => a.letter === "J"))) sizes = [64];
+    if (row.name === "BSWAP") sizes = legacy ? [32] : [32, 64];
     tested.push({ row, index, shape, sizes });
   });
   return { tested, skipped };
 }
 
-function skipReason(row: Row, native: Native): string | null {
+function skipReason(row: Row, native: Native, legacy: boolean): string | null {
   if (row.op === "0F 0D /r") return "its register form is a NOP for one vendor and undefined for another";
-  if (row.only === "legacy") return "outside 64-bit mode";
+  if (row.only === (legacy ? "64" : "legacy")) return legacy ? "only in 64-bit mode" : "only outside 64-bit mode";
   if (row.noHost && !IN_PART.has(row.name) && !isApproximate(row)) return row.noHost;
   for (const [pattern, reason] of REASONS) if (pattern.test(row.name)) return reason;
   if (row.unit === "avx") return "the upper halves of the vector registers are not recorded";
