@@ -110,6 +110,7 @@ class Run {
       return this.#result({ kind: "stopped" });
     }
     this.handle = started;
+    started.onTrouble = (sentence) => this.#say(sentence);
     if (!this.request.quiet) { for (const note of started.notes) this.#say(note); }
     if (this.#reason) started.stop();
     this.#attachPorts(started);

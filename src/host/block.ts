@@ -11,6 +11,8 @@ export interface FileBlockOptions {
   readonly readonly: boolean;
   /** The flag that named the file, for messages. */
   readonly flag?: string;
+  /** Told the first time that the host fails to read, to write and to flush: a guest may try again for ever. */
+  readonly onTrouble?: ((sentence: string) => void) | undefined;
 }
 
 const CHUNK_BYTES = 1 << 20;
@@ -24,6 +26,8 @@ export class FileBlock implements BlockBackend {
   readonly #file: Deno.FsFile;
   readonly #path: string;
   readonly #readonly: boolean;
+  readonly #onTrouble: ((sentence: string) => void) | undefined;
+  readonly #told = new Set<string>();
   #zeroes: Uint8Array | null = null;
   #chunk: Uint8Array | null = null;
 
@@ -31,6 +35,7 @@ export class FileBlock implements BlockBackend {
     this.#file = file;
     this.#path = options.path;
     this.#readonly = options.readonly;
+    this.#onTrouble = options.onTrouble;
     const spare = fileBytes % SECTOR_BYTES;
     this.sizeBytes = fileBytes - spare;
     this.note = spare === 0
@@ -138,6 +143,10 @@ export class FileBlock implements BlockBackend {
 
   #failed(verb: string, offset: number, why: string): boolean {
     this.lastError = `${this.#path}: ${verb} at byte ${offset}: ${why}`;
+    if (!this.#told.has(verb)) {
+      this.#told.add(verb);
+      this.#onTrouble?.(`${this.lastError}; the guest sees an I/O error`);
+    }
     return false;
   }
 }

@@ -12,6 +12,7 @@ export type ToDisks = PcOptions;
 
 export type FromDisks =
   | { readonly kind: "ready" }
+  | { readonly kind: "trouble"; readonly sentence: string }
   | { readonly kind: "closed" }
   | { readonly kind: "failed"; readonly message: string };
 
@@ -23,7 +24,11 @@ const scope = self as unknown as {
 scope.onmessage = ({ data }) => {
   try {
     const pc = assemblePc(data);
-    const server = new DiskServer(pc, data.spec.disks);
+    const server = new DiskServer(
+      pc,
+      data.spec.disks,
+      (sentence) => scope.postMessage({ kind: "trouble", sentence }),
+    );
     scope.postMessage({ kind: "ready" });
     const { control } = pc;
     for (;;) {

@@ -23,8 +23,9 @@ export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {
 export class DiskServer {
   readonly #files: readonly FileBlock[];
 
-  constructor(private readonly pc: Pc, disks: readonly DiskSpec[]) {
-    this.#files = disks.map((disk) => FileBlock.open(disk));
+  /** `onTrouble` is told what the host fails to do. */
+  constructor(private readonly pc: Pc, disks: readonly DiskSpec[], onTrouble: (sentence: string) => void) {
+    this.#files = disks.map((disk) => FileBlock.open({ ...disk, onTrouble }));
   }
 
   /** Serves what has been asked for up to now. The machine lock is free. */

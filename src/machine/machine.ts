@@ -19,6 +19,8 @@ export interface MachineHandle {
   readonly serial: { tx: ByteRing; rx: ByteRing; notifyInput(): void }[];
   /** What the user should know about the machine, a sentence each. */
   readonly notes: readonly string[];
+  /** Called when the host fails a disk of the guest, which sees an I/O error: a few times for each disk at most. */
+  onTrouble: (sentence: string) => void;
   /** The virtio console; what the guest writes there is thrown away until `attach` is called. */
   readonly console: {
     readonly tx: ByteRing;
@@ -67,6 +69,7 @@ export class Machine implements MachineHandle {
   readonly ended: Promise<MachineEnd>;
   readonly notes: readonly string[];
   readonly console: MachineHandle["console"];
+  onTrouble: (sentence: string) => void = () => {};
   readonly pc: Pc;
 
   readonly #spec: MachineSpec;
@@ -93,9 +96,10 @@ export class Machine implements MachineHandle {
       throw new ConfigError(`Cannot count instructions (--icount) on ${spec.cpus} processors: expected --cpus 1`);
     }
     // Workers first: their modules load, and the engine makes its code, while this thread does the rest.
+    const onTrouble = (sentence: string) => this.onTrouble(sentence);
     const url = options.vcpuWorker ?? new URL("./vcpu_worker.ts", import.meta.url);
     try {
-      for (let i = 0; i < spec.cpus; i++) this.#vcpus.push(new VcpuWorker(url, i));
+      for (let i = 0; i < spec.cpus; i++) this.#vcpus.push(new VcpuWorker(url, i, onTrouble));
       const disks = checkDisks(spec.disks);
       this.notes = disks.flatMap(({ note }) => note ?? []);
       prepareTrace(spec);
@@ -103,7 +107,7 @@ export class Machine implements MachineHandle {
       this.pc = assemblePc(parts);
       this.pc.powerOn();
       for (const v of this.#vcpus) v.open(parts);
-      if (disks.length > 0 && !spec.icount) this.#disks = new DiskWorker(parts);
+      if (disks.length > 0 && !spec.icount) this.#disks = new DiskWorker(parts, onTrouble);
     } catch (error) {
       this.#terminate();
       throw error;

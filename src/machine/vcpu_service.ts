@@ -5,6 +5,7 @@
  * |---|---|---|
  * | open | memory and parts list | ready, or failed |
  * | run | a loader's state for vCPU 0 (null: wait for INIT and SIPI) | left, once the machine has ended; or failed |
+ * | | | trouble, each time the host fails a disk it serves in a new way |
  *
  * While a vCPU runs, its Worker reads no messages: shared words steer it.
  */
@@ -32,6 +33,7 @@ export type FromVcpu =
     readonly where: string;
     readonly stats: VcpuStats;
   }
+  | { readonly kind: "trouble"; readonly sentence: string }
   | { readonly kind: "failed"; readonly message: string };
 
 /** Serves the Worker it is called in. */
@@ -44,7 +46,8 @@ export function serveVcpu(loadEngine: (spec: MachineSpec) => Promise<Engine>): v
   scope.onmessage = async ({ data }) => {
     try {
       if (data.kind === "open") {
-        opened = new OpenedVcpu(await loadEngine(data.pc.spec), data.pc, data.index);
+        const onTrouble = (sentence: string) => scope.postMessage({ kind: "trouble", sentence });
+        opened = new OpenedVcpu(await loadEngine(data.pc.spec), data.pc, data.index, onTrouble);
         scope.postMessage({ kind: "ready" });
       } else {
         scope.postMessage(opened!.run(data.state));
@@ -62,12 +65,12 @@ class OpenedVcpu {
   readonly #vcpu: Vcpu;
   readonly #log: TraceLog | null;
 
-  constructor(engine: Engine, options: PcOptions, index: number) {
+  constructor(engine: Engine, options: PcOptions, index: number, onTrouble: (sentence: string) => void) {
     const { memory, spec } = options;
     const pc = this.pc = assemblePc(options);
     this.#index = index;
     this.#log = spec.trace && TraceLog.toFile(index, pc.clock, spec.trace);
-    const disks = spec.icount && spec.disks.length > 0 ? new DiskServer(pc, spec.disks) : null;
+    const disks = spec.icount && spec.disks.length > 0 ? new DiskServer(pc, spec.disks, onTrouble) : null;
     const board = new PcBoard(pc.lock, pc.ports, pc.mmio, pc.apics, index, pc.counters.of(index), disks);
     const vcpu = engine.openVcpu({
       index,

@@ -50,7 +50,7 @@ export class VcpuWorker {
   readonly #ready = new Deferred<void>();
   #left = new Deferred<WorkerEnd>();
 
-  constructor(module: URL, private readonly index: number) {
+  constructor(module: URL, private readonly index: number, onTrouble: (sentence: string) => void) {
     this.#worker = new Worker(module, { type: "module", name: `vcpu ${index}` });
     onWorkerError(this.#worker, (message) => this.#failed(message));
     this.#worker.onmessage = ({ data }: MessageEvent<FromVcpu>) => {
@@ -60,6 +60,8 @@ export class VcpuWorker {
         case "left":
           this.stats = data.stats;
           return this.#left.resolve({ died: data.died, where: data.where, failed: null });
+        case "trouble":
+          return onTrouble(data.sentence);
         case "failed":
           return this.#failed(data.message);
       }
@@ -103,13 +105,15 @@ export class DiskWorker {
   readonly #failure = new Deferred<WorkerEnd>();
   readonly #closed = new Deferred<void>();
 
-  constructor(pc: PcOptions) {
+  constructor(pc: PcOptions, onTrouble: (sentence: string) => void) {
     this.#worker = new Worker(new URL("./disk_worker.ts", import.meta.url), { type: "module", name: "disks" });
     onWorkerError(this.#worker, (message) => this.#failed(message));
     this.#worker.onmessage = ({ data }: MessageEvent<FromDisks>) => {
       switch (data.kind) {
         case "ready":
           return this.#ready.resolve();
+        case "trouble":
+          return onTrouble(data.sentence);
         case "closed":
           return this.#closed.resolve();
         case "failed":

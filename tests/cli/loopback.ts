@@ -59,6 +59,7 @@ export function startLoopback(spec: MachineSpec): Promise<MachineHandle> {
   return Promise.resolve({
     serial: ports,
     notes: words.has("note") ? ["the loop-back machine has a note"] : [],
+    onTrouble: () => {},
     console: {
       tx: ByteRing.private(64),
       rx: ByteRing.private(64),
