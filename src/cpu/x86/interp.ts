@@ -43,6 +43,8 @@ export interface Interpreter {
   readonly imports: readonly ImportName[];
   /** Entries of the module's table that are handlers: compiled regions follow them. */
   readonly functions: number;
+  /** Deep functions that vector rows call: exported under their names, for compiled regions. */
+  readonly vectorFuncs: readonly Func[];
   /** Table entries of handlers that stand in the loop and have a function as well. */
   readonly shadows: ReadonlyMap<number, number>;
   /** Handlers (specials included) that stand in the loop. */
@@ -80,7 +82,18 @@ export function generate(minPages: number, maxPages: number, cpu: number): Inter
   defineCallRegion(m, f, signature, inLoop, functions);
   m.exportTable("table");
   exportEntries(m, f);
-  return { functions, shadows, module: m.bytes(), variants, imports: Object.keys(imports) as ImportName[], inLoop };
+  const vectorFuncs = [...f.more].filter(([name]) => /^(sse\.|unitTrap|shuffleWords|aes|sha|pclmul|clmul)/.test(name))
+    .map(([name, func]) => ({ ...func, name }));
+  for (const func of vectorFuncs) m.export(func);
+  return {
+    vectorFuncs,
+    functions,
+    shadows,
+    module: m.bytes(),
+    variants,
+    imports: Object.keys(imports) as ImportName[],
+    inLoop,
+  };
 }
 
 /** A handler as a function. */

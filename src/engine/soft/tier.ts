@@ -43,6 +43,7 @@ export class RegionTier {
       inLoop: interp.inLoop,
       firstRegion: interp.inLoop + interp.functions,
       entryTable: 0,
+      vectorFuncs: interp.vectorFuncs,
       decoder,
       variants: interp.variants,
       cpu,
@@ -51,7 +52,11 @@ export class RegionTier {
     };
     this.#compiler = new RegionCompiler(this.#host);
     const all = exports as unknown as Record<string, WebAssembly.ExportValue>;
-    this.#env = { memory, table: exports.table, ...Object.fromEntries(REGION_IMPORTS.map((n) => [n, all[n]!])) };
+    this.#env = {
+      memory,
+      table: exports.table,
+      ...Object.fromEntries([...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)].map((n) => [n, all[n]!])),
+    };
     this.#next = interp.functions;
   }
 

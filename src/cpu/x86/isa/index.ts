@@ -9,7 +9,6 @@ import * as branch from "./branch.ts";
 import * as control from "./control.ts";
 import * as far from "./far.ts";
 import * as flagops from "./flagops.ts";
-import * as fxsave from "./fxsave.ts";
 import * as io from "./io.ts";
 import * as misc from "./misc.ts";
 import * as move from "./move.ts";
@@ -18,8 +17,7 @@ import * as muldiv from "./muldiv.ts";
 import * as random from "./random.ts";
 import * as segment from "./segment.ts";
 import * as shift from "./shift.ts";
-import * as sseInt from "./sse_int.ts";
-import * as sseMove from "./sse_move.ts";
+import * as simd from "./simd.ts";
 import * as stack from "./stack.ts";
 import * as string from "./string.ts";
 import * as x87 from "./x87.ts";
@@ -42,9 +40,7 @@ export const ROWS: readonly Row[] = [
   ...misc.ROWS,
   ...msr.ROWS,
   ...random.ROWS,
-  ...fxsave.ROWS,
-  ...sseMove.ROWS,
-  ...sseInt.ROWS,
+  ...simd.ROWS,
   ...x87.ROWS,
 ];
 
@@ -62,7 +58,6 @@ export function define(m: Module, f: CpuFuncs, imports: Imports): void {
   misc.defineMisc(m, f, imports);
   msr.defineMsr(m, f, imports);
   random.defineRandom(m, f, imports);
-  fxsave.defineFxsave(m, f);
-  sseInt.defineSseInt(m, f);
+  simd.defineSimd(m, f);
   x87.defineX87(m, f);
 }

@@ -37,11 +37,15 @@ export interface Place {
   readonly length: number;
   /** Instructions of the block that come after it. */
   readonly remaining: number;
+  readonly imm: number;
 }
 
 export class RegionState {
   readonly registers: (Var | undefined)[] = new Array(16);
   readonly written = new Uint8Array(16);
+  /** Vector registers, low 128 bits. */
+  readonly vectors: (Var | undefined)[] = new Array(16);
+  readonly vectorWritten = new Uint8Array(16);
   readonly status: Var;
   readonly budget: Var;
   readonly epoch: Var;
@@ -70,9 +74,15 @@ export class RegionState {
   }
   spill(): void {
     for (let n = 0; n < 16; n++) if (this.written[n]) this.c.st64(this.cpu, this.registers[n]!.get(), reg(n));
+    for (let n = 0; n < 16; n++) {
+      if (this.vectorWritten[n]) this.c.stV(this.cpu, this.vectors[n]!.get(), S.xmm + 16 * n);
+    }
   }
   reload(): void {
-    for (let n = 0; n < 16; n++) this.registers[n]?.set(this.c.ld64(this.cpu, reg(n)));
+    for (let n = 0; n < 16; n++) {
+      this.registers[n]?.set(this.c.ld64(this.cpu, reg(n)));
+      this.vectors[n]?.set(this.c.ldV(this.cpu, S.xmm + 16 * n));
+    }
   }
   /** At the entry: no translation is known. */
   forget(): void {
@@ -168,6 +178,9 @@ export class JitOps extends Ops {
   }
   override nextLinear(): Value {
     return this.c.let(this.region.vbase.get().add(this.place_.at + this.place_.length));
+  }
+  override imm(): Value {
+    return i32(this.place_.imm);
   }
   override field(): Value {
     throw new Bug("A region has no record fields");

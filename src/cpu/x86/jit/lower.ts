@@ -35,6 +35,11 @@ const INLINE = new Set([
 /** Operands that need no more than general registers, memory and constants. */
 const INLINE_OPERANDS = new Set(["E", "M", "R", "G", "Z", "B", "A", "I", "O", "1", "CL"]);
 
+const VECTOR_OPERANDS = new Set(["V", "W", "U", "H"]);
+/** Vector rows that move whole states, or look at more than their operands. */
+const NEVER =
+  /^(FX|XSAVE|XRSTOR|MASKMOV|LDMXCSR|STMXCSR|PCMP.STR|MOVDQ2Q|MOVQ2DQ|PINSR|PEXTR|EXTRACTPS|INSERTPS|BLENDV|PBLENDVB|SHA)/;
+
 /** What the module imports besides memory and table, by name. */
 export const REGION_IMPORTS = [
   "readAddr",
@@ -59,6 +64,8 @@ export interface RegionHost {
   /** Handlers below this number stand in the interpreter's loop; from `firstRegion` on they are regions. */
   readonly inLoop: number;
   readonly firstRegion: number;
+  /** Deep functions that vector rows call, by the names the module exports them under. */
+  readonly vectorFuncs: readonly Func[];
   /** Address of the entry points of the page being compiled. */
   entryTable: number;
   /** The table entry of a handler, or -1 if it has none. */
@@ -72,8 +79,11 @@ export class RegionCompiler {
 
   constructor(private readonly host: RegionHost) {
     this.#inline = host.decoder.rows.map((r, i) => {
-      if (r.unit || r.cpl0 || r.string || !(INLINE.has(r.name) || /^(CMOV|SET)[A-Z]+$/.test(r.name))) return false;
-      return host.variants.args[i]!.every((a) => INLINE_OPERANDS.has(a.letter));
+      if (r.cpl0 || r.string || (r.unit && r.unit !== "sse") || NEVER.test(r.name)) return false;
+      if (!r.unit && !INLINE.has(r.name) && !/^(CMOV|SET)[A-Z]+$/.test(r.name)) return false;
+      return host.variants.args[i]!.every((a) =>
+        INLINE_OPERANDS.has(a.letter) || (r.unit && VECTOR_OPERANDS.has(a.letter))
+      );
     });
   }
 
@@ -81,7 +91,9 @@ export class RegionCompiler {
   compile(region: Region): Uint8Array<ArrayBuffer> {
     const m = new Module();
     m.importMemory("env", "memory", 1, 65536);
-    const f = this.#functions(m);
+    const rows = this.host.decoder.rows;
+    const vectors = region.blocks.some((b) => b.instructions.some((i) => rows[i.row]!.unit && this.#inline[i.row]));
+    const f = this.#functions(m, vectors);
     const signature = m.signature(HANDLER, ["i32"]);
     m.importTable("env", "table");
     m.export(
@@ -95,7 +107,7 @@ export class RegionCompiler {
     return m.bytes(false);
   }
 
-  #functions(m: Module): CpuFuncs {
+  #functions(m: Module, vectors: boolean): CpuFuncs {
     const i = (name: string, params: Type[], results: Type[]) => m.importFunc("env", name, params, results);
     const readAddr = i("readAddr", ["i32", "i64", "i32"], ["i32"]);
     const writeAddr = i("writeAddr", ["i32", "i64", "i32"], ["i32"]);
@@ -113,6 +125,7 @@ export class RegionCompiler {
     more.set("mulHighU", i("mulHighU", ["i64", "i64"], ["i64"]));
     more.set("mulHighS", i("mulHighS", ["i64", "i64"], ["i64"]));
     more.set("callRegion", i("callRegion", ["i32", "i64"], ["i32"]));
+    if (vectors) { for (const d of this.host.vectorFuncs) more.set(d.name, i(d.name, [...d.params], [...d.results])); }
     return { flags, readAddr, writeAddr, commit, more };
   }
 }
@@ -122,6 +135,8 @@ class Lowering {
   readonly #ea: Var;
   readonly #structure: Structure;
   #previous: JitOps | null = null;
+  /** A vector instruction before in the block has made sure that they do not trap. */
+  #unitChecked = false;
 
   constructor(
     private readonly host: RegionHost,
@@ -190,6 +205,11 @@ class Lowering {
         for (const a of this.host.variants.args[i.row]!) {
           const field = a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x;
           if (a.letter === "CL") use(1, false);
+          if (VECTOR_OPERANDS.has(a.letter) && !(isMemoryLetter(a.letter) && i.hasMemory)) {
+            const n = field >> 4;
+            s.vectors[n] ??= this.c.variable("v128");
+            if (a.access !== "r") s.vectorWritten[n] = 1;
+          }
           if ("ERGZBA".includes(a.letter) && a.slot >= 0 && !(isMemoryLetter(a.letter) && i.hasMemory)) {
             use(fieldRegister(field), a.access !== "r");
           }
@@ -204,6 +224,7 @@ class Lowering {
     const list = b.instructions;
     s.budget.set(s.budget.get().sub(list.length));
     this.#previous = null;
+    this.#unitChecked = false;
     let stopped = false;
     for (let k = 0; k < list.length && !stopped; k++) {
       const i = list[k]!, remaining = list.length - 1 - k;
@@ -269,7 +290,7 @@ class Lowering {
 
   #ops(i: Instruction, size: number, live: boolean, remaining: number): JitOps {
     const o = new JitOps(this.c, this.f, this.#state, this.#ea, size, live, this.#previous);
-    o.place_ = { record: this.host.record(i), at: i.at, length: i.length, remaining };
+    o.place_ = { record: this.host.record(i), at: i.at, length: i.length, remaining, imm: i.imm };
     return o;
   }
 
@@ -277,7 +298,17 @@ class Lowering {
   #instruction(i: Instruction, remaining: number, ends: boolean): boolean {
     const row = this.host.decoder.rows[i.row]!;
     if (row.name === "NOP" || row.name === "PAUSE" || (row.op === "90 +r" && i.d === 0 && i.size !== 16)) return false;
-    if (!this.inline[i.row] || (row.modes && i.size === 16)) return this.#cold(i, remaining, ends);
+    // MOVQ to a register clears its upper half: the row writes it by itself.
+    const whole = row.op === "66 0F D6 /r" && !i.hasMemory;
+    if (!this.inline[i.row] || whole || (row.modes && i.size === 16)) return this.#cold(i, remaining, ends);
+    if (row.unit && !this.#unitChecked) {
+      // Only whole instructions of tier 0 change what traps, and they look their successor up.
+      this.#unitChecked = true;
+      const previous = this.#previous, pending = previous?.pending ?? null;
+      this.c.if(this.c.ld32(this.host.cpu, S.unitTraps).and(1), () => void this.#cold(i, remaining, false));
+      this.#previous = previous;
+      if (previous) previous.pending = pending;
+    }
     const o = this.#ops(i, i.size, i.live || !row.flags, remaining);
     const args = this.host.variants.args[i.row]!;
     const memory = i.hasMemory && args.some((a) => isMemoryLetter(a.letter));
@@ -347,7 +378,7 @@ class Lowering {
     const bits = argBits(a, i.size);
     if (isMemoryLetter(a.letter) && (i.hasMemory || a.letter === "M")) {
       if (a.letter === "M" && a.size === "") return this.#ea.get();
-      return new Memory(o, this.#ea, bits);
+      return new Memory(o, this.#ea, bits, a.size === "dq");
     }
     switch (a.letter) {
       case "E":
@@ -359,6 +390,11 @@ class Lowering {
         return new Register(o, bits, a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x);
       case "CL":
         return new Register(o, 8, reg(1));
+      case "V":
+      case "W":
+      case "U":
+      case "H":
+        return new Vector(o, this.#state.vectors[(a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x) >> 4]!, bits);
       case "I":
       case "1": {
         const value = constant(
@@ -558,16 +594,57 @@ class Register implements Operand {
   }
 }
 
+class Vector implements Operand {
+  readonly isMemory = false;
+  constructor(private readonly o: JitOps, private readonly v: Var, readonly bits: number) {}
+  get(): Value {
+    const v = this.v.get(), c = this.o.c;
+    switch (this.bits) {
+      case 128:
+        return c.let(v);
+      case 64:
+        return c.let(v.lane("i64x2.extract_lane", 0));
+      case 32:
+        return c.let(v.lane("i32x4.extract_lane", 0));
+      case 16:
+        return c.let(v.lane("i16x8.extract_lane_u", 0));
+      default:
+        return c.let(v.lane("i8x16.extract_lane_u", 0));
+    }
+  }
+  set(value: Value): void {
+    const v = this.v.get();
+    if (this.bits === 128) this.v.set(value);
+    else if (this.bits === 64) this.v.set(v.lane("i64x2.replace_lane", 0, value));
+    else if (this.bits === 32) this.v.set(v.lane("i32x4.replace_lane", 0, value.lo()));
+    else throw new Bug(`No vector write of ${this.bits} bits`);
+  }
+  update(change: (old: Value) => Value): void {
+    this.set(change(this.get()));
+  }
+}
+
 class Memory implements Operand {
   readonly isMemory = true;
-  constructor(private readonly o: JitOps, private readonly ea: Var, readonly bits: number) {}
+  constructor(
+    private readonly o: JitOps,
+    private readonly ea: Var,
+    readonly bits: number,
+    private readonly aligned: boolean,
+  ) {}
+  #check(): void {
+    if (this.aligned) this.o.faultIf(this.ea.get().and(15).bool(), EXC.GP, 0);
+  }
   get(): Value {
+    this.#check();
     return this.o.read(this.ea.get(), this.bits);
   }
   set(value: Value): void {
+    this.#check();
     this.o.write(this.ea.get(), this.bits, value);
   }
   update(change: (old: Value) => Value): void {
+    this.#check();
     const at = this.o.writeAt(this.ea.get(), this.bits >> 3);
     this.o.storeAt(at, this.bits, change(this.o.loadAt(at, this.bits)));
     this.o.commit(at);
