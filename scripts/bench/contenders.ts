@@ -1,0 +1,65 @@
+/** The emulators that are compared, as commands that boot the same files with the console on their output. */
+
+export interface Boot {
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly append: string;
+  /** A raw image that the guest may write to. */
+  readonly disk?: string;
+  readonly cpus?: number;
+}
+
+export interface Contender {
+  readonly name: "trike" | "qemu";
+  command(boot: Boot): string[];
+}
+
+export const MEMORY_MIB = 512;
+
+export function trike(engine: string): Contender {
+  const main = new URL("../../src/main.ts", import.meta.url).pathname;
+  return {
+    name: "trike",
+    command({ kernel, initrd, append, disk, cpus }) {
+      // what the software CPU needs and no more; the others reach the host by FFI
+      const permissions = ["--no-prompt", "--allow-read", ...engine === "soft" ? [] : ["--allow-ffi"]];
+      if (disk !== undefined) permissions.push(`--allow-write=${disk}`);
+      const machine = ["--engine", engine, "--memory", `${MEMORY_MIB}M`];
+      if (cpus !== undefined) machine.push("--cpus", `${cpus}`);
+      if (disk !== undefined) machine.push("--disk", disk.replaceAll(",", ",,"));
+      const files = ["--kernel", kernel, "--initrd", initrd, "--append", append];
+      return [Deno.execPath(), "run", ...permissions, main, "run", "--quiet", "--no-reboot", ...machine, ...files];
+    },
+  };
+}
+
+export const QEMU = "qemu-system-x86_64";
+
+export const qemu: Contender = {
+  name: "qemu",
+  command({ kernel, initrd, append, disk, cpus }) {
+    const machine = ["-accel", "tcg", "-cpu", "max", "-m", `${MEMORY_MIB}`, "-nodefaults", "-display", "none"];
+    if (cpus !== undefined) machine.push("-smp", `${cpus}`);
+    if (disk !== undefined) machine.push("-drive", `file=${disk.replaceAll(",", ",,")},if=virtio,format=raw`);
+    const files = ["-kernel", kernel, "-initrd", initrd, "-append", append];
+    return [QEMU, ...machine, "-no-reboot", "-serial", "stdio", ...files];
+  },
+};
+
+/** Trike, and QEMU if this host has it. */
+export async function contenders(engine: string): Promise<Contender[]> {
+  if (await firstLine(QEMU, "--version") !== null) return [trike(engine), qemu];
+  console.log("qemu: not installed (Debian's package qemu-system-x86); trike is measured alone");
+  return [trike(engine)];
+}
+
+/** The first line a program says when asked for its version; null if the host has no such program. */
+export async function firstLine(program: string, ...args: string[]): Promise<string | null> {
+  try {
+    const { stdout, success } = await new Deno.Command(program, { args, stdout: "piped", stderr: "null" }).output();
+    return success ? new TextDecoder().decode(stdout).split("\n")[0]! : null;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return null;
+    throw error;
+  }
+}
