@@ -1,7 +1,7 @@
 /** Cases: one instruction each, with operands of every form. */
 import { assemble, immediateBytes, type Operands } from "../../src/cpu/x86/assemble.ts";
 import { isMemoryLetter } from "../../src/cpu/x86/arg.ts";
-import { RCX, RSP } from "../../src/cpu/x86/state.ts";
+import { CS, DS, RCX, RSP } from "../../src/cpu/x86/state.ts";
 import { CASES, CODE_BYTES, EDGE, PAGE, R, SLOT } from "./arena.ts";
 import { CaseBuilder, HIGH, LOW } from "./case.ts";
 import type { Native } from "./native.ts";
@@ -75,7 +75,9 @@ export class Generator {
     // Prefixes that may stand anywhere.
     if (row.string) {
       o.repeat = row.name.startsWith("LOOP") || row.name === "JCXZ" || row.name === "XLAT" ? 0 : random.below(3);
-      if (random.once(6)) o.address32 = true;
+      // 16-bit pointers lead to pages that are absent; which of two operands faults first, and whether a store of nothing does,
+      // is the processor's own.
+      if (random.once(6)) o.address32 = !c.legacy || !/^(CMPS|MASKMOV)/.test(row.name);
     }
     prepare(c, s, size, o.address32, o.repeat);
 
@@ -108,6 +110,8 @@ export class Generator {
       target = this.#target(c, s, indirect);
       if (!c.address(o, target >= 0 ? BigInt(this.native.base + target) : 0x8000_0000_0000n, banned)) return;
     }
+    // Which comes first is the processor's own: a pending x87 exception, or a store into the code segment.
+    if (o.segment === CS && (row.unit === "x87" || row.unit === "mmx")) o.segment = DS;
     // LOCK MOV CR0 is CR8 for one vendor.
     if (row.lock && memory ? random.once(3) : random.once(64)) o.lock = !args.some((a) => a.letter === "C");
     agree(c, row.name, target >= c.window && target <= c.window + HIGH ? target : -1, regs[0] ?? 0);

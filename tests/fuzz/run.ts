@@ -23,12 +23,13 @@ const seed = Number(flags.seed ?? Date.now() % 2 ** 31);
 const seconds = Number(flags.seconds ?? Infinity);
 const harness = new Harness();
 const fuzz = new Fuzz(harness, seed, flags.rows ? new RegExp(flags.rows) : undefined);
-if (fuzz.rows === 0) {
+const [rows, legacyRows] = fuzz.rows;
+if (rows + legacyRows === 0) {
   console.error(`--rows ${flags.rows}: no such row`);
   Deno.exit(2);
 }
 if (flags.list) { for (const [row, why] of harness.skipped) console.log(`not compared: ${row}: ${why}`); }
-console.log(`seed ${seed}, ${fuzz.rows} rows, ${harness.skipped.length} rows not compared`);
+console.log(`seed ${seed}, ${rows} rows, ${legacyRows} as 32-bit code, ${harness.skipped.length} not compared`);
 
 const kept = new Map<string, number>();
 const start = performance.now();

@@ -75,16 +75,12 @@ function popOperand(o: Ops, a: Operand): void {
 
 function pusha(o: Ops): void {
   const bytes = o.size / 8, mask = stackMask(o), sp = o.let(o.gpr(RSP));
-  // Probe the whole frame first, so that a fault leaves nothing half done.
-  const lowest = o.let(sp.sub(8 * bytes).and(mask));
-  const at = linear(o, SS, lowest, 8 * bytes, ACCESS_WRITE);
-  o.callF(o.deep("probeWrite"), o.cpu, at, 8 * bytes);
-  for (let n = 0; n < 8; n++) {
-    const offset = o.let(sp.sub((n + 1) * bytes).and(mask));
-    const place = linear(o, SS, offset, bytes, ACCESS_WRITE);
-    o.write(place, o.size, o.gprAt(n, o.size));
-  }
-  setSp(o, mask, lowest);
+  const place = (n: number) =>
+    linear(o, SS, o.let(sp.sub((n + 1) * bytes).and(mask)), bytes, ACCESS_WRITE);
+  // All places are probed first, in the order of the pushes, so that a fault is the first push's and leaves nothing half done.
+  for (let n = 0; n < 8; n++) o.callF(o.deep("probeWrite"), o.cpu, place(n), bytes);
+  for (let n = 0; n < 8; n++) o.write(place(n), o.size, o.gprAt(n, o.size));
+  setSp(o, mask, o.let(sp.sub(8 * bytes)));
 }
 function popa(o: Ops): void {
   const bytes = o.size / 8, mask = stackMask(o), sp = o.let(o.gpr(RSP));
