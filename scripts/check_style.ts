@@ -29,7 +29,7 @@ const RULES: readonly Rule[] = [
   },
   {
     what: "a path of one machine",
-    pattern: /(?<![\w.$}/])\/(?:home\/\w|Users\/\w|work\/|tmp\/\w)/g,
+    pattern: /(?<![\w.$}/])\/(?:home\/\w|Users\/\w|work\/)/g,
     everywhere: true,
     applies: () => true,
   },
