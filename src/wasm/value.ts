@@ -18,12 +18,32 @@ const LETTER: Record<string, Type> = { i: "i32", I: "i64", f: "f32", F: "f64", v
 
 export type Operand = Value | number | bigint;
 
+/** Instructions by type and short name ("add" for "i32.add"): found without building strings. */
+const BY_TYPE: Record<
+  string,
+  Record<string, { readonly code: number; readonly second: Type; readonly result: Type; readonly arity: number }>
+> = {};
+for (const o of OPCODES.values()) {
+  const dot = o.name.indexOf("."), prefix = o.name.slice(0, dot);
+  const first = LETTER[o.params[0]!]!;
+  if (prefix !== first && !(o.name === "i32.wrap_i64")) continue;
+  (BY_TYPE[prefix] ??= {})[o.name.slice(dot + 1)] = {
+    code: o.code,
+    second: LETTER[o.params[1] ?? o.params[0]!]!,
+    result: LETTER[o.result]!,
+    arity: o.params.length,
+  };
+}
+const NONE: readonly Value[] = [];
+
 /** How large a value may be and still be emitted twice. */
 const REPEATABLE = 4;
 
 export class Value {
   /** Instructions in this expression. */
   readonly size: number;
+  /** Whether this is an integer or float constant. */
+  readonly isConst: boolean;
   #emitted = false;
 
   constructor(
@@ -34,12 +54,9 @@ export class Value {
     readonly imm: number | bigint | Uint8Array = 0,
   ) {
     let size = 1;
-    for (const a of args) size += a.size;
+    for (let i = 0; i < args.length; i++) size += args[i]!.size;
     this.size = size;
-  }
-
-  get isConst(): boolean {
-    return this.kind === "const" && typeof this.imm !== "object";
+    this.isConst = kind === "const" && type !== "v128";
   }
 
   emit(out: Bytes): void {
@@ -47,7 +64,7 @@ export class Value {
       throw new Bug(`A value of ${this.size} instructions is used twice: put it into a local with let()`);
     }
     this.#emitted = true;
-    for (const a of this.args) a.emit(out);
+    for (let i = 0; i < this.args.length; i++) this.args[i]!.emit(out);
     switch (this.kind) {
       case "op":
         return emitOp(out, this.code);
@@ -110,14 +127,22 @@ export class Value {
   }
 
   #bin(name: string, b: Operand): Value {
-    return this.op(`${this.type}.${name}`, lift(b, this.type));
+    const o = BY_TYPE[this.type]?.[name], v = lift(b, this.type);
+    if (!o || o.arity !== 2) throw new Bug(`No instruction ${this.type}.${name}`);
+    if (v.type !== o.second) throw new Bug(`${this.type}.${name}: operand 1 is ${v.type}`);
+    return new Value(o.result, "op", o.code, [this, v]);
   }
-  #sign(name: string, b: Operand): Value {
-    return this.type[0] === "f" ? this.#bin(name, b) : this.#bin(name + "_s", b);
+  #un(name: string): Value {
+    const o = BY_TYPE[this.type]?.[name];
+    if (!o || o.arity !== 1) throw new Bug(`No instruction ${this.type}.${name}`);
+    return new Value(o.result, "op", o.code, [this]);
+  }
+  #sign(float: string, integer: string, b: Operand): Value {
+    return this.#bin(this.type === "f32" || this.type === "f64" ? float : integer, b);
   }
 
   add(b: Operand): Value {
-    if (this.type[0] === "i") {
+    if (this.type === "i32" || this.type === "i64") {
       const v = lift(b, this.type);
       if (isZero(v)) return this;
       if (isZero(this)) return v;
@@ -126,7 +151,7 @@ export class Value {
     return this.#bin("add", b);
   }
   sub(b: Operand): Value {
-    if (this.type[0] === "i") {
+    if (this.type === "i32" || this.type === "i64") {
       const v = lift(b, this.type);
       if (isZero(v)) return this;
       return this.#fold(v, (x, y) => x - y) ?? this.#bin("sub", v);
@@ -172,7 +197,7 @@ export class Value {
     return this.type === "v128" ? this.op("v128.not") : this.xor(-1);
   }
   neg(): Value {
-    return this.type[0] === "f" ? this.op(`${this.type}.neg`) : lift(0, this.type).#bin("sub", this);
+    return this.type === "f32" || this.type === "f64" ? this.#un("neg") : lift(0, this.type).#bin("sub", this);
   }
   shl(b: Operand): Value {
     const v = lift(b, this.type);
@@ -194,30 +219,30 @@ export class Value {
   }
   eq(b: Operand): Value {
     const v = lift(b, this.type);
-    return isZero(v) && this.type[0] === "i" ? this.eqz() : this.#bin("eq", v);
+    return isZero(v) && (this.type === "i32" || this.type === "i64") ? this.eqz() : this.#bin("eq", v);
   }
   ne(b: Operand): Value {
     return this.#bin("ne", b);
   }
   eqz(): Value {
     if (this.isConst) return i32(isZero(this) ? 1 : 0);
-    return this.op(`${this.type}.eqz`);
+    return this.#un("eqz");
   }
   /** 1 if not zero. */
   bool(): Value {
     return this.#bin("ne", 0);
   }
   ltS(b: Operand): Value {
-    return this.#sign("lt", b);
+    return this.#sign("lt", "lt_s", b);
   }
   leS(b: Operand): Value {
-    return this.#sign("le", b);
+    return this.#sign("le", "le_s", b);
   }
   gtS(b: Operand): Value {
-    return this.#sign("gt", b);
+    return this.#sign("gt", "gt_s", b);
   }
   geS(b: Operand): Value {
-    return this.#sign("ge", b);
+    return this.#sign("ge", "ge_s", b);
   }
   ltU(b: Operand): Value {
     return this.#bin("lt_u", b);
@@ -232,41 +257,41 @@ export class Value {
     return this.#bin("ge_u", b);
   }
   clz(): Value {
-    return this.op(`${this.type}.clz`);
+    return this.#un("clz");
   }
   ctz(): Value {
-    return this.op(`${this.type}.ctz`);
+    return this.#un("ctz");
   }
   popcnt(): Value {
-    return this.op(`${this.type}.popcnt`);
+    return this.#un("popcnt");
   }
   ext8(): Value {
-    return this.op(`${this.type}.extend8_s`);
+    return this.#un("extend8_s");
   }
   ext16(): Value {
-    return this.op(`${this.type}.extend16_s`);
+    return this.#un("extend16_s");
   }
   /** Sign-extends the low 32 bits of an i64. */
   ext32(): Value {
-    return this.op("i64.extend32_s");
+    return this.#un("extend32_s");
   }
   /** The low 32 bits of an i64; an i32 is itself. */
   lo(): Value {
     if (this.type === "i32") return this;
     if (this.isConst) return i32(Number(BigInt.asIntN(32, this.imm as bigint)));
-    return this.op("i32.wrap_i64");
+    return new Value("i32", "op", 0xa7, [this]);
   }
   /** Zero-extended to i64; an i64 is itself. */
   zx(): Value {
     if (this.type === "i64") return this;
     if (this.isConst) return i64(BigInt((this.imm as number) >>> 0));
-    return this.op("i64.extend_i32_u");
+    return new Value("i64", "op", 0xad, [this]);
   }
   /** Sign-extended to i64; an i64 is itself. */
   sx(): Value {
     if (this.type === "i64") return this;
     if (this.isConst) return i64(BigInt((this.imm as number) | 0));
-    return this.op("i64.extend_i32_s");
+    return new Value("i64", "op", 0xac, [this]);
   }
   /** Bit `n` as 0 or 1, in an i32. */
   bit(n: number): Value {
@@ -291,11 +316,19 @@ function isZero(v: Value): boolean {
   return v.isConst && (v.imm === 0 || v.imm === 0n);
 }
 
+/** Constants are shared: small ones are asked for all the time. */
+const SMALL = 1024;
+const small32: Value[] = [], small64: Value[] = [];
 export function i32(value: number): Value {
-  return new Value("i32", "const", 0x41, [], value | 0);
+  const v = value | 0;
+  if (v >= -SMALL && v < SMALL) return small32[v + SMALL] ??= new Value("i32", "const", 0x41, NONE, v);
+  return new Value("i32", "const", 0x41, NONE, v);
 }
 export function i64(value: number | bigint): Value {
-  return new Value("i64", "const", 0x42, [], BigInt.asIntN(64, BigInt(value)));
+  if (typeof value === "number" && value >= -SMALL && value < SMALL && Number.isInteger(value)) {
+    return small64[value + SMALL] ??= new Value("i64", "const", 0x42, NONE, BigInt(value));
+  }
+  return new Value("i64", "const", 0x42, NONE, BigInt.asIntN(64, BigInt(value)));
 }
 export function f32(value: number): Value {
   return new Value("f32", "const", 0x43, [], value);
@@ -314,7 +347,7 @@ export function lift(x: Operand, type: Type): Value {
   if (x instanceof Value) return x;
   switch (type) {
     case "i32":
-      return i32(Number(typeof x === "bigint" ? BigInt.asIntN(32, x) : x));
+      return i32(typeof x === "bigint" ? Number(BigInt.asIntN(32, x)) : x);
     case "i64":
       return i64(x);
     case "f32":

@@ -29,6 +29,8 @@ interface Page {
   waiting: Map<number, number[]>;
   /** Pages whose last instruction reaches into this one. */
   crossers: Set<Page>;
+  /** Times its code was dropped. */
+  generation: number;
 }
 
 export class CodeCache implements OpSink {
@@ -108,6 +110,7 @@ export class CodeCache implements OpSink {
         entries: [],
         waiting: new Map(),
         crossers: new Set(),
+        generation: 0,
       };
       this.#u8.fill(0, page.info, page.info + INFO_BYTES);
       this.#u32[(this.#directory >> 2) + number] = page.info;
@@ -143,7 +146,7 @@ export class CodeCache implements OpSink {
       if (!other) {
         const info = this.#alloc(INFO_BYTES);
         this.#u8.fill(0, info, info + INFO_BYTES);
-        other = { number: second, info, tables: [], runs: [], entries: [], waiting: new Map(), crossers: new Set() };
+        other = { number: second, info, tables: [], runs: [], entries: [], waiting: new Map(), crossers: new Set(), generation: 0 };
         this.#u32[(this.#directory >> 2) + second] = info;
         this.#pages.set(second, other);
       }
@@ -176,13 +179,21 @@ export class CodeCache implements OpSink {
     this.#page = this.#pages.get(number);
     this.#start = this.#next;
   }
-  /** Ends it: bytes [from, to) are relied upon, and the operation at `at` becomes handler `h`. */
-  finishRegion(from: number, to: number, at: number, h: number): void {
+  /** Ends laying them: bytes [from, to) are relied upon. Gives the page's generation, for `isCurrent`. */
+  finishRegion(from: number, to: number): number {
     const page = this.#page!;
     page.runs.push(this.#start, this.#next);
     this.#mark(page, from, to);
-    this.#u16[at >> 1] = h;
     this.#page = undefined;
+    return page.generation;
+  }
+  /** Whether the page's code is still that of `generation`. */
+  isCurrent(number: number, generation: number): boolean {
+    return this.#pages.get(number)?.generation === generation;
+  }
+  /** The operation at `at` becomes handler `h`. */
+  enter(at: number, h: number): void {
+    this.#u16[at >> 1] = h;
   }
 
   #mark(page: Page, from: number, to: number): void {
@@ -268,6 +279,7 @@ export class CodeCache implements OpSink {
   }
 
   #drop(page: Page): void {
+    page.generation++;
     const { runs, entries } = page;
     page.runs = [];
     page.entries = [];

@@ -28,14 +28,18 @@ import { resetState, setInitialState } from "./registers.ts";
 import { RegionTier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
-const SLICE = 30_000;
+const SLICE = 20_000;
 const IA32_APIC_BASE = 0x1b, APIC_ENABLED = 1 << 11;
 /** Guest nanoseconds an instruction stands for when time counts instructions. */
 const NS_PER_INSTRUCTION = 1;
 
 export const softEngine: Engine = {
   name: "soft",
-  openVcpu: (parts) => new SoftVcpu(parts),
+  openVcpu: (parts) => {
+    const vcpu = new SoftVcpu(parts);
+    vcpu.compileInBackground();
+    return vcpu;
+  },
 };
 
 const generated = new Map<number, Interpreter>();
@@ -306,12 +310,19 @@ export class SoftVcpu implements Vcpu {
 
   /** A slice has ended at a jump's target: if it is often there, compile it. */
   #sample(): void {
-    if (!this.#tier || (this.get("mode") & 3) !== 2) return;
+    if (!this.#tier) return;
+    this.#tier.poll();
+    if ((this.get("mode") & 3) !== 2) return;
     const lo = this.get("rip") >>> 0, hi = this.i32[(this.base + S.rip + 4) >> 2]! & 0xffff;
     if (!this.#tier.sample(hi * 0x1_0000_0000 + lo)) return;
     if (this.exports.fetchAt(this.base, lo, this.i32[(this.base + S.rip + 4) >> 2]!) !== 0) return;
     const page = this.get("physLo") >>> 12;
     this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff);
+  }
+
+  /** From now on regions are compiled by another thread. */
+  compileInBackground(): void {
+    this.#tier?.useWorker();
   }
 
   /** Compiles what starts at rip now, hot or not: for tests of the second tier. False if it is refused. */

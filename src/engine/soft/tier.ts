@@ -1,33 +1,94 @@
 /**
- * The second tier: which code is compiled, and when.
+ * The second tier: which code is compiled, when, and where.
  *
  * Samples cost nothing: at the end of each slice the instruction pointer is at the target of a jump, most often of a hot one. A
- * target seen often enough is compiled with all that direct jumps reach from it within its page.
+ * target seen often enough is compiled with all that direct jumps reach from it within its page. The vCPU's thread only decodes;
+ * another one makes the code (compile_worker.ts), and the vCPU takes it up between two slices.
  */
+import { receiveMessageOnPort } from "node:worker_threads";
 import type { Decoder } from "../../cpu/x86/decode.ts";
 import type { CpuExports, Interpreter } from "../../cpu/x86/interp.ts";
 import { REGION_IMPORTS, RegionCompiler, type RegionHost } from "../../cpu/x86/jit/lower.ts";
-import { type Instruction, RegionFinder } from "../../cpu/x86/jit/region.ts";
+import { type Instruction, type Region, RegionFinder } from "../../cpu/x86/jit/region.ts";
 import { MODE_64 } from "../../cpu/x86/state.ts";
 import type { CodeCache } from "./code_cache.ts";
 
 /** Samples before a target is compiled; the table of counts is emptied when it holds this many. */
-const THRESHOLD = 24, MAX_COUNTS = 8192;
-const LIMITS = { blocks: 64, instructions: 400 } as const;
+const THRESHOLD = 6, MAX_COUNTS = 16384;
+const LIMITS = { blocks: 64, instructions: 300 } as const;
+/** Regions that may be on their way at a time. */
+const MAX_PENDING = 32;
 /** Handler numbers are 16 bits wide. */
 const MAX_HANDLER = 0xffff;
+
+/** What the compiling thread must know once. */
+export interface CompilerSetup {
+  readonly cpu: number;
+  readonly inLoop: number;
+  readonly functions: number;
+  readonly vectorFuncs: RegionHost["vectorFuncs"];
+  readonly shadows: ReadonlyMap<number, number>;
+  readonly port: MessagePort;
+}
+export interface CompileRequest {
+  readonly id: number;
+  readonly region: Region;
+  readonly entryTable: number;
+}
+export interface CompileAnswer {
+  readonly id: number;
+  /** Absent if the compiler failed: then `error` says why. */
+  readonly module?: WebAssembly.Module;
+  readonly error?: string;
+  readonly ms: number;
+}
+
+/** The compiler's view of an interpreter. */
+export function regionHost(
+  decoder: Decoder,
+  of: {
+    cpu: number;
+    inLoop: number;
+    functions: number;
+    vectorFuncs: RegionHost["vectorFuncs"];
+    shadows: ReadonlyMap<number, number>;
+  },
+): RegionHost {
+  return {
+    decoder,
+    variants: decoder.variants,
+    cpu: of.cpu,
+    inLoop: of.inLoop,
+    firstRegion: of.inLoop + of.functions,
+    vectorFuncs: of.vectorFuncs,
+    tableEntry: (h) => h >= of.inLoop ? h - of.inLoop : of.shadows.get(h) ?? -1,
+  };
+}
+
+/** A region on its way. */
+interface Pending {
+  readonly page: number;
+  readonly generation: number;
+  readonly flushes: number;
+  /** Record of its entry point. */
+  readonly at: number;
+  readonly instructions: number;
+}
 
 export class RegionTier {
   readonly #finder: RegionFinder;
   readonly #compiler: RegionCompiler;
-  readonly #host: RegionHost;
   readonly #counts = new Map<number, number>();
+  readonly #pending = new Map<number, Pending>();
   readonly #env: WebAssembly.ModuleImports;
+  readonly #firstRegion: number;
+  #port: MessagePort | undefined;
   #next: number;
   #flushes = 0;
+  #ids = 0;
 
-  /** Regions compiled, instructions in them, targets refused, milliseconds spent. */
-  readonly stats = { regions: 0, regionInstructions: 0, regionsRefused: 0, compileMs: 0 };
+  /** Regions entered, instructions in them, targets refused, regions stale on arrival, milliseconds of compilation. */
+  readonly stats = { regions: 0, regionInstructions: 0, regionsRefused: 0, regionsStale: 0, compileMs: 0 };
 
   constructor(
     private readonly interp: Interpreter,
@@ -35,29 +96,96 @@ export class RegionTier {
     private readonly cache: CodeCache,
     decoder: Decoder,
     memory: WebAssembly.Memory,
-    cpu: number,
+    private readonly cpu: number,
     private readonly u8: Uint8Array,
   ) {
     this.#finder = new RegionFinder(decoder);
-    this.#host = {
-      inLoop: interp.inLoop,
-      firstRegion: interp.inLoop + interp.functions,
-      entryTable: 0,
-      vectorFuncs: interp.vectorFuncs,
-      decoder,
-      variants: interp.variants,
-      cpu,
-      tableEntry: (h) => h >= interp.inLoop ? h - interp.inLoop : interp.shadows.get(h) ?? -1,
-      record: (i) => this.#record(i),
-    };
-    this.#compiler = new RegionCompiler(this.#host);
+    this.#compiler = new RegionCompiler(regionHost(decoder, { ...interp, cpu }));
+    this.#firstRegion = interp.inLoop + interp.functions;
     const all = exports as unknown as Record<string, WebAssembly.ExportValue>;
-    this.#env = {
-      memory,
-      table: exports.table,
-      ...Object.fromEntries([...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)].map((n) => [n, all[n]!])),
-    };
+    const names = [...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)];
+    this.#env = { memory, table: exports.table, ...Object.fromEntries(names.map((n) => [n, all[n]!])) };
     this.#next = interp.functions;
+  }
+
+  /** From now on another thread compiles. */
+  useWorker(): void {
+    const channel = new MessageChannel();
+    const worker = new Worker(new URL("./compile_worker.ts", import.meta.url), { type: "module", name: "compile" });
+    const { inLoop, functions, vectorFuncs, shadows } = this.interp;
+    const setup: CompilerSetup = { cpu: this.cpu, inLoop, functions, vectorFuncs, shadows, port: channel.port2 };
+    worker.postMessage(setup, [channel.port2]);
+    this.#port = channel.port1;
+  }
+
+  /** Counts a sample; true if the target should be compiled now. `key` is the low 48 bits of the address. */
+  sample(key: number): boolean {
+    const count = (this.#counts.get(key) ?? 0) + 1;
+    if (this.#counts.size >= MAX_COUNTS) this.#counts.clear();
+    if (count === THRESHOLD && this.#pending.size >= MAX_PENDING) return false;
+    this.#counts.set(key, count);
+    return count === THRESHOLD;
+  }
+
+  /** Compiles, or has compiled, what starts at `offset` of RAM page `page`, whose bytes are at `base` of the memory. */
+  compile(page: number, base: number, offset: number): void {
+    if (this.#flushes !== this.cache.flushes) {
+      // Everything decoded was forgotten, and every region with it: their places in the table are free again.
+      this.#flushes = this.cache.flushes;
+      this.#next = this.interp.functions;
+    }
+    const at = this.cache.entryOf(page, MODE_64, offset);
+    if (at === 0 || this.cache.handlerAt(at) >= this.#firstRegion) return;
+    const room = this.interp.inLoop + this.#next + this.#pending.size <= MAX_HANDLER && this.cache.hasRoom();
+    const region = room ? this.#finder.find(this.u8, base, offset, LIMITS) : null;
+    if (!region || region.instructions < 3) {
+      this.stats.regionsRefused++;
+      return;
+    }
+    this.cache.beginRegion(page);
+    for (const b of region.blocks) for (const i of b.instructions) i.record = this.#record(i);
+    const generation = this.cache.finishRegion(region.from, region.to);
+    const pending = { page, generation, flushes: this.cache.flushes, at, instructions: region.instructions };
+    const entryTable = this.cache.tableOf(page, MODE_64);
+    if (this.#port) {
+      const request: CompileRequest = { id: this.#ids, region, entryTable };
+      this.#pending.set(this.#ids++, pending);
+      this.#port.postMessage(request);
+    } else {
+      const began = performance.now();
+      const module = new WebAssembly.Module(this.#compiler.compile(region, entryTable));
+      this.#install(pending, module);
+      this.stats.compileMs += performance.now() - began;
+    }
+  }
+
+  /** Takes up what the other thread has finished. */
+  poll(): void {
+    if (this.#pending.size === 0) return;
+    for (;;) {
+      const message = receiveMessageOnPort(this.#port as unknown as Parameters<typeof receiveMessageOnPort>[0]);
+      if (!message) return;
+      const { id, module, error, ms } = message.message as CompileAnswer;
+      const pending = this.#pending.get(id)!;
+      this.#pending.delete(id);
+      this.stats.compileMs += ms;
+      if (!module) throw new Error(error);
+      this.#install(pending, module);
+    }
+  }
+
+  #install(p: Pending, module: WebAssembly.Module): void {
+    if (p.flushes !== this.cache.flushes || !this.cache.isCurrent(p.page, p.generation)) {
+      this.stats.regionsStale++;
+      return;
+    }
+    const instance = new WebAssembly.Instance(module, { env: this.#env });
+    const table = this.exports.table;
+    if (this.#next >= table.length) table.grow(Math.max(256, this.#next - table.length + 1));
+    table.set(this.#next, instance.exports.region as WebAssembly.ExportValue & (() => number));
+    this.cache.enter(p.at, this.interp.inLoop + this.#next++);
+    this.stats.regions++;
+    this.stats.regionInstructions += p.instructions;
   }
 
   #record(i: Instruction): number {
@@ -67,42 +195,5 @@ export class RegionTier {
       this.cache.emit(0, i.at, i.length, 0, 0, i.segment < 0 ? 3 : i.segment, i.addressBits >> 3, i.repeat, 0);
     } else this.cache.emit(0, i.at, i.length, i.d, i.s, 0, i.x, i.imm, i.immHigh);
     return at;
-  }
-
-  /** Counts a sample; true if the target should be compiled now. `key` is the low 48 bits of the address. */
-  sample(key: number): boolean {
-    const count = (this.#counts.get(key) ?? 0) + 1;
-    if (this.#counts.size >= MAX_COUNTS) this.#counts.clear();
-    this.#counts.set(key, count);
-    return count === THRESHOLD;
-  }
-
-  /** Compiles what starts at `offset` of RAM page `page`, whose bytes are at `base` of the memory. */
-  compile(page: number, base: number, offset: number): void {
-    if (this.#flushes !== this.cache.flushes) {
-      // Everything decoded was forgotten, and every region with it: their places in the table are free again.
-      this.#flushes = this.cache.flushes;
-      this.#next = this.interp.functions;
-    }
-    const at = this.cache.entryOf(page, MODE_64, offset);
-    if (at === 0 || this.cache.handlerAt(at) >= this.interp.inLoop + this.interp.functions) return;
-    const h = this.interp.inLoop + this.#next;
-    const began = performance.now();
-    const region = h <= MAX_HANDLER && this.cache.hasRoom() ? this.#finder.find(this.u8, base, offset, LIMITS) : null;
-    if (!region || region.instructions < 3) {
-      this.stats.regionsRefused++;
-      return;
-    }
-    this.#host.entryTable = this.cache.tableOf(page, MODE_64);
-    this.cache.beginRegion(page);
-    const bytes = this.#compiler.compile(region);
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: this.#env });
-    const table = this.exports.table;
-    if (this.#next >= table.length) table.grow(Math.max(256, this.#next - table.length + 1));
-    table.set(this.#next++, instance.exports.region as WebAssembly.ExportValue & (() => number));
-    this.cache.finishRegion(region.from, region.to, at, h);
-    this.stats.regions++;
-    this.stats.regionInstructions += region.instructions;
-    this.stats.compileMs += performance.now() - began;
   }
 }

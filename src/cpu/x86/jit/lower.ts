@@ -66,12 +66,8 @@ export interface RegionHost {
   readonly firstRegion: number;
   /** Deep functions that vector rows call, by the names the module exports them under. */
   readonly vectorFuncs: readonly Func[];
-  /** Address of the entry points of the page being compiled. */
-  entryTable: number;
   /** The table entry of a handler, or -1 if it has none. */
   tableEntry(handler: number): number;
-  /** Writes a record for the instruction and returns its address: for faults and for calls of handlers. */
-  record(i: Instruction): number;
 }
 
 export class RegionCompiler {
@@ -87,8 +83,8 @@ export class RegionCompiler {
     });
   }
 
-  /** The module of one region; its export is "region". */
-  compile(region: Region): Uint8Array<ArrayBuffer> {
+  /** The module of one region, whose page has its entry points at `entryTable`; its export is "region". */
+  compile(region: Region, entryTable: number): Uint8Array<ArrayBuffer> {
     const m = new Module();
     m.importMemory("env", "memory", 1, 65536);
     const rows = this.host.decoder.rows;
@@ -101,7 +97,7 @@ export class RegionCompiler {
         "region",
         HANDLER,
         ["i32"],
-        (c) => new Lowering(this.host, this.#inline, region, c, f, signature.typeIndex).emit(),
+        (c) => new Lowering(this.host, this.#inline, region, entryTable, c, f, signature.typeIndex).emit(),
       ),
     );
     return m.bytes(false);
@@ -142,6 +138,7 @@ class Lowering {
     private readonly host: RegionHost,
     private readonly inline: readonly boolean[],
     private readonly region: Region,
+    private readonly entryTable: number,
     private readonly c: Code,
     private readonly f: CpuFuncs,
     private readonly handlerType: number,
@@ -290,7 +287,7 @@ class Lowering {
 
   #ops(i: Instruction, size: number, live: boolean, remaining: number): JitOps {
     const o = new JitOps(this.c, this.f, this.#state, this.#ea, size, live, this.#previous);
-    o.place_ = { record: this.host.record(i), at: i.at, length: i.length, remaining, imm: i.imm };
+    o.place_ = { record: i.record, at: i.at, length: i.length, remaining, imm: i.imm };
     return o;
   }
 
@@ -507,7 +504,7 @@ class Lowering {
   /** The record at a call's target (0: none), VBASE set; leaves to `none` where the page is not in the instruction TLB. */
   #entryOf(b: Block, target: Value, none: Label): Value {
     const c = this.c, cpu = this.host.cpu;
-    if (b.end === End.Call && b.target >= 0 && b.target < 4096) return c.ld32(this.host.entryTable + b.target * 4);
+    if (b.end === End.Call && b.target >= 0 && b.target < 4096) return c.ld32(this.entryTable + b.target * 4);
     const page = c.let(target.and(-4096));
     const entry = c.let(c.ld32(cpu, S.itlb).add(target.shrU(12).lo().and(ITLB_ENTRIES - 1).shl(4)));
     c.brIf(none, c.ld64(entry).ne(page));

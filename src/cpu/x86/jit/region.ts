@@ -42,6 +42,8 @@ export interface Instruction {
   readonly repeat: number;
   /** Somebody may see the flags it leaves. */
   live: boolean;
+  /** Address of its operation record: for faults, and for calls of its handler. */
+  record: number;
 }
 
 export interface Block {
@@ -152,6 +154,7 @@ export class RegionFinder {
       absolute: d.absolute,
       repeat: d.repeat,
       live: true,
+      record: 0,
     };
     return { i, end, target, cc: row.k ?? 0 };
   }

@@ -1,0 +1,27 @@
+/** The Worker that compiles regions for one vCPU: regions in, modules out. */
+import { messageOf } from "../../base/errors.ts";
+import { Decoder } from "../../cpu/x86/decode.ts";
+import { Variants } from "../../cpu/x86/handlers.ts";
+import { ROWS } from "../../cpu/x86/isa/index.ts";
+import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
+import { SPECIALS } from "../../cpu/x86/specials.ts";
+import { type CompileAnswer, type CompileRequest, type CompilerSetup, regionHost } from "./tier.ts";
+
+const scope = self as unknown as { onmessage: ((event: MessageEvent<CompilerSetup>) => void) | null };
+
+scope.onmessage = (event) => {
+  const setup = event.data, port = setup.port;
+  const decoder = new Decoder(ROWS, new Variants(ROWS, SPECIALS));
+  const compiler = new RegionCompiler(regionHost(decoder, setup));
+  port.onmessage = (message: MessageEvent<CompileRequest>) => {
+    const { id, region, entryTable } = message.data, began = performance.now();
+    let answer: CompileAnswer;
+    try {
+      const module = new WebAssembly.Module(compiler.compile(region, entryTable));
+      answer = { id, module, ms: performance.now() - began };
+    } catch (error) {
+      answer = { id, error: messageOf(error), ms: performance.now() - began };
+    }
+    port.postMessage(answer);
+  };
+};
