@@ -8,7 +8,8 @@
  * and break: the far end is a stream of whole bytes.
  *
  * No byte is lost: what the sink cannot take yet waits in the transmitter, with THRE clear; bytes leave the source only when
- * the receiver has room.
+ * the receiver has room, and while a guest that has used RTS holds it up. They come in bursts with a pause between them, as no
+ * driver expects a line faster than itself: its interrupt handler would read for ever and have nowhere to put the bytes.
  */
 import { type Region, registerBank } from "../src/base/bus.ts";
 import type { Clock } from "../src/base/clock.ts";
@@ -54,6 +55,8 @@ const MSR = {
 const FIFO_BYTES = 16;
 const TRIGGERS = [1, 4, 8, 14] as const;
 const TX_RETRY_NS = 100_000;
+/** After a FIFO's worth of bytes was read: four times as fast as 115200 baud, and most of the time is the guest's own. */
+const RX_PAUSE_NS = 200_000;
 const CRYSTAL_HZ = 1_843_200;
 
 export const Uart16550Record = record("uart16550", 1, {
@@ -71,6 +74,11 @@ export const Uart16550Record = record("uart16550", 1, {
   /** Holds bytes only while the sink has no room. */
   tx: { array: "u8", length: FIFO_BYTES },
   txControl: { array: "u8", length: 2, max: FIFO_BYTES },
+  /** Bytes that may still come before the next pause, which ends at `rxNextNs`. */
+  burst: { type: "u8", max: FIFO_BYTES },
+  rxNextNs: { type: "f64", max: Infinity },
+  /** The guest has raised RTS since power-on: from then on it counts. */
+  flow: { type: "u8", max: 1 },
   /** The transmitter became empty and nobody was told yet. */
   threPending: { type: "u8", max: 1 },
   timeoutPending: { type: "u8", max: 1 },
@@ -125,7 +133,8 @@ export class Uart16550 {
       s.timeoutPending = 1;
     }
     this.#drive();
-    const next = Math.min(s.txRetryNs, s.ier & IER.ERBFI ? s.rxTimeoutNs : Infinity);
+    const nextBurst = s.burst === 0 && this.#listening && this.parts.rx.available > 0 ? s.rxNextNs : Infinity;
+    const next = Math.min(s.txRetryNs, nextBurst, s.ier & IER.ERBFI ? s.rxTimeoutNs : Infinity);
     if (next === Infinity) this.parts.timer.disarm();
     else this.parts.timer.arm(next);
   }
@@ -212,6 +221,7 @@ export class Uart16550 {
       case "MCR": {
         const before = this.#modemLines();
         s.mcr = value & 0x1f;
+        if ((value & (MCR.RTS | MCR.LOOP)) === MCR.RTS) s.flow = 1; // in loopback the pin stays where it is
         const after = this.#modemLines(), changed = before ^ after;
         s.deltas |= (changed & MSR.CTS ? MSR.DCTS : 0) | (changed & MSR.DSR ? MSR.DDSR : 0) |
           (changed & MSR.DCD ? MSR.DDCD : 0) | (before & ~after & MSR.RI ? MSR.TERI : 0);
@@ -276,10 +286,20 @@ export class Uart16550 {
     this.s.txRetryNs = Infinity;
   }
 
+  /** The line is not looped back, nor held up. */
+  get #listening(): boolean {
+    const { mcr, flow } = this.s;
+    return !(mcr & MCR.LOOP) && (flow === 0 || (mcr & MCR.RTS) !== 0);
+  }
+
   #fill(now: number): void {
-    if (this.s.mcr & MCR.LOOP) return;
-    while (this.#rx.count < this.#capacity() && this.parts.rx.available > 0) {
+    const s = this.s;
+    if (!this.#listening) return;
+    if (s.burst === 0 && now >= s.rxNextNs) s.burst = FIFO_BYTES;
+    while (s.burst > 0 && this.#rx.count < this.#capacity() && this.parts.rx.available > 0) {
       this.#rx.push(this.parts.rx.get() & 0xff);
+      s.burst--;
+      s.rxNextNs = now + RX_PAUSE_NS;
       this.#restartTimeout(now);
     }
   }
@@ -295,10 +315,13 @@ export class Uart16550 {
   }
 
   #readRbr(): number {
-    const s = this.s, byte = this.#rx.shift();
+    const s = this.s, byte = this.#rx.shift(), now = this.parts.clock.nowNs();
     s.timeoutPending = 0;
-    if (this.#rx.count > 0) this.#restartTimeout(this.parts.clock.nowNs());
-    else s.rxTimeoutNs = Infinity;
+    if (this.#rx.count > 0) this.#restartTimeout(now);
+    else {
+      s.rxTimeoutNs = Infinity;
+      s.rxNextNs = now + RX_PAUSE_NS;
+    }
     return byte < 0 ? 0 : byte;
   }
 

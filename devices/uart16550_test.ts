@@ -6,7 +6,8 @@ import { TestTime, Timers } from "../src/base/timers.ts";
 import { UART16550, Uart16550, Uart16550Record } from "./uart16550.ts";
 
 const RBR = 0, THR = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7;
-const OUT2 = 0x08, LOOP = 0x10;
+const RTS = 0x02, OUT2 = 0x08, LOOP = 0x10;
+const PAUSE_NS = 200_000;
 
 /** A port at 115200 8N1 with OUT2 set. */
 function uart(txCapacity = 64) {
@@ -142,12 +143,58 @@ Deno.test("Bytes below the trigger interrupt four characters' time after the las
 });
 
 Deno.test("The source keeps what the FIFO has no room for, and nothing overruns", () => {
-  const { rx, read, write, come } = uart();
+  const { clock, rx, read, write, come } = uart();
   write(FCR, 0x01);
   come(...Array.from({ length: 40 }, (_, i) => i));
   assertEquals([rx.available, read(LSR)], [24, 0x61]);
-  assertEquals(Array.from({ length: 40 }, () => read(RBR)), Array.from({ length: 40 }, (_, i) => i));
+  clock.advance(1e9);
+  assertEquals([rx.available, read(LSR)], [24, 0x61]);
+  const seen: number[] = [];
+  for (let burst = 0; burst < 3; burst++) {
+    while (read(LSR) & 0x01) seen.push(read(RBR));
+    clock.advance(PAUSE_NS);
+  }
+  assertEquals(seen, Array.from({ length: 40 }, (_, i) => i));
   assertEquals(read(LSR), 0x60);
+});
+
+Deno.test("After a FIFO's worth of bytes the line pauses, then interrupts; a byte on its own comes at once", () => {
+  const { clock, timers, irq, read, write, come } = uart();
+  write(FCR, 0x81); // trigger 8
+  write(IER, 0x01);
+  come(...Array.from({ length: 40 }, (_, i) => i));
+  for (let i = 0; i < 16; i++) {
+    assertEquals(read(LSR) & 0x01, 0x01);
+    read(RBR);
+  }
+  assertEquals([irq.level, read(LSR)], [false, 0x60]);
+  clock.advance(PAUSE_NS - 1);
+  assertEquals([irq.level, read(LSR)], [false, 0x60]);
+  clock.advance(1);
+  assertEquals([irq.level, read(IIR)], [true, 0xc4]);
+  while (read(LSR) & 0x01) read(RBR);
+  clock.advance(PAUSE_NS);
+  while (read(LSR) & 0x01) read(RBR);
+  assertEquals(timers.nextDeadlineNs(), Infinity);
+  clock.advance(PAUSE_NS);
+  come(1);
+  assertEquals(read(RBR), 1);
+  come(2);
+  assertEquals(read(RBR), 2);
+});
+
+Deno.test("RTS holds the source up once the guest has used it, and no timer runs meanwhile", () => {
+  const { timers, rx, read, write, come } = uart();
+  write(FCR, 0x01);
+  come(1); // never raised: a guest that ignores modem lines hears all the same
+  write(MCR, OUT2 | RTS);
+  come(2);
+  write(MCR, OUT2);
+  come(3, 4);
+  assertEquals([read(RBR), read(RBR), read(LSR), rx.available], [1, 2, 0x60, 2]);
+  assertEquals(timers.nextDeadlineNs(), Infinity);
+  write(MCR, OUT2 | RTS);
+  assertEquals([read(RBR), read(RBR), read(LSR)], [3, 4, 0x60]);
 });
 
 Deno.test("FCR clears the FIFOs, and counts only with its enable", () => {
