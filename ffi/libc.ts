@@ -2,7 +2,6 @@
  * The part of libc that engines call, on Linux (glibc and musl) and macOS. Names, constants and layouts as in C and in the
  * kernel's ABI; system call numbers are those of x86-64 Linux.
  */
-import { HostError, messageOf } from "../src/base/errors.ts";
 import { LIBC_NAMES } from "./pty.ts";
 
 const darwin = Deno.build.os === "darwin";
@@ -11,18 +10,17 @@ const SYMBOLS = {
   /** Without a mode: it creates nothing. */
   open: { parameters: ["buffer", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
-  /** Variadic in C, which makes no difference to integers on x86-64 and on arm64 Linux. */
-  ioctl: { parameters: ["i32", "usize", "usize"], result: "i32" },
-  ioctl_buffer: { name: "ioctl", parameters: ["i32", "usize", "buffer"], result: "i32" },
+  /** Variadic in C, which makes no difference to integers on x86-64 and on arm64 Linux. Requests have 32 bits on Linux. */
+  ioctl: { parameters: ["i32", "u32", "usize"], result: "i32" },
+  ioctl_buffer: { name: "ioctl", parameters: ["i32", "u32", "buffer"], result: "i32" },
   mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "usize" },
   munmap: { parameters: ["usize", "usize"], result: "i32" },
-  /** syscall(2) under the shapes that are needed here. */
-  syscall0: { name: "syscall", parameters: ["isize"], result: "isize" },
-  syscall_ubb: { name: "syscall", parameters: ["isize", "usize", "buffer", "buffer"], result: "isize" },
-  syscall_uubb: { name: "syscall", parameters: ["isize", "usize", "usize", "buffer", "buffer"], result: "isize" },
-  syscall_ubbu: { name: "syscall", parameters: ["isize", "usize", "buffer", "buffer", "usize"], result: "isize" },
-  syscall_bbbu: { name: "syscall", parameters: ["isize", "buffer", "buffer", "buffer", "usize"], result: "isize" },
-  syscall_u: { name: "syscall", parameters: ["isize", "usize"], result: "isize" },
+  /** syscall(2) under the shapes that are needed here: i for a small number, b for a buffer. Answers fit 32 bits as well. */
+  syscall_i: { name: "syscall", parameters: ["i32", "i32"], result: "i32" },
+  syscall_ibb: { name: "syscall", parameters: ["i32", "i32", "buffer", "buffer"], result: "i32" },
+  syscall_iibb: { name: "syscall", parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  syscall_ibbi: { name: "syscall", parameters: ["i32", "i32", "buffer", "buffer", "i32"], result: "i32" },
+  syscall_bbbi: { name: "syscall", parameters: ["i32", "buffer", "buffer", "buffer", "i32"], result: "i32" },
   errno_location: { name: darwin ? "__error" : "__errno_location", parameters: [], result: "pointer" },
 } as const;
 
@@ -67,7 +65,7 @@ export function errnoName(errno: number): string {
 }
 
 export const SIGUSR1 = 10;
-export const SIG_BLOCK = 0;
+export const SIG_BLOCK = 0, SIG_UNBLOCK = 1;
 export const CLOCK_MONOTONIC = 1;
 export const SIGEV_THREAD_ID = 4;
 
@@ -89,7 +87,7 @@ export const SIZEOF_SIGSET = 8;
 
 let opened: Libc | undefined;
 
-/** Opens libc under the first of its names that works, once a thread. Throws HostError. */
+/** Opens libc under the first of its names that works, once a thread. */
 export function openLibc(): Libc {
   if (opened) return opened;
   let failure: unknown;
@@ -98,12 +96,10 @@ export function openLibc(): Libc {
       return opened = Deno.dlopen(name, SYMBOLS).symbols;
     } catch (error) {
       failure = error;
-      if (error instanceof Deno.errors.NotCapable) {
-        throw new HostError("Cannot call libc: run again with --allow-ffi", { cause: error });
-      }
+      if (error instanceof Deno.errors.NotCapable) break;
     }
   }
-  throw new HostError(`Cannot open libc (${LIBC_NAMES.join(", ")}): ${messageOf(failure)}`, { cause: failure });
+  throw failure;
 }
 
 let errnoWord: Int32Array | undefined;

@@ -39,6 +39,10 @@ const TABLE: readonly Row[] = [
   { folder: "tests/machine", allow: FILES },
   { folder: "tests/virtio", allow: FILES },
   { folder: "tests/engine", allow: ["--allow-read"] },
+  // /dev/kvm, where there is one
+  { folder: "tests/engine/kvm", allow: ["--allow-read", "--allow-ffi"] },
+  // compiles what C says of the bindings
+  { folder: "tests/ffi", allow: [...FILES, "--allow-run", "--allow-ffi"] },
   // not --allow-run=iasl: where iasl is missing, the tests are to say that, and not that they may not run it
   { folder: "tests/acpi", allow: [...FILES, "--allow-run"] },
   { folder: "tests/laws", allow: [] },

@@ -1,44 +1,93 @@
 /** Which engines there are, and which one a machine gets. */
+import { HostError } from "../base/errors.ts";
 import type { EngineName } from "../machine/spec.ts";
 import { mistake } from "./values.ts";
 
-interface EngineInfo {
+export interface EngineInfo {
   readonly name: EngineName;
   readonly what: string;
-  /** Why this host cannot have it, or null. */
+  /** Why it cannot be had, or null. */
   readonly refusal: string | null;
+  /** Whose word that is: the user could ask for something else, or the host has refused. */
+  readonly refusedBy?: "trike" | "host";
+  /** Why `auto` passes it over though it can be had, or null. */
+  readonly reluctance: string | null;
 }
 
 const NOT_YET = "not part of this version of trike";
+/** A KVM slower than this is an emulator's, and the software engine is faster. */
+const WORTH_MIPS = 100;
 
-/** The fastest first. */
-export function engines(): readonly EngineInfo[] {
+/** The fastest first. Tries what could be asked for: `auto` and no name ask for all of them. */
+export async function engines(asked: "auto" | EngineName = "auto"): Promise<readonly EngineInfo[]> {
   return [
-    { name: "hvf", what: "Hypervisor.framework on macOS", refusal: NOT_YET },
-    { name: "kvm", what: "KVM on Linux", refusal: NOT_YET },
-    { name: "soft", what: "a software CPU, generated into WebAssembly; runs everywhere", refusal: null },
+    { name: "hvf", what: "Hypervisor.framework on macOS", refusal: NOT_YET, refusedBy: "trike", reluctance: null },
+    { name: "kvm", what: "KVM on Linux", ...asked === "auto" || asked === "kvm" ? await kvm() : UNTRIED },
+    {
+      name: "soft",
+      what: "a software CPU, generated into WebAssembly; runs everywhere",
+      refusal: null,
+      reluctance: null,
+    },
   ];
 }
 
-/** The engine for `--engine asked`; what was passed over, and why, goes to `say`. */
-export function chooseEngine(asked: "auto" | EngineName, say: (line: string) => void): EngineName {
-  const known = engines();
+type Verdict = Pick<EngineInfo, "refusal" | "refusedBy" | "reluctance">;
+const UNTRIED: Verdict = { refusal: null, reluctance: null };
+
+async function kvm(): Promise<Verdict> {
+  const refused = (refusal: string, refusedBy: "trike" | "host"): Verdict => ({ refusal, refusedBy, reluctance: null });
+  if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") return refused("on x86-64 Linux only", "host");
+  // Asked, and not tried: a try would ask the user for the permission.
+  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return refused("needs --allow-ffi", "trike");
+  const { refusal, mips } = (await import("../engine/kvm/probe.ts")).probeKvm();
+  if (refusal !== null) return refused(refusal, "host");
+  return {
+    refusal: null,
+    reluctance: mips < WORTH_MIPS ? `slow here, at ${Math.max(1, Math.round(mips))} MIPS an emulator's` : null,
+  };
+}
+
+export interface EngineRequest {
+  readonly engine: "auto" | EngineName;
+  readonly icount: boolean;
+}
+
+/** The engine for a request; what `auto` passed over, and why, goes to `say`. */
+export function chooseEngine(
+  known: readonly EngineInfo[],
+  { engine: asked, icount }: EngineRequest,
+  say: (line: string) => void,
+): EngineName {
+  const uncounted = (engine: EngineInfo) => icount && engine.name !== "soft" ? "cannot count instructions" : null;
   if (asked !== "auto") {
-    const refusal = known.find((engine) => engine.name === asked)!.refusal;
-    if (refusal === null) return asked;
-    const usable = known.filter((engine) => engine.refusal === null).map((engine) => engine.name);
-    throw mistake("--engine", asked, `auto or ${usable.join(" or ")}: the engine ${asked} is ${refusal}`);
+    const engine = known.find(({ name }) => name === asked)!;
+    const usable = known.filter(({ refusal }) => refusal === null).map(({ name }) => name).join(" or ");
+    if (engine.refusal !== null && engine.refusedBy === "host") {
+      throw new HostError(`Cannot use --engine ${asked}: ${engine.refusal}`);
+    }
+    const verb = engine.refusal?.startsWith("needs") ? "" : "is ";
+    if (engine.refusal !== null) {
+      throw mistake("--engine", asked, `auto or ${usable}: the engine ${asked} ${verb}${engine.refusal}`);
+    }
+    if (uncounted(engine)) {
+      throw mistake("--engine", asked, `soft with --icount: the engine ${asked} ${uncounted(engine)}`);
+    }
+    return asked;
   }
-  const best = known.find((engine) => engine.refusal === null)!;
+  const reasonOf = (engine: EngineInfo) => engine.refusal ?? uncounted(engine) ?? engine.reluctance;
+  const best = known.find((engine) => reasonOf(engine) === null)!;
   const passed = known.slice(0, known.indexOf(best));
-  const reasons = [...new Set(passed.map((engine) => engine.refusal))].map((reason) =>
-    `${passed.filter((engine) => engine.refusal === reason).map((engine) => engine.name).join(" and ")}: ${reason}`
+  const reasons = [...new Set(passed.map(reasonOf))].map((reason) =>
+    `${passed.filter((engine) => reasonOf(engine) === reason).map(({ name }) => name).join(" and ")}: ${reason}`
   );
-  say(`engine ${best.name} (${reasons.join("; ")})`);
+  say(`engine ${best.name}${reasons.length > 0 ? ` (${reasons.join("; ")})` : ""}`);
   return best.name;
 }
 
 /** What `trike engines` prints. */
-export function enginesPage(): string {
-  return engines().map((e) => `${e.name.padEnd(6)}${(e.refusal ?? "available").padEnd(36)}${e.what}\n`).join("");
+export function enginesPage(known: readonly EngineInfo[]): string {
+  const states = known.map(({ refusal, reluctance }) => refusal ?? reluctance ?? "available");
+  const width = Math.max(...states.map((state) => state.length)) + 2;
+  return known.map(({ name, what }, i) => `${name.padEnd(6)}${states[i]!.padEnd(width)}${what}\n`).join("");
 }

@@ -2,7 +2,7 @@
 import { ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { MachineHandle } from "../machine/machine.ts";
 import type { MachineSpec } from "../machine/spec.ts";
-import { enginesPage } from "./engines.ts";
+import { engines, enginesPage } from "./engines.ts";
 import { helpPage } from "./help.ts";
 import { type Command, parseCommandLine } from "./parse.ts";
 import { runMachine, Status } from "./run.ts";
@@ -49,7 +49,7 @@ async function dispatch(command: Command, parts: MainParts): Promise<number> {
       print(`trike ${VERSION}\n`);
       return Status.OK;
     case "engines":
-      print(enginesPage());
+      print(enginesPage(await engines()));
       return Status.OK;
     case "guest": {
       const guest = await defaultGuest(command.quiet);

@@ -5,7 +5,7 @@ import { Terminal } from "../host/terminal.ts";
 import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
 import type { MachineSpec } from "../machine/spec.ts";
 import { checkFiles } from "./check.ts";
-import { chooseEngine } from "./engines.ts";
+import { chooseEngine, type EngineInfo, engines } from "./engines.ts";
 import { DEFAULT_APPEND } from "./options.ts";
 import type { RunRequest } from "./parse.ts";
 import { ConsoleWatch, statsJson } from "./stats.ts";
@@ -16,6 +16,8 @@ export interface RunParts {
   defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: string; append: string }>;
   /** Says one line to the user. */
   say(line: string): void;
+  /** The engines this host has, if not found out by trying. */
+  engines?(asked: string): Promise<readonly EngineInfo[]>;
 }
 
 /** Exit statuses, as the help page explains them. */
@@ -40,7 +42,8 @@ const DRAIN_MS = 2_000;
 
 export async function runMachine(request: RunRequest, parts: RunParts): Promise<number> {
   checkFiles(request);
-  const engine = chooseEngine(request.engine, request.quiet ? () => {} : parts.say);
+  const known = await (parts.engines ?? engines)(request.engine);
+  const engine = chooseEngine(known, request, request.quiet ? () => {} : parts.say);
   const stats = request.stats === null ? null : openOutput("--stats", request.stats);
   const spec = await makeSpec(request, engine, parts);
   const run = new Run(spec, request, parts);

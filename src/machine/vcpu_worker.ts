@@ -7,6 +7,8 @@ serveVcpu(async (spec): Promise<Engine> => {
   switch (spec.engine) {
     case "soft":
       return (await import("../engine/soft/soft.ts")).softEngine;
+    case "kvm":
+      return (await import("../engine/kvm/kvm.ts")).kvmEngine;
     default:
       throw new Bug(`No engine ${spec.engine}`);
   }

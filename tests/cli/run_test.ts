@@ -21,7 +21,7 @@ Deno.test("each end of a guest has its exit status and its line", () =>
       if (append.startsWith("say")) assertEquals(result.stdout.trimEnd(), "bye", append);
     }
     const told = await trike(["run", "--kernel", kernel, "--append", "then=poweroff", "--stats", `${dir}/s`]);
-    assertEquals(told.stderr, "trike: engine soft (hvf and kvm: not part of this version of trike)\n");
+    assertEquals(told.stderr, "trike: engine soft (hvf: not part of this version of trike; kvm: needs --allow-ffi)\n");
   }));
 
 Deno.test("what there is to know about the machine is said once it runs, unless --quiet", () =>

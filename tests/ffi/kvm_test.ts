@@ -37,6 +37,7 @@ function expectations(): Map<string, number> {
     "MAP_SHARED",
     "SIGUSR1",
     "SIG_BLOCK",
+    "SIG_UNBLOCK",
     "CLOCK_MONOTONIC",
     "SIGEV_THREAD_ID",
     "SYS_rt_sigprocmask",
