@@ -1,12 +1,13 @@
 /** What fuzzing means here: which batches, in which order, from one seed. The runner and the test share it. */
 import { CASES } from "./arena.ts";
 import type { Harness, Mismatch } from "./harness.ts";
+import type { Case, Generator } from "./generate.ts";
 import { Noise } from "./noise.ts";
 import { Random } from "./random.ts";
 import { Sequences } from "./sequence.ts";
 import type { Subject } from "./which.ts";
 
-type Kind = "single" | "legacy" | "prefixes" | "sequence" | "loop";
+type Kind = "single" | "compiled" | "legacy" | "prefixes" | "sequence" | "loop";
 /** A round of batches. */
 const ROUND: readonly Kind[] = [
   "single",
@@ -19,9 +20,10 @@ const ROUND: readonly Kind[] = [
   "single",
   "sequence",
   "loop",
+  "compiled",
 ];
-/** Loops in a batch: each is compiled. */
-const LOOPS = 32;
+/** Cases in a batch where each is compiled. */
+const COMPILED = 32;
 
 /** Takes one after the other, round and round. */
 class Turns {
@@ -36,6 +38,7 @@ export class Fuzz {
   readonly #seeds: Random;
   readonly #single: Turns;
   readonly #legacy: Turns;
+  readonly #compiled: Turns;
   readonly #sequences: Sequences | undefined;
   readonly #noise: Noise | undefined;
   #batches = 0;
@@ -45,6 +48,7 @@ export class Fuzz {
     this.#seeds = new Random(seed);
     const some = (list: readonly Subject[]) => rows ? list.filter((s) => rows.test(`${s.row.name} ${s.row.op}`)) : list;
     this.#single = new Turns(some(harness.tested));
+    this.#compiled = new Turns(some(harness.tested));
     this.#legacy = new Turns(some(harness.testedLegacy));
     if (!rows) {
       this.#sequences = new Sequences(harness.tested);
@@ -66,8 +70,15 @@ export class Fuzz {
   #run(kind: Kind, seed: number): Mismatch[] {
     const { harness } = this, sequences = this.#sequences, noise = this.#noise;
     if (sequences && kind === "sequence") return harness.batch(seed, (g, i) => sequences.make(g, i));
-    if (sequences && kind === "loop") return harness.batch(seed, (g, i) => sequences.make(g, i, true), LOOPS);
+    if (sequences && kind === "loop") return harness.batch(seed, (g, i) => sequences.make(g, i, true), COMPILED);
     if (noise && kind === "prefixes") return harness.batch(seed, (g, i) => noise.make(g, i));
+    if (kind === "compiled" && this.#compiled.list.length > 0) {
+      const make = (g: Generator, i: number): Case => {
+        g.compiled = true;
+        return g.single(i, this.#compiled.take());
+      };
+      return harness.batch(seed, make, COMPILED);
+    }
     const legacy = this.#legacy.list.length > 0 && (kind === "legacy" || this.#single.list.length === 0);
     const turns = legacy ? this.#legacy : this.#single;
     if (turns.list.length === 0) return [];

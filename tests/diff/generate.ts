@@ -51,6 +51,8 @@ const BRANCH = /^(JMP|CALL|RET)$/;
 
 export class Generator {
   readonly builder: CaseBuilder;
+  /** Cases are for the second tier. */
+  compiled = false;
 
   constructor(readonly native: Native, readonly random: Random) {
     this.builder = new CaseBuilder(native, random);
@@ -209,14 +211,16 @@ export class Generator {
     let at = c.slot + 64 + (random.once(2) ? 0 : random.below(64));
     // Now and then across a page boundary.
     if ((i + 1) % (PAGE / SLOT) === 0 && i + 1 < CASES && random.once(2)) at = c.slot + SLOT - random.between(1, 14);
+    // A region is not made of less than three instructions.
+    const lead = this.compiled ? [0x90, 0x90, 0x90] : [];
     const exit = at + length;
     let taken = exit + 5;
     if (branches) {
       const wide = s.shape.args[0]!.size !== "b";
       let d = random.between(5, 100);
-      if (random.once(2) || at + length + 110 > c.slot + SLOT) d = -(length + random.between(5, 40));
+      if (random.once(2) || at + length + 110 > c.slot + SLOT) d = -(length + lead.length + random.between(5, 40));
       if (wide || d >= -128) o.imm = d;
-      else o.imm = -(length + 5);
+      else o.imm = -(length + lead.length + 5);
       taken = exit + o.imm;
       code = this.#bytes(s, o)!;
     } else if (indirect) this.#aim(s, o, target, taken);
@@ -226,19 +230,21 @@ export class Generator {
       o.memory.disp = Number(BigInt.asIntN(32, BigInt(native.base + target) - c.gs - BigInt(next)));
       code = this.#bytes(s, o)!;
     }
+    code = [...lead, ...code];
+    at -= lead.length;
     native.u8.set(code, at);
     native.jump(exit, c.legacy ? native.stub.exit32 : native.stub.exit);
     native.jump(taken, c.legacy ? native.stub.exitTaken32 : native.stub.exitTaken);
     c.u32[c.words + R.RIP / 4] = native.base + at;
     return {
-      name: `${s.row.name} (${s.row.op}) ${o.size}${c.legacy ? ", 32-bit code" : ""}`,
+      name: `${s.row.name} (${s.row.op}) ${o.size}${c.legacy ? ", 32-bit code" : this.compiled ? ", compiled" : ""}`,
       ...(c.legacy ? { legacy: true } : {}),
       code,
       at,
       exit,
       taken,
       undefinedFlags: undefinedFlags(s.row, o.size, count),
-      manner: random.once(2) ? "step" : "run",
+      manner: this.compiled ? "compile" : random.once(2) ? "step" : "run",
       limit: 64,
       undefinedStatus: isApproximate(s.row) ? C1 : 0,
       approximate: isApproximate(s.row),

@@ -192,7 +192,8 @@ export class RegionTier {
     const at = this.cache.at;
     const row = this.interp.variants.rows[i.row]!;
     if (row.string) {
-      this.cache.emit(0, i.at, i.length, 0, 0, i.segment < 0 ? 3 : i.segment, i.addressBits >> 3, i.repeat, 0);
+      const imm = row.args?.startsWith("J") ? i.imm : i.repeat;
+      this.cache.emit(0, i.at, i.length, i.d, i.s, i.segment < 0 ? 3 : i.segment, i.addressBits >> 3, imm, 0);
     } else this.cache.emit(0, i.at, i.length, i.d, i.s, 0, i.x, i.imm, i.immHigh);
     return at;
   }

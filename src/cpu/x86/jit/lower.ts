@@ -350,8 +350,8 @@ class Lowering {
 
   /** ea = the linear address of the memory operand. */
   #address(o: JitOps, i: Instruction): void {
-    const args = this.host.variants.args[i.row]!, mem = args.find((a) => isMemoryLetter(a.letter))!;
-    const plain = mem.letter === "M" && mem.size === "";
+    // LEA wants the offset; every other operand is in a segment.
+    const plain = this.host.decoder.rows[i.row]!.name === "LEA";
     const segment = hasBase(i.segment) && !plain;
     let a: Value;
     if (i.absolute) {
