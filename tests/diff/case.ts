@@ -133,7 +133,7 @@ export class CaseBuilder {
   }
 
   /** The forms of 32-bit code. */
-  #address32(o: Operands, m: MemoryForm, target: number, banned: number): boolean {
+  #address32(m: MemoryForm, target: number, banned: number): boolean {
     const { random } = this, form = random.below(6);
     const value = (n: number) => this.u32[this.words + 2 * n]!;
     if (form === 0) {
@@ -174,7 +174,7 @@ export class CaseBuilder {
     o.memory = m;
     if (this.legacy) {
       if (random.once(12)) o.segment = random.below(4);
-      return this.#address32(o, m, Number(BigInt.asUintN(32, target)), banned);
+      return this.#address32(m, Number(BigInt.asUintN(32, target)), banned);
     }
     if (random.once(12)) o.address32 = true;
     if (this.native.gsBase && random.once(12)) {

@@ -22,7 +22,7 @@ const ARENA = 0x10_0000;
 const HANDLER_BYTES = 16;
 /** Selectors as in a Linux process. */
 const KERNEL_CS = 0x10, USER_SS = 0x2b, USER32_CS = 0x23, USER_CS = 0x33, TR_SELECTOR = 0x40;
-const SLICES = 400;
+const SLICES = 10_000;
 const HAS_ERROR_CODE = (1 << 8) | (1 << 10) | (1 << 11) | (1 << 12) | (1 << 13) | (1 << 14) | (1 << 17);
 
 /** Nothing is on this board: user code never reaches it. */

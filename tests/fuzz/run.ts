@@ -21,6 +21,12 @@ if (reason) {
 }
 const seed = Number(flags.seed ?? Date.now() % 2 ** 31);
 const seconds = Number(flags.seconds ?? Infinity);
+for (const [flag, value] of [["seed", seed], ["seconds", seconds]] as const) {
+  if (Number.isNaN(value)) {
+    console.error(`--${flag} ${flags[flag]}: a number is expected`);
+    Deno.exit(2);
+  }
+}
 const harness = new Harness();
 const fuzz = new Fuzz(harness, seed, flags.rows ? new RegExp(flags.rows) : undefined);
 const [rows, legacyRows] = fuzz.rows;
