@@ -57,12 +57,13 @@ export async function benchInitrd(guest: Guest, tools: boolean, progress: Progre
   const packages = tools ? await debianPackages(root, Object.keys(FILES), { progress }) : [];
   const recipe = [guest.initrd, gcc, ...CFLAGS, ...[...sources].flat(), RUN, JSON.stringify(GROUPS), ...packages];
   const path = join(root, "bench", `${tools ? "tools" : "programs"}-${await fingerprint(...recipe)}.cpio`);
-  if (await isFile(path)) return path;
+  if (await isFile(path) && await isFile(programOf(path))) return path;
   return await locked(root, () =>
     withScratch(root, async (scratch) => {
       progress("building the bench's programs", 0);
       const cpio = new CpioWriter();
-      cpio.file("bench/bench", await compile([...sources.keys()], scratch), 0o755);
+      const program = await compile([...sources.keys()], scratch);
+      cpio.file("bench/bench", program, 0o755);
       cpio.file("bench/run", RUN, 0o755);
       for (const { programs } of GROUPS) {
         for (const { name, script } of programs) if (script) cpio.file(`bench/scripts/${name}`, `${script}\n`);
@@ -74,11 +75,17 @@ export async function benchInitrd(guest: Guest, tools: boolean, progress: Progre
       whole.set(first);
       whole.set(second, first.length); // archives begin at a multiple of 4; the first is padded to 512
       await Deno.mkdir(join(root, "bench"), { recursive: true });
+      await Deno.writeFile(programOf(path), program);
       await Deno.writeFile(join(scratch, "initrd"), whole);
       await Deno.rename(join(scratch, "initrd"), path);
       progress("building the bench's programs", 1);
       return path;
     }));
+}
+
+/** The bench's own program, as an ELF file with symbols, of an archive made here. */
+export function programOf(initrd: string): string {
+  return initrd.replace(/\.cpio$/, ".elf");
 }
 
 async function readSources(): Promise<Map<string, string>> {

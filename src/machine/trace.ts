@@ -9,11 +9,15 @@ import { HostError, messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Board, ExitReason, InitialState, Vcpu, VcpuStats } from "../engine/engine.ts";
 
-/** `exits`: why run returned; `pio`, `mmio`: accesses; `msr`: local APIC MSRs; `irq`: interrupts taken. */
-export const TRACE_CATEGORIES = ["exits", "pio", "mmio", "msr", "irq"] as const;
+/**
+ * `exits`: why run returned; `pio`, `mmio`: accesses; `msr`: local APIC MSRs; `irq`: interrupts taken; `samples`: where the vCPU
+ * is, each half a millisecond, which only those get who ask for it by name: "all" is without.
+ */
+export const TRACE_CATEGORIES = ["exits", "pio", "mmio", "msr", "irq", "samples"] as const;
 export type TraceCategory = typeof TRACE_CATEGORIES[number];
 
 const BLOCK = 64 * 1024;
+const SAMPLE_NS = 500_000;
 
 /** Where lines go. */
 export class TraceLog {
@@ -40,12 +44,16 @@ export class TraceLog {
   }
 
   has(category: TraceCategory): boolean {
-    return this.categories.includes(category) || this.categories.includes("all");
+    return this.categories.includes(category) || (category !== "samples" && this.categories.includes("all"));
   }
 
   line(category: TraceCategory, text: string): void {
     this.#text += `${(this.clock.nowNs() / 1e9).toFixed(9)} ${this.vcpu} ${category} ${text}\n`;
     if (this.#text.length >= BLOCK) this.flush();
+  }
+
+  nowNs(): number {
+    return this.clock.nowNs();
   }
 
   flush(): void {
@@ -130,16 +138,35 @@ export class TracingBoard implements Board {
   }
 }
 
-/** A vCPU that also tells why it stopped running. */
+/** A vCPU that also tells why it stopped running, and where it is. */
 export class TracingVcpu implements Vcpu {
-  constructor(private readonly inner: Vcpu, private readonly log: TraceLog) {}
+  readonly #exits: boolean;
+  readonly #samples: boolean;
+
+  constructor(private readonly inner: Vcpu, private readonly log: TraceLog) {
+    this.#exits = log.has("exits");
+    this.#samples = log.has("samples");
+  }
 
   run(untilNs: number): ExitReason {
-    const reason = this.inner.run(untilNs);
-    this.log.line("exits", reason);
+    const reason = this.#samples ? this.#sampled(untilNs) : this.inner.run(untilNs);
+    if (this.#exits) this.log.line("exits", reason);
     // A halted vCPU has time, and may sleep for long.
     if (reason === "halt") this.log.flush();
     return reason;
+  }
+
+  /** The engine's slice in shorter ones. A line for each that ended while the guest was at work. */
+  #sampled(untilNs: number): ExitReason {
+    for (;;) {
+      const cutNs = Math.min(untilNs, this.log.nowNs() + SAMPLE_NS);
+      const reason = this.inner.run(cutNs);
+      if (reason !== "slice") return reason;
+      const where = this.inner.describe();
+      const end = where.indexOf("\n");
+      this.log.line("samples", end < 0 ? where : where.slice(0, end));
+      if (cutNs >= untilNs) return reason;
+    }
   }
 
   reset(): void {

@@ -83,7 +83,8 @@ class OpenedVcpu {
       eventsIndex: pc.control.eventsIndex(index),
       icount: pc.clock instanceof IcountClock ? pc.clock : null,
     });
-    this.#vcpu = this.#log?.has("exits") ? new TracingVcpu(vcpu, this.#log) : vcpu;
+    const told = this.#log?.has("exits") || this.#log?.has("samples");
+    this.#vcpu = this.#log && told ? new TracingVcpu(vcpu, this.#log) : vcpu;
   }
 
   run(state: InitialState | null): FromVcpu {

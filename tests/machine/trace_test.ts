@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { Bus } from "../../src/base/bus.ts";
 import { ManualClock } from "../../src/base/clock.ts";
-import type { Board } from "../../src/engine/engine.ts";
-import { TraceLog, TracingBoard } from "../../src/machine/trace.ts";
+import type { Board, ExitReason, Vcpu } from "../../src/engine/engine.ts";
+import { TraceLog, TracingBoard, TracingVcpu } from "../../src/machine/trace.ts";
 
 function setup(categories: string[]) {
   const ports = new Bus(), addresses = new Bus();
@@ -50,4 +50,39 @@ Deno.test("a trace of MSRs tells faults", () => {
   const { board, lines } = setup(["msr"]);
   assertEquals([board.readMsr(0, 0x803), board.writeMsr(0, 0x80b, 0, 0)], [false, true]);
   assertEquals(lines(), ["1.500000000 0 msr 803 read faults", "1.500000000 0 msr 80b write = 0:0"]);
+});
+
+Deno.test("samples tell where the vCPU is each half a millisecond, up to the end of its slice", () => {
+  const clock = new ManualClock();
+  let text = "";
+  const log = (categories: string[]) =>
+    new TraceLog(0, clock, categories, (bytes) => text += new TextDecoder().decode(bytes));
+  const vcpu = (end: ExitReason | null): Vcpu => ({
+    run(untilNs) {
+      if (end !== null) return end;
+      clock.jump(untilNs - clock.nowNs());
+      return "slice";
+    },
+    describe: () => "rip 00000000deadbeef, cpl 3\nmore",
+    reset() {},
+    setState() {},
+    stats: () => ({}),
+    lastError: null,
+  });
+
+  const samples = log(["samples"]);
+  assertEquals(new TracingVcpu(vcpu(null), samples).run(1_200_000), "slice");
+  assertEquals(clock.nowNs(), 1_200_000);
+  samples.flush();
+  const where = "0 samples rip 00000000deadbeef, cpl 3";
+  assertEquals(text, `0.000500000 ${where}\n0.001000000 ${where}\n0.001200000 ${where}\n`);
+
+  text = "";
+  assertEquals(new TracingVcpu(vcpu("halt"), samples).run(Infinity), "halt");
+  assertEquals(text, "");
+  // "all" goes without
+  const all = log(["all"]);
+  assertEquals(new TracingVcpu(vcpu(null), all).run(2_000_000), "slice");
+  all.flush();
+  assertEquals(text, "0.002000000 0 exits slice\n");
 });
