@@ -22,6 +22,7 @@ import { Alarm } from "./alarm.ts";
 import { guestCpuid, writeCpuid } from "./cpuid.ts";
 import type { Bytes, Host } from "./host.ts";
 import { KvmRegisters } from "./registers.ts";
+import { Stepper, type StepResult } from "./stepper.ts";
 import { closeSharedVm, Kvm, sharedVm } from "./vm.ts";
 
 /** The rate of guest time in kHz: a time-stamp counter of this rate needs no conversion. */
@@ -47,12 +48,13 @@ export class KvmVcpu implements Vcpu {
   readonly #run: DataView;
   readonly #irq: Bytes = new Uint8Array(K.kvm_interrupt.SIZEOF);
   readonly #tscKhz: number;
+  readonly #stepper: Stepper;
   /** KVM would take an interrupt now. */
   #ready = false;
   #halted = false;
   /** The last exit asked for something that KVM completes when it is entered again. */
   #unfinished = false;
-  #counts = { entries: 0, io: 0, mmio: 0, msr: 0, hlt: 0, window: 0, alarms: 0, interrupts: 0, nmis: 0 };
+  #counts = { entries: 0, io: 0, mmio: 0, msr: 0, hlt: 0, window: 0, alarms: 0, interrupts: 0, nmis: 0, steps: 0 };
 
   constructor(parts: VcpuParts) {
     if (parts.icount) throw new HostError("The engine kvm cannot count instructions: expected --engine soft");
@@ -77,6 +79,7 @@ export class KvmVcpu implements Vcpu {
       this.#setSignalMask();
       this.registers = new KvmRegisters(host, this.#fd, kvm.msrList());
       this.#msrs = new MsrFile(parts.board, parts.index);
+      this.#stepper = new Stepper(host, this.#fd, parts);
     } finally {
       kvm.close();
     }
@@ -225,10 +228,40 @@ export class KvmVcpu implements Vcpu {
         return null;
       case K.KVM_EXIT.SHUTDOWN:
         return "shutdown";
+      case K.KVM_EXIT.INTERNAL_ERROR:
+        if (this.#run.getUint32(K.kvm_run.internal_suberror, true) === K.KVM_INTERNAL_ERROR_EMULATION) {
+          return this.#emulate(reason);
+        }
+        return this.#fail(reason);
       default:
-        this.lastError = new HostError(this.#complaint(reason));
-        return "error";
+        return this.#fail(reason);
     }
+  }
+
+  #fail(reason: number): ExitReason {
+    this.lastError = new HostError(this.#complaint(reason));
+    return "error";
+  }
+
+  /** KVM does not know the instruction: the software CPU executes it. */
+  #emulate(reason: number): ExitReason | null {
+    switch (this.step()) {
+      case "done":
+        return null;
+      case "halt":
+        this.#halted = true;
+        return null;
+      case "shutdown":
+        return "shutdown";
+      case "unknown":
+        return this.#fail(reason);
+    }
+  }
+
+  /** One instruction on the software CPU; nothing that KVM is to complete may be under way. */
+  step(): StepResult {
+    this.#counts.steps++;
+    return this.#stepper.step();
   }
 
   /** One access or, for INS and OUTS, as many as KVM has gathered. */

@@ -73,8 +73,6 @@ function measure(): number {
     icount: null,
   });
   try {
-    const data = { selector: 0x18, base: 0, limit: 0xffff_ffff, rights: 0xc093 };
-    const cs = { selector: 0x10, base: 0, limit: 0xffff_ffff, rights: 0xa09b };
     // The first entry makes page tables and much else, which is not the guest's speed.
     vcpu.setState(STATE);
     vcpu.run(now() + WARM_UP_NS);

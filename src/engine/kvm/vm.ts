@@ -5,14 +5,16 @@
 import { O_CLOEXEC, O_RDWR } from "../../../ffi/libc.ts";
 import * as K from "../../../ffi/kvm.ts";
 import { HostError } from "../../base/errors.ts";
-import { VCPU_BASE } from "../../machine/memory.ts";
+import { VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
 import type { VcpuParts } from "../engine.ts";
 import { cpuidBuffer, type CpuidEntry, readCpuid } from "./cpuid.ts";
 import { type Bytes, Host } from "./host.ts";
 
 /** Where Intel processors without unrestricted guests keep a task segment (three pages) and a page table: below the BIOS ROM. */
 const IDENTITY_MAP = 0xfffb_c000, TSS = 0xfffb_d000;
-/** The word at VCPU_BASE: nobody has opened the VM; somebody is about to; else the VM's number + 1. */
+/** A word at the end of vCPU 0's state, which the software CPU does not use: */
+const VM_WORD = VCPU_BASE + VCPU_STRIDE - 64;
+/** nobody has opened the VM; somebody is about to; else the VM's number + 1. */
 const NONE = 0, OPENING = -1;
 const IA32_APIC_BASE = 0x1b, IA32_TSC_DEADLINE = 0x6e0;
 const MAX_CPUID_ENTRIES = 256, MAX_MSRS = 4096;
@@ -65,7 +67,7 @@ export class Kvm {
 
 /** The number of the machine's VM, which is opened now if it is not open yet. */
 export function sharedVm(kvm: Kvm, parts: Pick<VcpuParts, "memory" | "ram">): number {
-  const word = new Int32Array(parts.memory.buffer, VCPU_BASE, 1);
+  const word = new Int32Array(parts.memory.buffer, VM_WORD, 1);
   for (;;) {
     const found = Atomics.compareExchange(word, 0, NONE, OPENING);
     if (found === NONE) break;
@@ -85,7 +87,7 @@ export function sharedVm(kvm: Kvm, parts: Pick<VcpuParts, "memory" | "ram">): nu
 
 /** Closes the VM of a machine whose vCPUs are closed. */
 export function closeSharedVm(host: Host, memory: WebAssembly.Memory): void {
-  const vm = Atomics.exchange(new Int32Array(memory.buffer, VCPU_BASE, 1), 0, NONE);
+  const vm = Atomics.exchange(new Int32Array(memory.buffer, VM_WORD, 1), 0, NONE);
   if (vm > 0) host.close(vm - 1);
 }
 
