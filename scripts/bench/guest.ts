@@ -88,7 +88,7 @@ export function programOf(initrd: string): string {
   return initrd.replace(/\.cpio$/, ".elf");
 }
 
-async function readSources(): Promise<Map<string, string>> {
+export async function readSources(): Promise<Map<string, string>> {
   const names: string[] = [];
   for await (const { name } of Deno.readDir(SOURCES)) if (/\.[ch]$/.test(name)) names.push(name);
   const sources = new Map<string, string>();
@@ -96,7 +96,7 @@ async function readSources(): Promise<Map<string, string>> {
   return sources;
 }
 
-async function compile(names: readonly string[], folder: string): Promise<Uint8Array> {
+export async function compile(names: readonly string[], folder: string): Promise<Uint8Array> {
   const out = join(folder, "bench");
   const files = names.filter((name) => name.endsWith(".c") && name !== COMPILED);
   const args = [...CFLAGS, "-o", out, ...files, "-lm", "-lpthread"];

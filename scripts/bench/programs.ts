@@ -9,7 +9,7 @@ import { watch } from "./watch.ts";
 const PROGRAM_SECONDS = 120;
 const SILENCE_SECONDS = PROGRAM_SECONDS + 30;
 /** The guest's clock is compared with the host's: a start of a process and a line of the console lie between the two. */
-const CLOCK_SLACK_SECONDS = 0.25;
+const CLOCK_SLACK_SECONDS = 0.5;
 
 export type Outcome = { readonly seconds: number; readonly checksum: string } | { readonly failure: string };
 

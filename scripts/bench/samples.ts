@@ -1,4 +1,4 @@
-/** What a trace of samples says. */
+/** What a trace of samples says. Programs at equal addresses cannot be told apart: a name in user space is a guess for all but one. */
 import type { Symbols } from "./symbols.ts";
 
 const LINE = /^[\d.]+ \d+ samples rip ([0-9a-f]{16}), cpl (\d)/;
