@@ -64,8 +64,19 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     return { ...rest, kernel: request.kernel, initrd: request.initrd, append: request.append ?? DEFAULT_APPEND };
   }
   const guest = await parts.defaultGuest(request.quiet);
-  const append = request.append ? `${guest.append} ${request.append}` : guest.append;
+  const append = [guest.append, ...terminalSize(request), ...(request.append ? [request.append] : [])].join(" ");
   return { ...rest, kernel: guest.kernel, initrd: request.initrd ?? guest.initrd, append };
+}
+
+/** The word that tells the default guest its console's size. Runs that repeat exactly do so on every terminal. */
+function terminalSize({ serial, icount }: RunRequest): string[] {
+  if (icount || serial[0]?.kind !== "stdio" || !Deno.stdin.isTerminal()) return [];
+  try {
+    const { columns, rows } = Deno.consoleSize();
+    return columns > 0 && rows > 0 ? [`trike.size=${columns}x${rows}`] : [];
+  } catch {
+    return []; // nothing of ours is a terminal that knows its size
+  }
 }
 
 /** Why a machine was stopped from outside, with the status that gives. */

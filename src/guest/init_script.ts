@@ -4,6 +4,7 @@
  * Words of the kernel's command line that they know:
  * - `trike.marks`: print lines `TRIKE-MARK:name` at init, prompt (just before the shell) and exit-STATUS (of the script).
  * - `trike.exec=BASE64`: run this script, then power off.
+ * - `trike.size=COLUMNSxROWS`: the console's terminal has this size, of which a serial line knows nothing.
  * - `root=`, `rootfstype=`, `rootflags=`, `rw`, `init=`: go on with that root file system, as the kernel itself would.
  */
 
@@ -123,6 +124,12 @@ exec /etc/rc.shutdown poweroff
 /** Read by a login shell. */
 export const PROFILE = `export PATH=/bin HOME=/root ENV=/etc/shrc PS1='\\w \\$ '
 cd
+for word in $(cat /proc/cmdline); do
+  case $word in
+    trike.size=*x*) word=\${word#*=}; stty columns "\${word%x*}" rows "\${word#*x}" 2>/dev/null ;;
+  esac
+done
+unset word
 `;
 
 /**

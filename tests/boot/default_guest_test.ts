@@ -53,7 +53,7 @@ Deno.test({ name: "the default guest on a terminal", ignore }, (t) =>
     const code = await onTerminal(["--disk", image], async (talk, terminal, before) => {
       await t.step("greets with the engine, then what it is, then the prompt", async () => {
         const greeting = await talk.prompt();
-        assertMatch(greeting, /^trike: engine soft \(.*\)$/m);
+        assertMatch(greeting, /^trike: engine (soft|kvm|hvf)\b/m);
         assertMatch(greeting, /^Linux \S+ and BusyBox;/m);
         assertStringIncludes(greeting, "Ctrl-A x");
         assert(!/permission|Deno requests|error|warn/i.test(greeting), greeting);
@@ -63,6 +63,9 @@ Deno.test({ name: "the default guest on a terminal", ignore }, (t) =>
         assertMatch(await talk.run("uname -a"), /^Linux trike \S+cloud-amd64 .* x86_64 GNU\/Linux\n$/);
         assertEquals(await talk.run("for i in 1 2 3; do echo $((i * i)); done"), "1\n4\n9\n");
         assertEquals(await talk.run("seq 5000 | awk '{ s += $1 } END { print s }'"), "12502500\n");
+      });
+      await t.step("knows the size of the terminal", async () => {
+        assertEquals(await talk.run("stty size"), "30 100\n");
       });
       await t.step("has interrupts of the timer, the console and the disk", async () => {
         const counts = new Map(
@@ -136,7 +139,7 @@ Deno.test({ name: "the default guest on a terminal", ignore }, (t) =>
 
 Deno.test({ name: "Ctrl-A x leaves a guest that still boots", ignore }, async () => {
   const code = await onTerminal([], async (talk, terminal, before) => {
-    await talk.until("engine soft");
+    await talk.until("trike: engine ");
     while (terminal.mode().every((byte, i) => byte === before[i])) await new Promise((go) => setTimeout(go, 20));
     await talk.type("\x01x");
     await talk.toEnd();
