@@ -89,7 +89,7 @@ export class Rig implements Disposable {
   readonly vcpu: ClosableVcpu;
   readonly #startedMs = performance.now();
 
-  constructor(engine: Engine) {
+  constructor(engine: Engine, index = 0) {
     const { memory, ram, board } = this;
     const arena = new Arena(memory.buffer, ARENA_BASE, ARENA_BYTES);
     const codeMap = new CodeMap(memory.buffer, arena.raw(CodeMap.sizeBytes(RAM_BYTES)), RAM_BYTES);
@@ -98,7 +98,7 @@ export class Rig implements Disposable {
     board.msrs.set(0x1b, 0xfee0_0900);
     const { events } = this, clock = { nowNs: () => this.nowNs };
     this.vcpu = engine.openVcpu({
-      index: 0,
+      index,
       memory,
       ram,
       board,

@@ -13,8 +13,9 @@ export interface CpuidEntry {
 }
 
 export interface CpuidParts {
-  /** This vCPU's APIC ID. */
+  /** This vCPU's index, which is its APIC ID, and how many there are. */
   readonly vcpu: number;
+  readonly vcpus: number;
   /** Of the guest's time-stamp counter; 0 if it is not known. */
   readonly tscKhz: number;
   /** MSRs of the local APIC come to the board. */
@@ -36,6 +37,7 @@ const X2APIC = 1 << 21, TSC_DEADLINE = 1 << 24, HYPERVISOR = 1 << 31;
 const LEAF1_EDX_HOST = bits(21, 22, 28, 29, 31);
 /** Leaf 80000001H, ECX: legacy core counting, SVM, extended APIC space, OS-visible workarounds and the like, AMD's counters. */
 const EXTENDED_ECX_HOST = bits(1, 2, 3, 9, 10, 12, 13, 15, 22, 23, 24, 26, 28, 29);
+const HTT = 1 << 28;
 const ARAT = 1 << 2;
 /** KVM's own clock; everything else of it wants KVM's local APIC. */
 const KVM_FEATURES = bits(
@@ -52,7 +54,9 @@ const DROPPED = new Set([0x3, 0x5, 0xa, 0xb, 0xf, 0x10, 0x12, 0x14, 0x15, 0x16, 
 const DROPPED_EXTENDED = new Set([0x8000_000a, 0x8000_001b, 0x8000_001e, 0x8000_001f, 0x8000_0020, 0x8000_0022]);
 
 export function guestCpuid(supported: readonly CpuidEntry[], parts: CpuidParts): CpuidEntry[] {
-  const { vcpu, tscKhz, apicMsrs } = parts;
+  const { vcpu, vcpus, tscKhz, apicMsrs } = parts;
+  /** Bits of an APIC ID that tell cores apart. */
+  const coreBits = Math.ceil(Math.log2(vcpus)), coreIds = 2 ** coreBits;
   const entries: CpuidEntry[] = [];
   const add = (leaf: number, subleaf: number | null, ...words: CpuidEntry["words"]) =>
     entries.push({
@@ -70,15 +74,17 @@ export function guestCpuid(supported: readonly CpuidEntry[], parts: CpuidParts):
         words[EAX] = Math.max(words[EAX], LAST_BASIC);
         break;
       case 1:
-        words[EBX] = (words[EBX] & 0xff00) | (1 << 16) | (Math.min(vcpu, 255) << 24);
+        words[EBX] = (words[EBX] & 0xff00) | (Math.min(coreIds, 255) << 16) | (Math.min(vcpu, 255) << 24);
         words[ECX] = (words[ECX] & ~LEAF1_ECX_HOST & ~X2APIC & ~TSC_DEADLINE) | HYPERVISOR |
           (apicMsrs ? X2APIC | (tscKhz > 0 ? TSC_DEADLINE : 0) : 0);
-        words[EDX] &= ~LEAF1_EDX_HOST;
+        words[EDX] = (words[EDX] & ~LEAF1_EDX_HOST) | (vcpus > 1 ? HTT : 0);
         break;
       case 4:
+        // The package's cores, and which of them share this cache: all of them the third level, else one.
+        words[EAX] = (words[EAX] & 0x3fff) | sharers(words[EAX], coreIds) | ((Math.min(coreIds, 64) - 1) << 26);
+        break;
       case 0x8000_001d:
-        // Caches are this core's alone.
-        words[EAX] &= 0x3fff;
+        words[EAX] = (words[EAX] & 0x3fff) | sharers(words[EAX], coreIds);
         break;
       case 6:
         words[EAX] = ARAT;
@@ -88,14 +94,14 @@ export function guestCpuid(supported: readonly CpuidEntry[], parts: CpuidParts):
         words[ECX] &= ~EXTENDED_ECX_HOST;
         break;
       case 0x8000_0008:
-        words[ECX] = 0;
+        words[ECX] = vcpus > 1 ? (coreBits << 12) | (vcpus - 1) : 0;
         break;
     }
     entries.push({ leaf, subleaf, flags, words: words.map((word) => word >>> 0) as CpuidEntry["words"] });
   }
   // Threads of a core, cores of the package.
   add(0xb, 0, 0, 1, 1 << 8, vcpu);
-  add(0xb, 1, 0, 1, (2 << 8) | 1, vcpu);
+  add(0xb, 1, coreBits, vcpus, (2 << 8) | 1, vcpu);
   if (tscKhz > 0) {
     const [numerator, denominator] = ratio(tscKhz, BUS_HZ / 1000, MAX_NUMERATOR);
     add(0x15, null, denominator, numerator, BUS_HZ, 0);
@@ -113,18 +119,34 @@ export function guestCpuid(supported: readonly CpuidEntry[], parts: CpuidParts):
   return entries;
 }
 
-/** The fraction closest to a / b whose numerator is at most `most`, by its continued fraction. */
+/** The field of a cache's leaf that tells how many APIC IDs share it. */
+function sharers(eax: number, coreIds: number): number {
+  return ((eax >>> 5) & 7) === 3 ? (coreIds - 1) << 14 : 0;
+}
+
+/** The fraction closest to a / b whose numerator is at most `most`: the last that fits of its continued fraction. */
 export function ratio(a: number, b: number, most: number): [numerator: number, denominator: number] {
   let [p0, q0, p1, q1] = [0, 1, 1, 0];
   let x = a, y = b;
   while (y !== 0) {
-    const whole = Math.floor(x / y);
-    const p2 = whole * p1 + p0, q2 = whole * q1 + q0;
-    if (p2 > most) break;
+    const whole = Math.floor(x / y), room = Math.floor((most - p0) / p1), n = Math.min(whole, room);
+    const p2 = n * p1 + p0, q2 = n * q1 + q0;
+    if (n < whole) return closer(a / b, [p1, q1], [p2, q2]);
     [p0, q0, p1, q1] = [p1, q1, p2, q2];
     [x, y] = [y, x - whole * y];
   }
   return [p1, q1];
+}
+
+type Fraction = [numerator: number, denominator: number];
+function closer(value: number, one: Fraction, other: Fraction): Fraction {
+  const distance = ([p, q]: Fraction) => Math.abs(p / q - value);
+  return distance(other) < distance(one) ? other : one;
+}
+
+/** Family, model and stepping. */
+export function signatureOf(entries: readonly CpuidEntry[]): number {
+  return entries.find(({ leaf }) => leaf === 1)?.words[EAX] ?? 0;
 }
 
 /** struct kvm_cpuid2 with room for `count` entries. */

@@ -19,7 +19,7 @@ import {
   type VcpuStats,
 } from "../engine.ts";
 import { Alarm } from "./alarm.ts";
-import { guestCpuid, writeCpuid } from "./cpuid.ts";
+import { guestCpuid, signatureOf, writeCpuid } from "./cpuid.ts";
 import type { Bytes, Host } from "./host.ts";
 import { KvmRegisters } from "./registers.ts";
 import { Stepper, type StepResult } from "./stepper.ts";
@@ -52,6 +52,8 @@ export class KvmVcpu implements Vcpu {
   /** KVM would take an interrupt now. */
   #ready = false;
   #halted = false;
+  /** After INIT: nothing but a start-up IPI makes it run. */
+  #waitsForSipi = false;
   /** The last exit asked for something that KVM completes when it is entered again. */
   #unfinished = false;
   #counts = { entries: 0, io: 0, mmio: 0, msr: 0, hlt: 0, window: 0, alarms: 0, interrupts: 0, nmis: 0, steps: 0 };
@@ -73,11 +75,12 @@ export class KvmVcpu implements Vcpu {
       this.#run = new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, this.#runBytes));
       this.#tscKhz = this.#setTscRate(kvm);
       const apicMsrs = kvm.canPassMsrs;
-      const cpuid = guestCpuid(kvm.supportedCpuid(), { vcpu: parts.index, tscKhz: this.#tscKhz, apicMsrs });
+      const vcpus = (parts as VcpuParts & { readonly vcpus?: number }).vcpus ?? 1;
+      const cpuid = guestCpuid(kvm.supportedCpuid(), { vcpu: parts.index, vcpus, tscKhz: this.#tscKhz, apicMsrs });
       host.ioctlWith("KVM_SET_CPUID2", this.#fd, K.KVM_SET_CPUID2, writeCpuid(cpuid));
       this.#alarm = new Alarm(host);
       this.#setSignalMask();
-      this.registers = new KvmRegisters(host, this.#fd, kvm.msrList());
+      this.registers = new KvmRegisters(host, this.#fd, kvm.msrList(), signatureOf(cpuid));
       this.#msrs = new MsrFile(parts.board, parts.index);
       this.#stepper = new Stepper(host, this.#fd, parts);
     } finally {
@@ -109,23 +112,33 @@ export class KvmVcpu implements Vcpu {
   }
 
   reset(): void {
-    if (this.#unfinished) {
-      // Completes the access without running anything.
-      this.#run.setUint8(K.kvm_run.immediate_exit, 1);
-      this.#host.tryIoctlWith(this.#fd, K.KVM_RUN, null);
-      this.#run.setUint8(K.kvm_run.immediate_exit, 0);
-      this.#unfinished = false;
-    }
+    this.#finish();
     this.registers.reset();
     this.#msrs.reset();
     this.registers.tsc = this.#parts.clock.nowNs() / GUEST_KHZ * this.#tscKhz;
+    this.#fresh();
+  }
+
+  /** Completes the access under way without running anything. */
+  #finish(): void {
+    if (!this.#unfinished) return;
+    this.#run.setUint8(K.kvm_run.immediate_exit, 1);
+    this.#host.tryIoctlWith(this.#fd, K.KVM_RUN, null);
+    this.#run.setUint8(K.kvm_run.immediate_exit, 0);
+    this.#unfinished = false;
+  }
+
+  /** After a reset or INIT the bootstrap processor runs, the others wait for a start-up IPI. */
+  #fresh(): void {
     this.#ready = false;
     this.#halted = false;
+    this.#waitsForSipi = this.#parts.index !== 0;
   }
 
   setState(state: InitialState): void {
     this.reset();
     this.registers.set(state);
+    this.#waitsForSipi = false;
   }
 
   run(untilNs: number): ExitReason {
@@ -147,6 +160,14 @@ export class KvmVcpu implements Vcpu {
       if (pending & VcpuEvent.KICK) {
         Atomics.and(events, eventsIndex, ~VcpuEvent.KICK);
         return "kick";
+      }
+      if (pending & (VcpuEvent.INIT | VcpuEvent.SIPI)) {
+        this.#startUp(pending);
+        continue;
+      }
+      if (this.#waitsForSipi) {
+        this.#alarm.disarm();
+        return "halt";
       }
       if (pending & VcpuEvent.NMI) {
         Atomics.and(events, eventsIndex, ~VcpuEvent.NMI);
@@ -183,6 +204,23 @@ export class KvmVcpu implements Vcpu {
       const ended = this.#exit(run.getUint32(K.kvm_run.exit_reason, true));
       if (ended !== null) return ended;
     }
+  }
+
+  /** INIT, or a start-up IPI; INIT first if both have come. */
+  #startUp(pending: number): void {
+    const { events, eventsIndex } = this.#parts;
+    if (pending & VcpuEvent.INIT) {
+      Atomics.and(events, eventsIndex, ~VcpuEvent.INIT);
+      this.#finish();
+      this.registers.initialize();
+      this.#fresh();
+      return;
+    }
+    Atomics.and(events, eventsIndex, ~VcpuEvent.SIPI);
+    // Whoever does not wait for one takes no notice.
+    if (!this.#waitsForSipi) return;
+    this.#waitsForSipi = false;
+    this.registers.start((pending >>> 8) & 0xff);
   }
 
   /** Takes over what the guest changed without an exit. */

@@ -19,6 +19,7 @@ const IA32_TSC = 0x10, IA32_TSC_ADJUST = 0x3b, IA32_TSC_DEADLINE = 0x6e0;
 const IA32_MTRR_DEF_TYPE = 0x2ff;
 /** MTRRs on, all memory write-back, as firmware leaves them. */
 const ALL_WRITE_BACK = 0x806n;
+const CR0_CD_NW = 0x6000_0000n;
 
 /** A structure of KVM's, to be read and written as a whole. */
 class Block {
@@ -34,15 +35,16 @@ export class KvmRegisters {
   readonly #regs = new Block(K.kvm_regs.SIZEOF);
   readonly #sregs = new Block(K.kvm_sregs.SIZEOF);
   readonly #msr = new Block(K.kvm_msrs.SIZEOF + K.kvm_msr_entry.SIZEOF);
-  readonly #powerOn: { name: string; set: number; bytes: Bytes }[] = [];
+  readonly #powerOn: { name: string; set: number; bytes: Bytes; init: boolean }[] = [];
   readonly #powerOnMsrs: { msr: number; value: bigint }[] = [];
 
-  constructor(private readonly host: Host, private readonly fd: number, msrs: readonly number[]) {
-    const { sregs, regs, fpu, xcrs, debugregs, vcpuEvents } = BLOCKS;
-    for (const { name, get, set, size, optional } of [sregs, regs, fpu, xcrs, debugregs, vcpuEvents]) {
+  /** Of a new vCPU. `signature`: the family, model and stepping that CPUID reports. */
+  constructor(private readonly host: Host, private readonly fd: number, msrs: readonly number[], signature: number) {
+    for (const { name, get, set, size, optional, init } of BLOCKS) {
       const bytes = new Uint8Array(size);
-      if (host.tryIoctlWith(fd, get, bytes) >= 0) this.#powerOn.push({ name: `KVM_SET_${name}`, set, bytes });
+      if (host.tryIoctlWith(fd, get, bytes) >= 0) this.#powerOn.push({ name: `KVM_SET_${name}`, set, bytes, init });
       else if (!optional) throw host.refusal(`KVM_GET_${name}`);
+      if (set === K.KVM_SET_REGS) new DataView(bytes.buffer).setBigUint64(K.kvm_regs.rdx, BigInt(signature), true);
     }
     for (const msr of msrs) {
       if (msr === IA32_TSC || msr === IA32_TSC_ADJUST || msr === IA32_TSC_DEADLINE) continue;
@@ -56,6 +58,29 @@ export class KvmRegisters {
     // Some refuse even the value they have shown, and keep it.
     for (const { msr, value } of this.#powerOnMsrs) this.writeMsr(msr, value);
     this.writeMsr(IA32_MTRR_DEF_TYPE, ALL_WRITE_BACK);
+  }
+
+  /** INIT: the caches' switches in CR0, the floating-point registers and the MSRs stay: [sdm3 §10.4, table 10-1]. */
+  initialize(): void {
+    const { bytes, dv } = this.#sregs;
+    this.host.ioctlWith("KVM_GET_SREGS", this.fd, K.KVM_GET_SREGS, bytes);
+    const kept = dv.getBigUint64(K.kvm_sregs.cr0, true) & CR0_CD_NW;
+    for (const { name, set, bytes, init } of this.#powerOn) if (init) this.host.ioctlWith(name, this.fd, set, bytes);
+    this.host.ioctlWith("KVM_GET_SREGS", this.fd, K.KVM_GET_SREGS, bytes);
+    dv.setBigUint64(K.kvm_sregs.cr0, (dv.getBigUint64(K.kvm_sregs.cr0, true) & ~CR0_CD_NW) | kept, true);
+    this.host.ioctlWith("KVM_SET_SREGS", this.fd, K.KVM_SET_SREGS, bytes);
+  }
+
+  /** A start-up IPI: real mode at `vector` × 4 KiB: [sdm3 §10.4.4]. */
+  start(vector: number): void {
+    const { bytes, dv } = this.#sregs, regs = this.#regs;
+    this.host.ioctlWith("KVM_GET_SREGS", this.fd, K.KVM_GET_SREGS, bytes);
+    dv.setUint16(K.kvm_sregs.cs + K.kvm_segment.selector, vector << 8, true);
+    dv.setBigUint64(K.kvm_sregs.cs + K.kvm_segment.base, BigInt(vector << 12), true);
+    this.host.ioctlWith("KVM_SET_SREGS", this.fd, K.KVM_SET_SREGS, bytes);
+    this.host.ioctlWith("KVM_GET_REGS", this.fd, K.KVM_GET_REGS, regs.bytes);
+    regs.dv.setBigUint64(K.kvm_regs.rip, 0n, true);
+    this.host.ioctlWith("KVM_SET_REGS", this.fd, K.KVM_SET_REGS, regs.bytes);
   }
 
   set(state: InitialState): void {
@@ -134,18 +159,29 @@ export class KvmRegisters {
   }
 }
 
-const BLOCKS = {
-  sregs: block("SREGS", K.KVM_GET_SREGS, K.KVM_SET_SREGS, K.kvm_sregs.SIZEOF),
-  regs: block("REGS", K.KVM_GET_REGS, K.KVM_SET_REGS, K.kvm_regs.SIZEOF),
-  fpu: block("FPU", K.KVM_GET_FPU, K.KVM_SET_FPU, K.kvm_fpu.SIZEOF),
-  xcrs: block("XCRS", K.KVM_GET_XCRS, K.KVM_SET_XCRS, K.kvm_xcrs.SIZEOF, true),
-  debugregs: block("DEBUGREGS", K.KVM_GET_DEBUGREGS, K.KVM_SET_DEBUGREGS, K.kvm_debugregs.SIZEOF, true),
-  vcpuEvents: block("VCPU_EVENTS", K.KVM_GET_VCPU_EVENTS, K.KVM_SET_VCPU_EVENTS, K.kvm_vcpu_events.SIZEOF, true),
-} as const;
-
-function block(name: string, get: number, set: number, size: number, optional = false) {
-  return { name, get, set, size, optional };
-}
+/** What KVM keeps of a vCPU beside its MSRs; `init`: INIT resets it as well. */
+const BLOCKS = [
+  { name: "SREGS", get: K.KVM_GET_SREGS, set: K.KVM_SET_SREGS, size: K.kvm_sregs.SIZEOF, optional: false, init: true },
+  { name: "REGS", get: K.KVM_GET_REGS, set: K.KVM_SET_REGS, size: K.kvm_regs.SIZEOF, optional: false, init: true },
+  { name: "FPU", get: K.KVM_GET_FPU, set: K.KVM_SET_FPU, size: K.kvm_fpu.SIZEOF, optional: false, init: false },
+  { name: "XCRS", get: K.KVM_GET_XCRS, set: K.KVM_SET_XCRS, size: K.kvm_xcrs.SIZEOF, optional: true, init: false },
+  {
+    name: "DEBUGREGS",
+    get: K.KVM_GET_DEBUGREGS,
+    set: K.KVM_SET_DEBUGREGS,
+    size: K.kvm_debugregs.SIZEOF,
+    optional: true,
+    init: true,
+  },
+  {
+    name: "VCPU_EVENTS",
+    get: K.KVM_GET_VCPU_EVENTS,
+    set: K.KVM_SET_VCPU_EVENTS,
+    size: K.kvm_vcpu_events.SIZEOF,
+    optional: true,
+    init: true,
+  },
+] as const;
 
 function putSegment(dv: DataView, at: number, { selector, base, limit, rights }: SegmentState): void {
   const S = K.kvm_segment;

@@ -1,6 +1,6 @@
 /** The software CPU in KVM's place for single instructions: whoever executes which, the guest ends in the same state. */
 import { assertEquals } from "@std/assert";
-import { kvmEngine, KvmVcpu } from "../../../src/engine/kvm/kvm.ts";
+import { kvmEngine, type KvmVcpu } from "../../../src/engine/kvm/kvm.ts";
 import { probeKvm } from "../../../src/engine/kvm/probe.ts";
 import { BREAKPOINT, EXCHANGE, MIXED } from "../law_programs.ts";
 import { code, DATA, Rig } from "../law_rig.ts";

@@ -1,0 +1,109 @@
+/** INIT and start-up IPIs, and what CPUID says of several processors. */
+import { assertEquals } from "@std/assert";
+import { type CpuidEntry, guestCpuid, ratio } from "../../../src/engine/kvm/cpuid.ts";
+import { kvmEngine } from "../../../src/engine/kvm/kvm.ts";
+import { probeKvm } from "../../../src/engine/kvm/probe.ts";
+import { VcpuEvent } from "../../../src/engine/engine.ts";
+import { code, Rig } from "../law_rig.ts";
+
+const { refusal } = probeKvm();
+
+function test(name: string, body: () => void): void {
+  Deno.test(`kvm: ${name}`, () => refusal === null ? body() : console.log(`skipped: ${refusal}`));
+}
+
+const SIPI_AT_8 = VcpuEvent.SIPI | (0x08 << 8);
+const START = code(
+  "2ea00600", // mov al, [cs:6]
+  "e610", // out 10h, al
+  "f4", // hlt (and the byte at 6)
+);
+
+test("a processor that is not the first waits for a start-up IPI, and takes no other event before", () => {
+  using rig = new Rig(kvmEngine, 1);
+  rig.ram.copyIn(0x8000, START);
+  rig.toHalt();
+  rig.raise(VcpuEvent.NMI);
+  rig.toHalt();
+  assertEquals(rig.board.log, []);
+  rig.lower(VcpuEvent.NMI);
+  rig.raise(SIPI_AT_8);
+  rig.toHalt();
+  assertEquals(rig.board.log, ["out 10.1 f4"]);
+});
+
+test("a start-up IPI to a processor that runs changes nothing; INIT sends it back to wait", () => {
+  using rig = new Rig(kvmEngine, 1);
+  rig.ram.copyIn(0x8000, START);
+  rig.raise(SIPI_AT_8);
+  rig.toHalt();
+  rig.raise(SIPI_AT_8);
+  rig.toHalt();
+  assertEquals(rig.board.log.length, 1);
+  rig.raise(VcpuEvent.INIT);
+  rig.toHalt();
+  rig.raise(SIPI_AT_8);
+  rig.toHalt();
+  assertEquals(rig.board.log, ["out 10.1 f4", "out 10.1 f4"]);
+});
+
+test("an INIT and a start-up IPI that come together are taken in this order", () => {
+  using rig = new Rig(kvmEngine, 1);
+  rig.ram.copyIn(0x8000, START);
+  rig.raise(SIPI_AT_8);
+  rig.toHalt();
+  rig.raise(VcpuEvent.INIT | SIPI_AT_8);
+  rig.toHalt();
+  assertEquals(rig.board.log.length, 2);
+});
+
+const HOST: readonly CpuidEntry[] = [
+  { leaf: 0, subleaf: 0, flags: 0, words: [0xd, 1, 2, 3] },
+  { leaf: 1, subleaf: 0, flags: 0, words: [0x906ea, 0x1210_0800, 0xffff_ffff, 0xffff_ffff] },
+  { leaf: 4, subleaf: 3, flags: 1, words: [0xfc1f_c163, 1, 2, 3] },
+  { leaf: 0xa, subleaf: 0, flags: 0, words: [1, 1, 1, 1] },
+  { leaf: 0x4000_0000, subleaf: 0, flags: 0, words: [0x4000_0001, 7, 8, 9] },
+  { leaf: 0x4000_0001, subleaf: 0, flags: 0, words: [0xffff_ffff, 5, 5, 5] },
+];
+
+function leaf(entries: readonly CpuidEntry[], leaf: number, subleaf = 0): readonly number[] | undefined {
+  return entries.find((e) => e.leaf === leaf && e.subleaf === subleaf)?.words;
+}
+
+Deno.test("CPUID of one processor of four: its ID, its siblings, and nothing that is the host's", () => {
+  const cpuid = guestCpuid(HOST, { vcpu: 2, vcpus: 4, tscKhz: 2_500_000, apicMsrs: true });
+  assertEquals(leaf(cpuid, 0), [0x16, 1, 2, 3]);
+  const [signature, ebx, ecx, edx] = leaf(cpuid, 1)! as [number, number, number, number];
+  assertEquals([signature, ebx], [0x906ea, 0x0204_0800]);
+  const bit = (word: number, n: number) => (word >>> n) & 1;
+  assertEquals([3, 5, 6, 15, 27].map((n) => bit(ecx, n)), [0, 0, 0, 0, 0], "MONITOR, VMX, SMX, PDCM, OSXSAVE");
+  assertEquals([21, 24, 31].map((n) => bit(ecx, n)), [1, 1, 1], "x2APIC, TSC-deadline, a hypervisor");
+  assertEquals([21, 22, 28].map((n) => bit(edx, n)), [0, 0, 1], "DS, ACPI, several IDs");
+  assertEquals(leaf(cpuid, 4, 3)![0], 0x0c00_c163 >>> 0);
+  assertEquals([leaf(cpuid, 0xb, 0), leaf(cpuid, 0xb, 1)], [[0, 1, 0x100, 2], [2, 4, 0x201, 2]]);
+  assertEquals(leaf(cpuid, 0xa), undefined);
+  assertEquals(leaf(cpuid, 0x15), [2, 5, 1_000_000_000, 0]);
+  assertEquals(leaf(cpuid, 0x16), [2500, 2500, 1000, 0]);
+  assertEquals(leaf(cpuid, 0x4000_0000), [0x4000_0010, 7, 8, 9]);
+  assertEquals(leaf(cpuid, 0x4000_0001), [0x0100_000b, 0, 0, 0]);
+  assertEquals(leaf(cpuid, 0x4000_0010), [2_500_000, 1_000_000, 0, 0]);
+});
+
+Deno.test("CPUID announces no x2APIC and no deadline timer where their MSRs do not come to the board", () => {
+  const ecxOf = (tscKhz: number, apicMsrs: boolean) =>
+    leaf(guestCpuid(HOST, { vcpu: 0, vcpus: 1, tscKhz, apicMsrs }), 1)![2]!;
+  assertEquals((ecxOf(2_500_000, false) >>> 21) & 0b1001, 0);
+  assertEquals((ecxOf(0, true) >>> 21) & 0b1001, 1);
+});
+
+Deno.test("the ratio of two frequencies is the closest there is with a small numerator", () => {
+  assertEquals(ratio(1_000_000, 1_000_000, 4294), [1, 1]);
+  assertEquals(ratio(3_000_000, 1_000_000, 4294), [3, 1]);
+  for (const khz of [2_596_144, 2_095_078, 3_999_999, 999_999, 1_700_013, 2_899_871]) {
+    const error = (p: number, q: number) => Math.abs(p / q - khz / 1_000_000);
+    let least = Infinity;
+    for (let p = 1; p <= 4294; p++) least = Math.min(least, error(p, Math.max(1, Math.round(p * 1_000_000 / khz))));
+    const [p, q] = ratio(khz, 1_000_000, 4294);
+    assertEquals([p <= 4294, error(p, q)], [true, least], `${khz}: ${p}/${q}`);
+  }
+});
