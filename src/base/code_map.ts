@@ -1,33 +1,67 @@
 /**
- * Which pages of guest RAM hold bytes that a software vCPU has decoded, and which of those somebody else has since written.
+ * Which pages of guest RAM hold bytes that software vCPUs have decoded, and what each of them must forget.
  *
- * Shared memory: one byte a page of RAM (1: decoded), and a ring of page numbers written from outside a vCPU. `wrote` is for
- * devices, loaders and back ends, on any thread; a vCPU drains the ring before it relies on decoded code again.
+ * Shared memory: a header, a word a vCPU, a ring of notices, and one byte a page of RAM: how many vCPUs hold decoded code of
+ * it. `wrote` is for devices, loaders and back ends, on any thread; a vCPU drains the ring before it relies on decoded code
+ * again. vCPUs among themselves are stricter, because programs are: what one of them stores is never executed stale by
+ * another that reads the store. Two rules make it so, both under one lock, which is held until every other vCPU has obeyed or
+ * rests (it looks at the ring before it runs guest code again):
+ *
+ * - `claim`: before a vCPU decodes a page it does not hold, all others take away their right to write there unnoticed.
+ * - `evict`: before a vCPU writes to a page that others hold, they forget what they decoded of it.
+ *
+ * Whoever waits for the lock does what others ask of it meanwhile, so nobody waits for a vCPU that waits.
  */
 const RING = 4096;
 const PAGE_SHIFT = 12;
+const MAX_VCPUS = 64;
+
+/** Header words. */
+const COUNT = 0, LOCK = 1, SPLIT_LOCK = 2, POST_LOCK = 3;
+const HEADER_BYTES = 64, LINE_BYTES = 64;
+const VCPUS_AT = HEADER_BYTES, RING_AT = VCPUS_AT + MAX_VCPUS * LINE_BYTES, PAGES_AT = RING_AT + RING * 4;
+/** A notice: the page, whether it was claimed (else it was written), and the vCPU that says so + 1 (0: not a vCPU). */
+const PAGE_MASK = (1 << 20) - 1, CLAIMED = 1 << 20, FROM_SHIFT = 21;
+/** How long a waiter sleeps before it looks at what others ask of it. */
+const PATIENCE_MS = 0.1;
+
+export interface NoticeHandler {
+  /** Somebody else wrote to the page, or is about to. */
+  stale(page: number): void;
+  /** Another vCPU is about to decode the page: writes to it must be noticed from now on. */
+  claimed(page: number): void;
+  /** Notices were lost: all of this has happened to every page. */
+  everything(): void;
+}
 
 export class CodeMap {
-  /** One byte a page; the software CPU reads and sets these. */
+  /** One byte a page: how many vCPUs hold decoded code of it. */
   readonly pages: Uint8Array;
-  /** [0] pages ever queued, mod 2^32. */
-  readonly #count: Int32Array;
+  readonly #header: Int32Array;
+  /** A word a vCPU, on a cache line of its own: notices seen × 2 + 1 while it runs guest code. */
+  readonly #vcpus: Int32Array;
   readonly #ring: Int32Array;
 
   /** Bytes of shared memory for RAM of `ramBytes`. */
   static sizeBytes(ramBytes: number): number {
-    return 64 + RING * 4 + Math.ceil(ramBytes / (1 << PAGE_SHIFT));
+    return PAGES_AT + Math.ceil(ramBytes / (1 << PAGE_SHIFT));
   }
 
   constructor(buffer: ArrayBufferLike, readonly at: number, ramBytes: number) {
-    this.#count = new Int32Array(buffer, at, 1);
-    this.#ring = new Int32Array(buffer, at + 64, RING);
+    this.#header = new Int32Array(buffer, at, HEADER_BYTES / 4);
+    this.#vcpus = new Int32Array(buffer, at + VCPUS_AT, MAX_VCPUS * LINE_BYTES / 4);
+    this.#ring = new Int32Array(buffer, at + RING_AT, RING);
     this.pages = new Uint8Array(buffer, this.pagesAt, Math.ceil(ramBytes / (1 << PAGE_SHIFT)));
   }
 
   /** Where the page bytes start in the buffer. */
   get pagesAt(): number {
-    return this.at + 64 + RING * 4;
+    return this.at + PAGES_AT;
+  }
+
+  /** Where the word is that serialises locked accesses across two words (cpu/x86/locked.ts). */
+  get splitLockAt(): number {
+    return this.at + SPLIT_LOCK * 4;
   }
 
   /** Bytes of RAM were written by somebody who is not a vCPU. */
@@ -35,23 +69,100 @@ export class CodeMap {
     if (sizeBytes <= 0) return;
     const last = Math.floor((gpa + sizeBytes - 1) / (1 << PAGE_SHIFT));
     for (let page = Math.floor(gpa / (1 << PAGE_SHIFT)); page <= last; page++) {
-      if (this.pages[page] === 0) continue;
-      const n = Atomics.add(this.#count, 0, 1);
-      Atomics.store(this.#ring, n & (RING - 1), page);
+      if (Atomics.load(this.pages, page) !== 0) this.#post(page);
     }
   }
 
-  /** Pages ever queued, mod 2^32: a vCPU compares it with what it has seen. */
-  get count(): number {
-    return Atomics.load(this.#count, 0);
+  #post(what: number): void {
+    const h = this.#header;
+    while (Atomics.compareExchange(h, POST_LOCK, 0, 1) !== 0) Atomics.wait(h, POST_LOCK, 1, PATIENCE_MS);
+    const n = h[COUNT]!;
+    Atomics.store(this.#ring, n & (RING - 1), what);
+    Atomics.store(h, COUNT, (n + 1) | 0);
+    Atomics.store(h, POST_LOCK, 0);
   }
 
-  /** Calls `stale` for every page queued since `seen`, or with -1 (everything) if the ring has lapped; returns the new `seen`. */
-  drain(seen: number, stale: (page: number) => void): number {
+  /** Notices ever posted, mod 2^32: a vCPU compares it with what it has seen. */
+  get count(): number {
+    return Atomics.load(this.#header, COUNT);
+  }
+
+  /** Hands vCPU `vcpu` the notices since `seen` that are not its own; returns the new `seen`. */
+  drain(seen: number, vcpu: number, handler: NoticeHandler): number {
+    for (const count = this.count; seen !== count; seen = (seen + 1) | 0) {
+      const what = Atomics.load(this.#ring, seen & (RING - 1));
+      const now = this.count;
+      if (((now - seen) >>> 0) >= RING) {
+        // The ring has lapped.
+        handler.everything();
+        return now;
+      }
+      if (what >>> FROM_SHIFT === vcpu + 1) continue;
+      if (what & CLAIMED) handler.claimed(what & PAGE_MASK);
+      else handler.stale(what & PAGE_MASK);
+    }
+    return seen;
+  }
+
+  /** vCPU `vcpu` has done what the notices up to `seen` ask; whether it runs guest code from now on. */
+  report(vcpu: number, seen: number, running: boolean): void {
+    const at = vcpu * (LINE_BYTES / 4), word = (seen << 1) | (running ? 1 : 0);
+    if (Atomics.exchange(this.#vcpus, at, word) !== word && Atomics.load(this.#header, LOCK) !== 0) {
+      Atomics.notify(this.#vcpus, at);
+    }
+  }
+
+  /** vCPU `vcpu` of `vcpus` will decode the page, and hold it until `release`. `meanwhile` does what notices ask of it. */
+  claim(page: number, vcpu: number, vcpus: number, meanwhile: () => void): void {
+    if (vcpus === 1) {
+      Atomics.add(this.pages, page, 1);
+      return;
+    }
+    this.#acquire(meanwhile);
+    Atomics.add(this.pages, page, 1);
+    this.#post(page | CLAIMED | ((vcpu + 1) << FROM_SHIFT));
+    this.#await(vcpu, vcpus);
+    this.#unlock();
+  }
+
+  /** One holder less. */
+  release(page: number): void {
+    Atomics.sub(this.pages, page, 1);
+  }
+
+  /** vCPU `vcpu` of `vcpus` will write to these pages, which others hold, before it looks at notices again. */
+  evict(first: number, second: number, vcpu: number, vcpus: number, meanwhile: () => void): void {
+    this.#acquire(meanwhile);
+    const from = (vcpu + 1) << FROM_SHIFT;
+    this.#post(first | from);
+    if (second !== first) this.#post(second | from);
+    this.#await(vcpu, vcpus);
+    this.#unlock();
+  }
+
+  #acquire(meanwhile: () => void): void {
+    while (Atomics.compareExchange(this.#header, LOCK, 0, 1) !== 0) {
+      meanwhile();
+      Atomics.wait(this.#header, LOCK, 1, PATIENCE_MS);
+    }
+  }
+  #unlock(): void {
+    Atomics.store(this.#header, LOCK, 0);
+    Atomics.notify(this.#header, LOCK, 1);
+  }
+
+  /** Waits until every other vCPU has seen what was posted so far, or rests. */
+  #await(vcpu: number, vcpus: number): void {
     const count = this.count;
-    const pending = (count - seen) >>> 0;
-    if (pending > RING - 64) stale(-1);
-    else for (let i = 0; i < pending; i++) stale(Atomics.load(this.#ring, (seen + i) & (RING - 1)));
-    return count;
+    for (let i = 0; i < vcpus; i++) {
+      if (i === vcpu) continue;
+      const at = i * (LINE_BYTES / 4);
+      for (;;) {
+        const word = Atomics.load(this.#vcpus, at);
+        // Both counts modulo 2^31.
+        if ((word & 1) === 0 || ((word >> 1) - count) << 1 >= 0) break;
+        Atomics.wait(this.#vcpus, at, word, PATIENCE_MS);
+      }
+    }
   }
 }

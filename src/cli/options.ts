@@ -1,6 +1,6 @@
 /** What `trike run` understands: the parser and the help page both read this table, in this order. */
 import { formatSize } from "../base/size.ts";
-import { MAX_RAM_BYTES } from "../machine/memory.ts";
+import { MAX_RAM_BYTES, MAX_VCPUS } from "../machine/memory.ts";
 import { MAX_DISKS } from "../machine/spec.ts";
 import { TRACE_CATEGORIES as CATEGORIES } from "../machine/trace.ts";
 
@@ -16,7 +16,7 @@ export interface Option {
 
 export const DEFAULT_MEMORY = "512M";
 export const MIN_RAM_BYTES = 16 * 1024 * 1024;
-export const MAX_CPUS = 1;
+export const MAX_CPUS = MAX_VCPUS;
 export const MAX_SERIAL_PORTS = 4;
 export const ENGINES = ["auto", "hvf", "kvm", "soft"] as const;
 export const TRACE_CATEGORIES = [...CATEGORIES, "all"] as const;
@@ -48,7 +48,7 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
         }: 512M, 1.5G, 2GiB [${DEFAULT_MEMORY}].`,
       ],
     },
-    cpus: { value: "N", help: ["Virtual CPUs; this version runs one [1]."] },
+    cpus: { value: "N", help: [`Virtual CPUs, from 1 to ${MAX_CPUS} [1].`] },
     disk: {
       value: "FILE[,readonly][,format=raw]",
       repeat: true,

@@ -171,7 +171,7 @@ function readRequest(given: Map<string, string[]>): RunRequest {
       max: MAX_RAM_BYTES,
       multipleOf: PAGE_BYTES,
     }),
-    cpus: cpuCount(cpus),
+    cpus: countOption("--cpus", cpus, 1, MAX_CPUS),
     kernel: file("kernel"),
     initrd: file("initrd"),
     append,
@@ -184,12 +184,6 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     stats: file("stats"),
     quiet: given.has("quiet"),
   };
-}
-
-function cpuCount(text: string): number {
-  const count = countOption("--cpus", text, 1, 64);
-  if (count > MAX_CPUS) throw mistake("--cpus", text, `${MAX_CPUS}, all that this version of trike runs`);
-  return count;
 }
 
 function readDisks(values: readonly string[]): DiskSpec[] {

@@ -49,6 +49,8 @@ export type ExitReason = "slice" | "kick" | "halt" | "shutdown" | "error";
 
 export interface VcpuParts {
   readonly index: number;
+  /** How many the machine has; 1 if not given. */
+  readonly vcpus?: number;
   readonly memory: WebAssembly.Memory;
   readonly ram: GuestRam;
   readonly board: Board;

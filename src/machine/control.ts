@@ -65,7 +65,10 @@ export class Control {
     const i = vcpu * EVENT_STRIDE;
     const old = Atomics.or(this.events, i, bits);
     // What is set already, the vCPU has yet to see, or it has seen it and masks it.
-    if ((old & bits) === bits) return;
+    if ((old & bits) !== bits) this.#rise(i);
+  }
+
+  #rise(i: number): void {
     Atomics.add(this.events, i + RISES, 1);
     Atomics.notify(this.events, i + RISES);
   }
@@ -86,12 +89,21 @@ export class Control {
     if ((Atomics.load(this.events, i) & bits) !== 0) Atomics.and(this.events, i, ~bits);
   }
 
-  /** A start-up IPI: its vector goes into bits 8..15 before the bit that announces it. */
+  /** INIT: a start-up IPI that has not been taken by then is lost. */
+  initialize(vcpu: number): void {
+    this.lower(vcpu, VcpuEvent.SIPI);
+    this.raise(vcpu, VcpuEvent.INIT);
+  }
+
+  /** A start-up IPI: its vector is in bits 8..15, and appears together with the bit that announces it. */
   startUp(vcpu: number, vector: number): void {
     const i = vcpu * EVENT_STRIDE;
-    Atomics.and(this.events, i, ~0xff00);
-    Atomics.or(this.events, i, (vector & 0xff) << 8);
-    this.raise(vcpu, VcpuEvent.SIPI);
+    for (;;) {
+      const old = Atomics.load(this.events, i);
+      const next = (old & ~0xff00) | ((vector & 0xff) << 8) | VcpuEvent.SIPI;
+      if (Atomics.compareExchange(this.events, i, old, next) === old) break;
+    }
+    this.#rise(i);
   }
 
   kickAll(): void {

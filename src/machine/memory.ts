@@ -6,7 +6,7 @@
  * | 0 | nothing: a stray zero pointer hits no state |
  * | ARENA_BASE | records, timer slots, wait words, rings |
  * | VCPU_BASE + i × VCPU_STRIDE | engine state of vCPU i (soft: registers, TLBs) |
- * | CODE_BASE | decoded code of the software CPU |
+ * | CODE_BASE | decoded code of the software CPU, in equal parts for its vCPUs |
  * | RAM_BASE | guest RAM, guest-physical 0 upwards |
  */
 export const PAGE_BYTES = 4096;
@@ -19,8 +19,8 @@ export const VCPU_BASE = 8 * MIB;
 export const VCPU_STRIDE = 1 * MIB;
 export const MAX_VCPUS = 64;
 export const CODE_BASE = VCPU_BASE + MAX_VCPUS * VCPU_STRIDE; // 72 MiB
-export const CODE_BYTES = 184 * MIB;
-/** 256 MiB: a multiple of 2 MiB, so that the host may use large pages. */
+export const CODE_BYTES = 440 * MIB;
+/** 512 MiB: a multiple of 2 MiB, so that the host may use large pages. */
 export const RAM_BASE = CODE_BASE + CODE_BYTES;
 
 /** The most RAM a machine can have: guest-physical 3 GiB is where the PCI hole starts. */

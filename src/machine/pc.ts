@@ -172,7 +172,7 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
       physicalAddressBits: PHYSICAL_ADDRESS_BITS,
       setIntr: (level) => level ? control.raise(id, VcpuEvent.INTR) : control.lower(id, VcpuEvent.INTR),
       nmi: () => control.raise(id, VcpuEvent.NMI),
-      init: () => control.raise(id, VcpuEvent.INIT),
+      init: () => control.initialize(id),
       sipi: (vector) => control.startUp(id, vector),
     });
     router.addLocalApic(apic);

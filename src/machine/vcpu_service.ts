@@ -74,6 +74,7 @@ class OpenedVcpu {
     const board = new PcBoard(pc.lock, pc.ports, pc.mmio, pc.apics, index, pc.counters.of(index), disks);
     const vcpu = engine.openVcpu({
       index,
+      vcpus: spec.cpus,
       memory,
       ram: pc.ram,
       board: this.#log ? new TracingBoard(board, this.#log, pc.ports, pc.mmio) : board,

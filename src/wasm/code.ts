@@ -135,6 +135,57 @@ export class Code {
     return v.get();
   }
 
+  /** An atomic 64-bit load (its address a multiple of 8). */
+  atomicLd64(base: Operand, offset = 0): Value {
+    this.expr(lift(base, "i32"), "i32");
+    return this.#atomic(0x11, 3, offset, "i64");
+  }
+
+  /**
+   * Compares `bits` at `at` (a multiple of their size) with `expected` (zero-extended) and, if they are equal, replaces them;
+   * gives what was there, zero-extended: an i64 for 64 bits, else an i32. A full barrier, as all of these are.
+   */
+  cmpxchg(bits: 8 | 16 | 32 | 64, at: Value, expected: Value, value: Value): Value {
+    const type = bits === 64 ? "i64" : "i32";
+    this.expr(at, "i32");
+    this.expr(expected, type);
+    this.expr(value, type);
+    return this.#atomic({ 8: 0x4a, 16: 0x4b, 32: 0x48, 64: 0x49 }[bits], Math.log2(bits / 8), 0, type);
+  }
+
+  /** Replaces 32 bits; gives what was there. */
+  xchg32(at: Value, value: Value): Value {
+    this.expr(at, "i32");
+    this.expr(value, "i32");
+    return this.#atomic(0x41, 2, 0, "i32");
+  }
+
+  /** Sleeps while the 32 bits at `at` are `value`, until `notify`. */
+  wait32(at: Value, value: Value): void {
+    this.expr(at, "i32");
+    this.expr(value, "i32");
+    this.expr(lift(-1, "i64"), "i64");
+    this.#atomic(0x01, 2, 0, "i32");
+  }
+
+  /** Wakes up to `count` of those who sleep at `at`. */
+  notify(at: Value, count: Operand): void {
+    this.expr(at, "i32");
+    this.expr(lift(count, "i32"), "i32");
+    this.#atomic(0x00, 2, 0, "i32");
+  }
+
+  #atomic(code: number, align: number, offset: number, type: Type): Value {
+    const v = this.variable(type);
+    this.out.u8(0xfe);
+    this.out.u32(code);
+    this.out.u32(align);
+    this.out.u32(offset);
+    this.out.u8(0x21);
+    this.out.u32(v.index);
+    return v.get();
+  }
+
   #memory(name: keyof typeof MEMORY, offset: number): void {
     const code = MEMORY[name][0];
     if (code > 0xff) {

@@ -6,6 +6,7 @@
 import { type Arg, argBits, isMemoryLetter } from "./arg.ts";
 import { DecodeTable } from "./decode_table.ts";
 import { canBeDead, FORM, type Variants } from "./handlers.ts";
+import { lockedTwins } from "./locked.ts";
 import type { Row } from "./row.ts";
 import { CS, DS, ES, FS, GS, MODE_16, MODE_64, reg, SS, VBASE, ZERO } from "./state.ts";
 
@@ -37,6 +38,8 @@ interface RowInfo {
 export class Decoder {
   readonly table: DecodeTable;
   readonly info: RowInfo[];
+  /** The locked form of each row, or -1; all -1 where there is one vCPU. */
+  readonly #locked: Int16Array;
 
   // The answer.
   row = 0;
@@ -63,13 +66,14 @@ export class Decoder {
   absolute = false;
 
   constructor(readonly rows: readonly Row[], readonly variants: Variants) {
-    this.table = new DecodeTable(rows);
+    this.table = new DecodeTable(rows.filter((row) => !row.locked));
+    this.#locked = lockedTwins(rows);
     this.info = rows.map((row, i): RowInfo => {
       const args = variants.args[i]!;
       const writes = flagMask(row.flags);
       return {
         args,
-        modrm: this.table.patterns[i]!.modrm,
+        modrm: !!row.locked || this.table.patterns[i]!.modrm,
         mem: args.find((a) => isMemoryLetter(a.letter)),
         imm: args.find((a) => a.letter === "I" || a.letter === "J"),
         writes,
@@ -412,6 +416,8 @@ export class Decoder {
     if (
       lock && !(r.lock && this.hasMemory && info.args[0]?.access === "rw") && !(info.args.some((a) => a.letter === "C"))
     ) return DECODED.INVALID;
+    // XCHG with memory locks by itself.
+    if (this.hasMemory && (lock || r.name === "XCHG") && this.#locked[row]! >= 0) this.row = this.#locked[row]!;
     this.length = at - start;
     return DECODED.OK;
   }

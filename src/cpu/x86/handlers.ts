@@ -43,7 +43,7 @@ export class Variants {
     rows.forEach((row, rowIndex) => {
       const args = this.args[rowIndex]!;
       const mayMem = args.some((a) => isMemoryLetter(a.letter));
-      const mayReg = !args.some((a) => a.letter === "M" || a.letter === "O");
+      const mayReg = !row.locked && !args.some((a) => a.letter === "M" || a.letter === "O");
       for (
         const is64 of row.only === "64" ? [true] : row.only === "legacy" ? [false] : row.modes ? [true, false] : [true]
       ) {
@@ -68,6 +68,7 @@ export class Variants {
                 row.cpl0,
                 row.unit,
                 row.nowait,
+                !!row.locked,
                 !!row.modes,
                 ...args.map((a) => shape(a, size, form)),
               ].join();
@@ -75,7 +76,7 @@ export class Variants {
               if (!variant) {
                 const name = `${row.name}.${size}${["r", "m", "mb", "mx"][form]}${
                   flagsLive || !row.flags ? "" : ".nf"
-                }${is64 ? "" : ".legacy"}`;
+                }${is64 ? "" : ".legacy"}${row.locked ? ".lock" : ""}`;
                 variant = { row, args, size, form, flagsLive, is64, hot: isHot, name };
                 shared.set(same, variant);
                 (isHot ? hot : cold).push(variant);
@@ -178,6 +179,7 @@ function isHotVariant(row: Row, args: readonly Arg[], size: number, form: number
 /** Emits a variant's code: unit checks, operands, semantics. The caller goes on with the next operation. */
 export function emitVariant(v: Variant, c: Code, f: CpuFuncs, host: Host, cpu: Value, op: Value, ea: Var): void {
   const o = new Ops(c, f, host, cpu, op, ea, v.size, v.flagsLive || !v.row.flags, v.is64);
+  o.locked = !!v.row.locked;
   if (v.row.cpl0) o.gpIf(o.ld32("cpl").bool());
   if (v.row.unit) emitUnitCheck(o, v.row);
   const memory = v.args.some((a) => isMemoryLetter(a.letter)) && v.form !== FORM.REG;
@@ -312,9 +314,7 @@ class MemoryOperand implements Operand {
   }
   update(change: (old: Value) => Value): void {
     this.#check();
-    const at = this.o.writeAt(this.o.ea.get(), this.bits >> 3);
-    this.o.storeAt(at, this.bits, change(this.o.loadAt(at, this.bits)));
-    this.o.commit(at);
+    this.o.modify(this.o.ea.get(), this.bits, change);
   }
 }
 

@@ -12,6 +12,8 @@ const SIGNATURES = {
   mmioWrite: [4, 0],
   /** (page number of RAM): the decoded code of that page is stale. */
   codeWrite: [1, 0],
+  /** (page, page): about to write to these pages, whose code other vCPUs have decoded; the two may be the same. */
+  codeEvict: [2, 0],
   /** The time-stamp counter without TSC offset, into S.answer: guest nanoseconds. */
   readTsc: [0, 0],
   /** CPUID with EAX, ECX from the registers; writes EAX..EDX. */

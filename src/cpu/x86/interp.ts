@@ -13,6 +13,7 @@ import { baseAddress, emitVariant, FORM, type Variant, Variants } from "./handle
 import { importAll, type ImportName } from "./imports.ts";
 import { define, ROWS } from "./isa/index.ts";
 import { defineLinear } from "./linear.ts";
+import { defineLocked, lockedRows } from "./locked.ts";
 import { type CpuFuncs, type Host, Ops, STATUS } from "./ops.ts";
 import { FUSED, type Fused, FUSED_START, SPECIAL, SPECIAL_JCC, specialName, SPECIALS } from "./specials.ts";
 import { CS, EXC, ITLB_ENTRIES, MODE_64, OP, OP_BYTES, reg, RSP, S, VBASE } from "./state.ts";
@@ -38,6 +39,8 @@ export interface CpuExports {
 }
 
 export interface Interpreter {
+  /** Made for a machine with several vCPUs. */
+  readonly several: boolean;
   readonly module: Uint8Array<ArrayBuffer>;
   readonly variants: Variants;
   readonly imports: readonly ImportName[];
@@ -53,16 +56,25 @@ export interface Interpreter {
 
 const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
 
-/** `cpu` is the base of the one vCPU that this module is for: a constant in its code. */
-export function generate(minPages: number, maxPages: number, cpu: number): Interpreter {
+/** The handlers of a vCPU that is alone in its machine, or one of several. */
+export function variantsOf(several: boolean): Variants {
+  return new Variants(several ? [...ROWS, ...lockedRows(ROWS)] : ROWS, SPECIALS);
+}
+
+/**
+ * `cpu` is the base of the one vCPU that this module is for: a constant in its code. With `several`, the machine has others:
+ * then locked instructions have handlers of their own.
+ */
+export function generate(minPages: number, maxPages: number, cpu: number, several = false): Interpreter {
   const m = new Module();
   m.importMemory("env", "memory", minPages, maxPages);
   const imports = importAll(m);
   const f = defineMmu(m, imports, flagFuncs(m));
   defineLinear(m, f);
   define(m, f, imports);
+  if (several) defineLocked(m, f);
 
-  const variants = new Variants(ROWS, SPECIALS);
+  const variants = variantsOf(several);
   const inLoop = SPECIALS + variants.hotCount;
   const signature = m.signature(HANDLER, ["i32"]);
   for (const v of variants.all.slice(variants.hotCount)) {
@@ -86,6 +98,7 @@ export function generate(minPages: number, maxPages: number, cpu: number): Inter
     .map(([name, func]) => ({ ...func, name }));
   for (const func of vectorFuncs) m.export(func);
   return {
+    several,
     vectorFuncs,
     functions,
     shadows,

@@ -24,6 +24,7 @@ import {
 } from "../../wasm/value.ts";
 import type { Var } from "../../wasm/code.ts";
 import { condition, type FlagFuncs, KIND } from "./flags.ts";
+import { lockedUpdate } from "./locked.ts";
 import {
   AF,
   BOUNCE,
@@ -85,6 +86,9 @@ export interface Host {
 }
 
 export class Ops {
+  /** The instruction is atomic among several vCPUs (Row.locked). */
+  locked = false;
+
   constructor(
     readonly c: Code,
     readonly f: CpuFuncs,
@@ -313,6 +317,14 @@ export class Ops {
     const v = this.c.let(value);
     const at = this.writeAt(address, bits >> 3, false);
     this.storeAt(at, bits, v);
+    this.commit(at);
+  }
+
+  /** Reads, computes and writes `bits` at a linear address: in one step if the instruction is locked. */
+  modify(address: Value, bits: number, change: (old: Value) => Value): void {
+    if (this.locked) return lockedUpdate(this, address, bits as 8 | 16 | 32 | 64, change);
+    const at = this.writeAt(address, bits >> 3);
+    this.storeAt(at, bits, change(this.loadAt(at, bits)));
     this.commit(at);
   }
 

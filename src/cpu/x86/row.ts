@@ -48,6 +48,8 @@ export interface Row {
   readonly reads?: string;
   /** LOCK is allowed. */
   readonly lock?: boolean;
+  /** The form of a row with `lock` that is atomic among several vCPUs: memory only, found through that row (locked.ts). */
+  readonly locked?: boolean;
   /** Only in 64-bit mode; only outside of it. */
   readonly only?: "64" | "legacy";
   /** Operand size is 64 in 64-bit mode without REX.W (and 16 with 66h): pushes, pops, near branches. */

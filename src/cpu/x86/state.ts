@@ -178,6 +178,10 @@ export const S = layout({
   /** Set by whoever wants operations counted or traced. */
   traceFlags: 4,
   misc: [4, 16],
+  /** Address in memory of the word that serialises locked accesses across two words (locked.ts). */
+  splitLock: 4,
+  /** An operand of a locked access that is not aligned (locked.ts). */
+  locked: [8, 6],
 });
 
 /** Bytes. */
@@ -296,3 +300,9 @@ export const EXC = {
  */
 export const OP_BYTES = 16;
 export const OP = { h: 0, ip: 2, d: 4, s: 5, b: 6, x: 7, imm: 8, disp: 12 } as const;
+
+/**
+ * What the directory at S.codeDir points to for a page with decoded code (code_cache.ts): a bit for each 64-byte line that
+ * holds decoded bytes, the tables of entry points by decode mode, and 1 while this vCPU counts as a holder of the page.
+ */
+export const CODE_INFO = { LINES: 0, TABLES: 8, HELD: 8 + 8 * 4, BYTES: 8 + 8 * 4 + 4 } as const;

@@ -9,11 +9,11 @@
 import { Bug } from "../../base/errors.ts";
 import type { CodeMap } from "../../base/code_map.ts";
 import { SPECIAL } from "../../cpu/x86/specials.ts";
-import { OP, OP_BYTES } from "../../cpu/x86/state.ts";
+import { CODE_INFO, OP, OP_BYTES } from "../../cpu/x86/state.ts";
 import type { OpSink } from "../../cpu/x86/trace.ts";
 
 const PAGE = 4096;
-const INFO_BYTES = 8 + 8 * 4;
+const INFO_BYTES = CODE_INFO.BYTES;
 const TABLE_BYTES = PAGE * 4;
 
 interface Page {
@@ -45,6 +45,8 @@ export class CodeCache implements OpSink {
   #mode = 0;
   #table = 0;
   #start = 0;
+  /** Page offset of a trace that has no record yet, or -1. */
+  #opening = -1;
   /** Where a single step's records go instead. */
   #scratch = 0;
 
@@ -90,7 +92,7 @@ export class CodeCache implements OpSink {
   flush(): void {
     for (const page of this.#pages.values()) {
       this.#u32[(this.#directory >> 2) + page.number] = 0;
-      this.map.pages[page.number] = 0;
+      this.#release(page);
     }
     this.#pages.clear();
     this.#next = this.#first();
@@ -98,67 +100,88 @@ export class CodeCache implements OpSink {
     this.epoch++;
   }
 
-  /** Starts a trace at `offset` of RAM page `number`. Returns true if the page had no decoded code before. */
-  begin(number: number, mode: number, offset: number): boolean {
-    let page = this.#pages.get(number), first = false;
-    if (!page) {
-      page = {
-        number,
-        info: this.#alloc(INFO_BYTES),
-        tables: [],
-        runs: [],
-        entries: [],
-        waiting: new Map(),
-        crossers: new Set(),
-        generation: 0,
-      };
-      this.#u8.fill(0, page.info, page.info + INFO_BYTES);
-      this.#u32[(this.#directory >> 2) + number] = page.info;
-      this.#pages.set(number, page);
-    }
-    if (this.map.pages[number] === 0) {
-      this.map.pages[number] = 1;
-      first = true;
-    }
+  /** Forgets what every page holds, but lays nothing in its place: records that are being run stay where they are. */
+  invalidateAll(): void {
+    for (const number of this.#pages.keys()) this.invalidate(number);
+  }
+
+  /** Whether this vCPU counts as a holder of decoded code of the page; if not, it must claim it before it decodes. */
+  holds(number: number): boolean {
+    const page = this.#pages.get(number);
+    return page !== undefined && this.#u32[(page.info + CODE_INFO.HELD) >> 2] !== 0;
+  }
+  /** The page has been claimed. */
+  hold(number: number): void {
+    this.#u32[(this.#pageOf(number).info + CODE_INFO.HELD) >> 2] = 1;
+  }
+  #release(page: Page): void {
+    const at = (page.info + CODE_INFO.HELD) >> 2;
+    if (this.#u32[at] === 0) return;
+    this.#u32[at] = 0;
+    this.map.release(page.number);
+  }
+
+  #pageOf(number: number): Page {
+    const known = this.#pages.get(number);
+    if (known) return known;
+    const info = this.#alloc(INFO_BYTES);
+    const page: Page = {
+      number,
+      info,
+      tables: [],
+      runs: [],
+      entries: [],
+      waiting: new Map(),
+      crossers: new Set(),
+      generation: 0,
+    };
+    this.#u8.fill(0, info, info + INFO_BYTES);
+    this.#u32[(this.#directory >> 2) + number] = info;
+    this.#pages.set(number, page);
+    return page;
+  }
+
+  /** Starts a trace at `offset` of RAM page `number`, which this vCPU holds. */
+  begin(number: number, mode: number, offset: number): void {
+    const page = this.#pageOf(number);
     let table = page.tables[mode] ?? 0;
     if (table === 0) {
       table = this.#alloc(TABLE_BYTES);
       this.#u8.fill(0, table, table + TABLE_BYTES);
       page.tables[mode] = table;
-      this.#u32[(page.info + 8 + mode * 4) >> 2] = table;
+      this.#u32[(page.info + CODE_INFO.TABLES + mode * 4) >> 2] = table;
     }
     this.#page = page;
     this.#mode = mode;
     this.#table = table;
-    this.#start = this.#next;
-    this.#setEntry(offset, this.#next);
-    return first;
+    this.#opening = offset;
   }
 
-  /** Ends the trace: bytes [from, to) of the page are decoded now, and `to` may reach into page `second`. */
-  finish(from: number, to: number, second: number): boolean {
+  /** Before its first record: where that lies, the trace starts. */
+  #open(): void {
+    const offset = this.#opening;
+    this.#opening = -1;
+    this.#start = this.#next;
+    this.#setEntry(offset, this.#next);
+  }
+
+  /** There is no trace after all: nothing has been laid. */
+  abandon(): void {
+    this.#opening = -1;
+    this.#page = undefined;
+  }
+
+  /** Ends the trace: bytes [from, to) of the page are decoded now, and `to` may reach into page `second`, held as well. */
+  finish(from: number, to: number, second: number): void {
     const page = this.#page!;
     page.runs.push(this.#start, this.#next);
     this.#mark(page, from, Math.min(to, PAGE));
-    let first = false;
     if (to > PAGE && second >= 0) {
-      let other = this.#pages.get(second);
-      if (!other) {
-        const info = this.#alloc(INFO_BYTES);
-        this.#u8.fill(0, info, info + INFO_BYTES);
-        other = { number: second, info, tables: [], runs: [], entries: [], waiting: new Map(), crossers: new Set(), generation: 0 };
-        this.#u32[(this.#directory >> 2) + second] = info;
-        this.#pages.set(second, other);
-      }
-      if (this.map.pages[second] === 0) {
-        this.map.pages[second] = 1;
-        first = true;
-      }
+      const other = this.#pageOf(second);
       other.crossers.add(page);
       this.#mark(other, 0, to - PAGE);
     }
     this.#page = undefined;
-    return first;
   }
 
   /** The record at an entry point of a page, or 0. */
@@ -241,6 +264,7 @@ export class CodeCache implements OpSink {
     imm: number,
     disp: number,
   ): void {
+    if (this.#opening >= 0) this.#open();
     const at = this.#next, u8 = this.#u8;
     this.#u16[at >> 1] = h;
     this.#u16[(at + OP.ip) >> 1] = (ip & 0xfff) | (length << 12);
@@ -260,6 +284,11 @@ export class CodeCache implements OpSink {
   link(at: number, offset: number): void {
     if (this.#scratch || this.#u32[(at + OP.imm) >> 2] !== 0) return;
     const page = this.#page!, key = this.#mode * PAGE + offset;
+    const known = this.entry(offset); // the record itself, if it jumps there and is the first
+    if (known !== 0) {
+      this.#u32[(at + OP.imm) >> 2] = known;
+      return;
+    }
     const waiting = page.waiting.get(key);
     if (waiting) waiting.push(at);
     else page.waiting.set(key, [at]);
@@ -268,8 +297,8 @@ export class CodeCache implements OpSink {
   /** Somebody wrote to the page: its decoded code is stale. */
   invalidate(number: number): void {
     const page = this.#pages.get(number);
-    this.map.pages[number] = 0;
     if (!page) return;
+    this.#release(page);
     this.invalidations++;
     this.epoch++;
     this.#drop(page);

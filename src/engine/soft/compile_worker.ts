@@ -1,17 +1,16 @@
 /** The Worker that compiles regions for one vCPU: regions in, modules out. */
 import { messageOf } from "../../base/errors.ts";
 import { Decoder } from "../../cpu/x86/decode.ts";
-import { Variants } from "../../cpu/x86/handlers.ts";
-import { ROWS } from "../../cpu/x86/isa/index.ts";
+import { variantsOf } from "../../cpu/x86/interp.ts";
 import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
-import { SPECIALS } from "../../cpu/x86/specials.ts";
 import { type CompileAnswer, type CompileRequest, type CompilerSetup, regionHost } from "./tier.ts";
 
 const scope = self as unknown as { onmessage: ((event: MessageEvent<CompilerSetup>) => void) | null };
 
 scope.onmessage = (event) => {
   const setup = event.data, port = setup.port;
-  const decoder = new Decoder(ROWS, new Variants(ROWS, SPECIALS));
+  const variants = variantsOf(setup.several);
+  const decoder = new Decoder(variants.rows, variants);
   const compiler = new RegionCompiler(regionHost(decoder, setup));
   port.onmessage = (message: MessageEvent<CompileRequest>) => {
     const { id, region, entryTable } = message.data, began = performance.now();

@@ -1,5 +1,5 @@
 /** The vCPU's registers from outside: the architectural reset state [sdm3 table 9-1], and what a loader asks for. */
-import { CS, DS, ES, FS, GS, LDTR, reg, S, SS, TR, VCPU_BYTES } from "../../cpu/x86/state.ts";
+import { CR0, CS, DS, ES, FS, GS, LDTR, reg, S, SS, TR, VCPU_BYTES } from "../../cpu/x86/state.ts";
 import type { GprName, InitialState, SegmentState } from "../engine.ts";
 import type { SoftVcpu } from "./soft.ts";
 
@@ -74,4 +74,33 @@ export function setInitialState(v: SoftVcpu, state: InitialState): void {
   v.put("idtrLimit", state.idtr.limit);
   // CPL is the stack segment's DPL.
   v.put("cpl", (v.get("segRights", SS) >> 5) & 3);
+}
+
+/** What INIT leaves as it was: the units' registers, time, and MSRs: [sdm3 table 10-1]. */
+const KEPT: readonly [from: number, to: number][] = [
+  [S.xmm, S.fRes],
+  [S.retired, S.retired + 8],
+  [S.xcr0, S.xcr0 + 8],
+  [S.star, S.answer],
+  [S.tlbMisses, S.events],
+];
+/** CR0.CD and CR0.NW stay; ET is always set. */
+const CR0_KEPT = CR0.CD | CR0.NW, CR0_INIT = CR0.ET;
+
+/** INIT: as a reset, but for what it keeps. */
+export function initState(v: SoftVcpu): void {
+  const bytes = new Uint8Array(v.dv.buffer as ArrayBuffer, v.base, VCPU_BYTES);
+  const kept = KEPT.map(([from, to]) => bytes.slice(from, to));
+  const cr0 = v.get("cr0") & CR0_KEPT;
+  const codeEpoch = v.get("codeEpoch");
+  resetState(v);
+  KEPT.forEach(([from], i) => bytes.set(kept[i]!, from));
+  v.put("cr0", cr0 | CR0_INIT);
+  v.put("codeEpoch", codeEpoch);
+}
+
+/** A start-up IPI: real mode at `vector` × 4 KiB: [sdm3 §10.4.4]. */
+export function startState(v: SoftVcpu, vector: number): void {
+  setSegment(v, CS, { selector: vector << 8, base: vector << 12, limit: 0xffff, rights: CODE });
+  v.put64("rip", 0);
 }

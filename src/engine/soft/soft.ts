@@ -4,6 +4,7 @@
  * TypeScript's part is small: decode what has not been decoded yet, pass accesses on to the board, and look at events and time
  * between slices of instructions.
  */
+import type { NoticeHandler } from "../../base/code_map.ts";
 import { HostError, messageOf } from "../../base/errors.ts";
 import { Decoder } from "../../cpu/x86/decode.ts";
 import type { ImportImpls } from "../../cpu/x86/imports.ts";
@@ -13,7 +14,7 @@ import { IF, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
 import { cpuidTable } from "../../cpu/x86/system/cpuid.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
-import { CODE_BASE, CODE_BYTES, RAM_BASE, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
+import { CODE_BASE, CODE_BYTES, PAGE_BYTES, RAM_BASE, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
 import {
   type Engine,
   type ExitReason,
@@ -24,7 +25,7 @@ import {
   type VcpuStats,
 } from "../engine.ts";
 import { CodeCache } from "./code_cache.ts";
-import { resetState, setInitialState } from "./registers.ts";
+import { initState, resetState, setInitialState, startState } from "./registers.ts";
 import { RegionTier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
@@ -42,15 +43,16 @@ export const softEngine: Engine = {
   },
 };
 
-const generated = new Map<number, Interpreter>();
+const generated = new Map<string, Interpreter>();
 
-/** Generates the module of the vCPU whose state is at `cpu`; once a thread. */
-export function interpreterFor(memory: WebAssembly.Memory, cpu: number): Interpreter {
+/** Generates the module of the vCPU whose state is at `cpu`, alone in its machine or one of several; once a thread. */
+export function interpreterFor(memory: WebAssembly.Memory, cpu: number, several = false): Interpreter {
   const pages = memory.buffer.byteLength / 65536;
-  const known = generated.get(cpu);
+  const key = `${cpu} ${several}`;
+  const known = generated.get(key);
   if (known) return known;
-  const made = generate(1, Math.max(pages, 65536), cpu);
-  generated.set(cpu, made);
+  const made = generate(1, Math.max(pages, 65536), cpu, several);
+  generated.set(key, made);
   return made;
 }
 
@@ -70,16 +72,29 @@ export class SoftVcpu implements Vcpu {
   readonly #tier: RegionTier | null;
   readonly #msrs: MsrFile;
   readonly #cross = new Uint8Array(2 * 4096);
+  /** How many vCPUs the machine has. */
+  readonly #vcpus: number;
+  /** Notices of the code map that have been obeyed. */
   #codeSeen = 0;
+  readonly #notices: NoticeHandler = {
+    stale: (page) => this.#cache.invalidate(page),
+    claimed: (page) => this.exports.dropWriteTags(this.base, page),
+    everything: () => {
+      this.#cache.invalidateAll();
+      this.exports.flushTlb(this.base);
+    },
+  };
   #retired = 0;
   /** Guest time minus instructions, when time counts instructions: it grows by what HLT skipped. */
   #icountOffset = 0;
   #sliceBudget = 0;
   #running = false;
   #halted = false;
+  /** After INIT: nothing but a start-up IPI makes it run. */
+  #waitsForSipi = false;
   /** A delivery ended in a triple fault. */
   #shutdown = false;
-  #statuses = { slices: 0, translations: 0, resyncs: 0, halts: 0, steps: 0 };
+  #statuses = { slices: 0, translations: 0, resyncs: 0, halts: 0, steps: 0, pagesClaimed: 0, evictions: 0 };
 
   constructor(parts: VcpuParts) {
     this.#parts = parts;
@@ -89,9 +104,11 @@ export class SoftVcpu implements Vcpu {
     this.f64 = new Float64Array(buffer, 0, Math.floor(buffer.byteLength / 8));
     this.dv = new DataView(buffer);
     this.#u8 = new Uint8Array(buffer);
-    this.#interp = interpreterFor(parts.memory, this.base);
+    const vcpus = this.#vcpus = parts.vcpus ?? 1;
+    this.#interp = interpreterFor(parts.memory, this.base, vcpus > 1);
     const ramPages = Math.floor(parts.ram.sizeBytes / 4096);
-    this.#cache = new CodeCache(buffer, CODE_BASE, CODE_BYTES, ramPages, parts.codeMap);
+    const codeBytes = Math.floor(CODE_BYTES / vcpus / PAGE_BYTES) * PAGE_BYTES;
+    this.#cache = new CodeCache(buffer, CODE_BASE + parts.index * codeBytes, codeBytes, ramPages, parts.codeMap);
     this.#builder = new TraceBuilder(
       new Decoder(this.#interp.variants.rows, this.#interp.variants),
       this.#interp.variants,
@@ -131,11 +148,24 @@ export class SoftVcpu implements Vcpu {
 
   reset(): void {
     resetState(this);
+    this.#waitsForSipi = this.#parts.index !== 0;
+    this.#afterReset();
+  }
+
+  /** INIT: [sdm3 §10.4, table 10-1]. The bootstrap processor runs from the reset vector, the others wait for a start-up IPI. */
+  #initialize(): void {
+    initState(this);
+    this.#waitsForSipi = this.#parts.index !== 0;
+    this.#afterReset();
+  }
+
+  #afterReset(): void {
     this.put("events", this.#parts.events.byteOffset + this.#parts.eventsIndex * 4);
     this.put("codePages", this.#parts.codeMap.pagesAt);
     this.put("ramPages", Math.floor(this.#parts.ram.sizeBytes / 4096));
     this.put("ramBase", RAM_BASE);
     this.put("codeDir", this.#cache.directory);
+    this.put("splitLock", this.#parts.codeMap.splitLockAt);
     this.#halted = false;
     this.#shutdown = false;
     this.#cache.flush();
@@ -146,6 +176,7 @@ export class SoftVcpu implements Vcpu {
   setState(state: InitialState): void {
     this.reset();
     setInitialState(this, state);
+    this.#waitsForSipi = false;
     this.exports.flushTlb(this.base);
     this.exports.updateMode(this.base);
   }
@@ -159,15 +190,19 @@ export class SoftVcpu implements Vcpu {
       return "error";
     } finally {
       this.#running = false;
+      this.#parts.codeMap.report(this.#parts.index, this.#codeSeen, false);
     }
   }
 
   #run(untilNs: number): ExitReason {
     const { events, eventsIndex, clock, icount } = this.#parts;
     if (icount) this.#icountOffset = clock.nowNs() - this.#retired * NS_PER_INSTRUCTION;
+    // From here on others wait for this vCPU to obey them, and it looks what they have asked before.
+    this.#parts.codeMap.report(this.#parts.index, this.#codeSeen, true);
     for (;;) {
-      if (this.#parts.codeMap.count !== this.#codeSeen) this.#drainCode();
+      // Events first: whoever wrote code and then sends an interrupt has posted the one before the other.
       const pending = Atomics.load(events, eventsIndex);
+      if (this.#parts.codeMap.count !== this.#codeSeen) this.#drainCode();
       if (pending & VcpuEvent.KICK) {
         Atomics.and(events, eventsIndex, ~VcpuEvent.KICK);
         return "kick";
@@ -176,6 +211,7 @@ export class SoftVcpu implements Vcpu {
         if (this.#shutdown) return "shutdown";
         continue;
       }
+      if (this.#waitsForSipi) return "halt";
       if (this.#halted) {
         if (this.#interruptible() ? pending & (VcpuEvent.INTR | VcpuEvent.NMI) : pending & VcpuEvent.NMI) continue;
         return "halt";
@@ -235,6 +271,21 @@ export class SoftVcpu implements Vcpu {
   /** Handles NMI and interrupts; true if something was taken. */
   #takeEvents(pending: number): boolean {
     const { events, eventsIndex, board, index } = this.#parts;
+    if (pending & VcpuEvent.INIT) {
+      Atomics.and(events, eventsIndex, ~VcpuEvent.INIT);
+      this.#initialize();
+      return true;
+    }
+    if (pending & VcpuEvent.SIPI) {
+      Atomics.and(events, eventsIndex, ~VcpuEvent.SIPI);
+      // Whoever does not wait for one takes no notice.
+      if (!this.#waitsForSipi) return true;
+      this.#waitsForSipi = false;
+      startState(this, (pending >>> 8) & 0xff);
+      this.exports.updateMode(this.base);
+      return true;
+    }
+    if (this.#waitsForSipi) return false;
     if (pending & VcpuEvent.NMI && this.get("inhibit") === 0) {
       Atomics.and(events, eventsIndex, ~VcpuEvent.NMI);
       this.#halted = false;
@@ -376,7 +427,8 @@ export class SoftVcpu implements Vcpu {
       this.#cache.flush();
       this.exports.flushTlb(this.base);
     }
-    if (this.#cache.begin(page, mode, offset)) this.exports.dropWriteTags(this.base, page);
+    this.#hold(page);
+    this.#cache.begin(page, mode, offset);
     const at = RAM_BASE + page * 4096;
     if (!this.#builder.build(this.#u8, at, offset, 4096, mode, -1, false, this.#cache)) {
       this.#cache.finish(offset, this.#builder.end, -1);
@@ -384,23 +436,36 @@ export class SoftVcpu implements Vcpu {
     }
     // The first instruction reaches into the next page.
     const next = this.#nextPage(linear);
-    if (next < 0) {
-      this.#cache.finish(offset, offset, -1);
-      this.#cache.invalidate(page);
+    if (next >= 0) this.#hold(next);
+    if (next < 0 || !this.#cache.holds(page)) {
+      // Without that page, or if another vCPU has written to this one meanwhile, there is nothing to decode now.
+      this.#cache.abandon();
       return;
     }
     this.#copyBoth(page, next);
     this.#builder.build(this.#cross, 0, offset, 8192, mode, next, false, this.#cache);
-    if (this.#cache.finish(offset, this.#builder.end, next)) this.exports.dropWriteTags(this.base, next);
+    this.#cache.finish(offset, this.#builder.end, next);
   }
 
+  /** Claims a page before it is decoded, so that every write to it is noticed from now on. */
+  #hold(page: number): void {
+    if (this.#cache.holds(page)) return;
+    this.#statuses.pagesClaimed++;
+    this.#parts.codeMap.claim(page, this.#parts.index, this.#vcpus, this.#obey);
+    this.#cache.hold(page);
+    this.exports.dropWriteTags(this.base, page);
+  }
+
+  /** Does what other vCPUs ask, while this one waits for them. */
+  readonly #obey = () => {
+    if (this.#parts.codeMap.count === this.#codeSeen) return;
+    this.#drainCode();
+  };
+
   #drainCode(): void {
-    this.#codeSeen = this.#parts.codeMap.drain(this.#codeSeen, (page) => {
-      if (page < 0) {
-        this.#cache.flush();
-        this.exports.flushTlb(this.base);
-      } else this.#cache.invalidate(page);
-    });
+    const { codeMap, index } = this.#parts;
+    this.#codeSeen = codeMap.drain(this.#codeSeen, index, this.#notices);
+    codeMap.report(index, this.#codeSeen, this.#running);
     this.put("codeEpoch", this.#cache.epoch);
   }
 
@@ -408,7 +473,7 @@ export class SoftVcpu implements Vcpu {
     const { board, clock, icount, index } = this.#parts;
     const cpuid = cpuidTable({
       vcpu: index,
-      vcpus: 1,
+      vcpus: this.#vcpus,
       cr4: () => this.get("cr4"),
       apicEnabled: () => !board.readMsr(index, IA32_APIC_BASE) || (board.msrLo & APIC_ENABLED) !== 0,
     });
@@ -434,6 +499,10 @@ export class SoftVcpu implements Vcpu {
       codeWrite: (page) => {
         this.#cache.invalidate(page);
         this.put("codeEpoch", this.#cache.epoch);
+      },
+      codeEvict: (first, second) => {
+        this.#statuses.evictions++;
+        this.#parts.codeMap.evict(first, second, index, this.#vcpus, this.#obey);
       },
       readTsc: () => {
         settle();

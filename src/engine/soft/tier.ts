@@ -23,6 +23,8 @@ const MAX_HANDLER = 0xffff;
 
 /** What the compiling thread must know once. */
 export interface CompilerSetup {
+  /** The machine has several vCPUs. */
+  readonly several: boolean;
   readonly cpu: number;
   readonly inLoop: number;
   readonly functions: number;
@@ -112,8 +114,8 @@ export class RegionTier {
   useWorker(): void {
     const channel = new MessageChannel();
     const worker = new Worker(new URL("./compile_worker.ts", import.meta.url), { type: "module", name: "compile" });
-    const { inLoop, functions, vectorFuncs, shadows } = this.interp;
-    const setup: CompilerSetup = { cpu: this.cpu, inLoop, functions, vectorFuncs, shadows, port: channel.port2 };
+    const { several, inLoop, functions, vectorFuncs, shadows } = this.interp;
+    const setup: CompilerSetup = { several, cpu: this.cpu, inLoop, functions, vectorFuncs, shadows, port: channel.port2 };
     worker.postMessage(setup, [channel.port2]);
     this.#port = channel.port1;
   }

@@ -173,12 +173,31 @@ function cmpxchgPair(o: Ops, bits: 32 | 64): void {
   const c = o.c, bytes = bits / 8;
   const ea = c.let(o.ea.get());
   if (bits === 64) o.gpIf(ea.and(15).bool());
-  const at = o.writeAt(ea, 2 * bytes);
-  const lo = o.loadAt(at, bits), hi = o.loadAt(at, bits, bytes);
-  const equal = o.let(lo.eq(o.gprAt(0, bits)).and(hi.eq(o.gprAt(2, bits))));
-  o.storeAt(at, bits, select(equal, o.gprAt(3, bits), lo));
-  o.storeAt(at, bits, select(equal, o.gprAt(1, bits), hi), bytes);
-  o.commit(at);
+  let equal: Value, lo: Value, hi: Value;
+  if (o.locked && bits === 64) {
+    const at = o.writeAt(ea, 16);
+    [equal, lo, hi] = c.call(o.deep("locked.pair"), o.cpu, at, ...[0, 2, 3, 1].map((n) => o.gpr(n))) as [
+      Value,
+      Value,
+      Value,
+    ];
+  } else if (o.locked) {
+    const pair = (high: number, low: number) => o.let(o.gprAt(high, 32).zx().shl(32).or(o.gprAt(low, 32).zx()));
+    const expected = pair(2, 0), wanted = pair(1, 3), same = c.variable("i32"), old = c.variable("i64");
+    o.modify(ea, 64, (x) => {
+      old.set(x);
+      same.set(x.eq(expected));
+      return select(same.get(), wanted, x);
+    });
+    [equal, lo, hi] = [same.get(), old.get().lo(), old.get().shrU(32).lo()];
+  } else {
+    const at = o.writeAt(ea, 2 * bytes);
+    lo = o.loadAt(at, bits), hi = o.loadAt(at, bits, bytes);
+    equal = o.let(lo.eq(o.gprAt(0, bits)).and(hi.eq(o.gprAt(2, bits))));
+    o.storeAt(at, bits, select(equal, o.gprAt(3, bits), lo));
+    o.storeAt(at, bits, select(equal, o.gprAt(1, bits), hi), bytes);
+    o.commit(at);
+  }
   const flags = o.let(o.getFlags().and(~ZF));
   o.c.if(equal, () => {}, () => {
     o.setGprAt(0, bits, lo);

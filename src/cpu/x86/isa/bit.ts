@@ -39,12 +39,12 @@ function bitTest(kind: BitOp, immediate: boolean) {
     const shift = Math.log2(size);
     const address = o.let(o.ea.get().add(o.sext(y).shrS(shift).mul(bytes)));
     if (kind === "BT") return setCarry(o, o.read(address, size).shrU(bit).lo().and(1));
-    const at = o.writeAt(address, bytes);
-    const x = o.loadAt(at, size);
-    const carry = o.let(x.shrU(bit).lo().and(1));
-    o.storeAt(at, size, change(o, kind, x, o.let(one(bit))));
-    o.commit(at);
-    setCarry(o, carry);
+    let carry: Value | undefined;
+    o.modify(address, size, (x) => {
+      carry = o.let(x.shrU(bit).lo().and(1));
+      return change(o, kind, x, o.let(one(bit)));
+    });
+    setCarry(o, carry!);
   };
 }
 

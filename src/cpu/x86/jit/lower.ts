@@ -75,7 +75,7 @@ export class RegionCompiler {
 
   constructor(private readonly host: RegionHost) {
     this.#inline = host.decoder.rows.map((r, i) => {
-      if (r.cpl0 || r.string || (r.unit && r.unit !== "sse") || NEVER.test(r.name)) return false;
+      if (r.locked || r.cpl0 || r.string || (r.unit && r.unit !== "sse") || NEVER.test(r.name)) return false;
       if (!r.unit && !INLINE.has(r.name) && !/^(CMOV|SET)[A-Z]+$/.test(r.name)) return false;
       return host.variants.args[i]!.every((a) =>
         INLINE_OPERANDS.has(a.letter) || (r.unit && VECTOR_OPERANDS.has(a.letter))

@@ -51,7 +51,7 @@ export function fixture(
   const env: Record<string, unknown> = { memory };
   const all = [
     ["ioRead", "ioWrite", "mmioRead", "mmioWrite", "codeWrite", "readTsc", "cpuid", "readMsr", "writeMsr", "readTpr"],
-    ["writeTpr", "random"],
+    ["writeTpr", "random", "codeEvict"],
   ].flat() as (keyof ImportImpls)[];
   for (const name of all) {
     env[name] = (...args: number[]) => {

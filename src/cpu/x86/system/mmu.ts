@@ -13,7 +13,7 @@ import { i32, i64, select, type Value } from "../../../wasm/value.ts";
 import type { FlagFuncs } from "../flags.ts";
 import type { Imports } from "../imports.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS, WRITE_ONLY } from "../ops.ts";
-import { BOUNCE, DTLB, DTLB_BYTES, EXC, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
+import { BOUNCE, CODE_INFO, DTLB, DTLB_BYTES, EXC, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
 import { defineTlb, dtlbEntry, itlbEntry } from "./tlb.ts";
 import { ACCESS, defineWalk, WALK } from "./walk.ts";
 
@@ -102,13 +102,19 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     forParts(c, cpu, c.ld32(cpu, S.bounceSize), scatter);
   });
 
-  /** (cpu, physical, bytes): before a write to RAM within one page. 1: the page holds decoded code. */
+  /**
+   * (cpu, physical, bytes): before a write to RAM within one page. 0: nobody has decoded code there; 2: other vCPUs have, and
+   * "codeEvict" must follow; 1: only this one, and what it had decoded of those lines is forgotten.
+   */
   const noteWrite = m.func("mmu.noteWrite", ["i32", "i64", "i32"], ["i32"], (c) => {
     const cpu = c.param(0), physical = c.param(1).lo(), bytes = c.param(2);
     const page = c.let(physical.shrU(12));
-    c.if(c.ld8u(c.ld32(cpu, S.codePages).add(page)).eqz(), () => c.return(0));
+    const holders = c.ld8u(c.ld32(cpu, S.codePages).add(page));
+    c.if(holders.eqz(), () => c.return(0));
     const lines = c.ld32(c.ld32(cpu, S.codeDir).add(page.shl(2)));
+    const own = c.variable("i32", 0);
     c.if(lines, () => {
+      own.set(c.ld32(lines, CODE_INFO.HELD));
       const first = c.let(physical.shrU(6).and(63));
       const last = c.let(physical.and(0xfff).add(bytes).sub(1).shrU(6));
       // 2 << 63 is 0, and 0 - 1 is all lines.
@@ -117,8 +123,12 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
         c.call(imports.codeWrite, page);
       });
     });
-    c.return(1);
+    c.return(holders.gtU(own.get()).add(1));
   });
+  const evict = (c: Code, code: Value, first: Value, second: Value) =>
+    c.if(code.gtU(1), () => {
+      c.call(imports.codeEvict, first.shrU(12).lo(), second.shrU(12).lo());
+    });
 
   /** (cpu, tlb, address, physical, WALK flags, 1 to keep the write tag out) → the page's offset in memory. */
   const fill = m.func("mmu.fill", ["i32", "i32", "i64", "i64", "i32", "i32"], ["i32"], (c) => {
@@ -191,6 +201,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     c.if(bytes.leU(split), () => {
       c.if(ram, () => {
         const code = c.call1(noteWrite, cpu, physical, bytes);
+        evict(c, code, physical, physical);
         c.return(c.call1(fill, cpu, tlb, a, physical, info, code).add(offset));
       });
       c.st32(cpu, bytes, S.bounceSplit);
@@ -200,13 +211,17 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
       c.if(status2, () => c.return(0));
       const ram2 = c.let(inRam(c, cpu, physical2));
       const host = c.variable("i32", 0), host2 = c.variable("i32", 0);
+      const code = c.variable("i32", 0), code2 = c.variable("i32", 0);
+      c.if(ram, () => code.set(c.call1(noteWrite, cpu, physical, split)));
+      c.if(ram2, () => code2.set(c.call1(noteWrite, cpu, physical2, bytes.sub(split))));
+      // Both together: while it waits to evict one page, this vCPU lets others decode any.
+      const worst = code.get().or(code2.get());
+      evict(c, worst, select(ram, physical, physical2), select(ram2, physical2, physical));
       c.if(ram, () => {
-        const code = c.call1(noteWrite, cpu, physical, split);
-        host.set(c.call1(fill, cpu, tlb, a, physical, info, code).add(offset));
+        host.set(c.call1(fill, cpu, tlb, a, physical, info, code.get()).add(offset));
       });
       c.if(ram2, () => {
-        const code = c.call1(noteWrite, cpu, physical2, bytes.sub(split));
-        host2.set(c.call1(fill, cpu, tlb, next, physical2, info2, code));
+        host2.set(c.call1(fill, cpu, tlb, next, physical2, info2, code2.get()));
       });
       c.if(ram.and(ram2).and(host2.get().eq(host.get().add(split))), () => c.return(host.get()));
       c.st64(cpu, physical2, S.bouncePhys + 8);

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { BOUNCE, DTLB, DTLB_BYTES, DTLB_ENTRIES, DTLB_ENTRY, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
+import { BOUNCE, CODE_INFO, DTLB, DTLB_BYTES, DTLB_ENTRIES, DTLB_ENTRY, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
 import { ACCESS } from "./walk.ts";
 import { BITMAPS, CODE_DIR, CODE_PAGES, CPU, type Fixture, fixture, RAM } from "./fixture.ts";
 
@@ -145,6 +145,7 @@ Deno.test("writes to decoded lines are told before they happen; other lines of t
   f.view.setUint8(CODE_PAGES + 0x10, 1);
   f.view.setUint32(CODE_DIR + 0x10 * 4, BITMAPS, true);
   f.view.setBigUint64(BITMAPS, (1n << 2n) | (1n << 63n), true);
+  f.view.setUint32(BITMAPS + CODE_INFO.HELD, 1, true);
   f.call("readAddr", 0x20000n, 1);
   assertEquals(tag(f, 0x20, TLB_TAG_W), EMPTY);
   for (
@@ -157,9 +158,23 @@ Deno.test("writes to decoded lines are told before they happen; other lines of t
   // All 64 lines at once.
   f.call("writeAddr", 0x20000n, 4096);
   assertEquals(f.log.splice(0), ["codeWrite 10"]);
+  // The same lines, decoded by others as well, then by others only.
+  f.view.setUint8(CODE_PAGES + 0x10, 2);
+  f.call("writeAddr", 0x20080n, 4);
+  assertEquals(f.log.splice(0), ["codeWrite 10", "codeEvict 10 10"]);
   f.view.setUint32(CODE_DIR + 0x10 * 4, 0, true);
   f.call("writeAddr", 0x20080n, 4);
-  assertEquals(f.log, []);
+  assertEquals(f.log.splice(0), ["codeEvict 10 10"]);
+  assertEquals(tag(f, 0x20, TLB_TAG_W), EMPTY);
+});
+
+Deno.test("a write across two pages that others have decoded evicts both at once", () => {
+  const f = paged();
+  map(f, 0x20, 0x10);
+  map(f, 0x21, 0x14);
+  f.view.setUint8(CODE_PAGES + 0x14, 1);
+  f.call("writeAddr", 0x20ffdn, 8);
+  assertEquals(f.log.splice(0), ["codeEvict 10 14"]);
 });
 
 Deno.test("dropWriteTags finds every alias of a page", () => {
