@@ -13,7 +13,7 @@ import { chart } from "./bench/chart.ts";
 import { type Contender, contenders } from "./bench/contenders.ts";
 import { type Mean, type Row, table } from "./bench/figures.ts";
 import { benchAppend, benchInitrd } from "./bench/guest.ts";
-import { facts, reportJson } from "./bench/host.ts";
+import { facts, reportJson, withFigures } from "./bench/host.ts";
 import { benchGroup } from "./bench/programs.ts";
 import { benchSmp } from "./bench/smp.ts";
 import { BOOT_GOAL, GROUPS, IDLE_GOAL, MEMORY_GOAL } from "./bench/suite.ts";
@@ -28,6 +28,8 @@ interface Options {
   readonly idleSeconds: number;
   readonly json: string | null;
   readonly svg: string | null;
+  /** Put the figures into docs/performance.md. */
+  readonly docs: boolean;
   /** In place of Debian's cloud kernel and the default initial file system. */
   readonly guest: Guest | null;
 }
@@ -35,13 +37,14 @@ interface Options {
 function parse(words: readonly string[]): Options {
   const args = parseArgs([...words], {
     string: ["rounds", "engine", "idle-seconds", "json", "svg", "kernel", "initrd"],
+    boolean: ["docs"],
     unknown: (word: string, key?: string) => {
       if (key === undefined) return;
       const known =
         "--rounds N, --engine NAME, --idle-seconds N, --json FILE, --svg FILE, --kernel FILE or --initrd FILE";
       throw new ConfigError(`${word}: expected ${known}`);
     },
-  }) as Record<string, string | undefined> & { _: (string | number)[] };
+  }) as Record<string, string | undefined> & { _: (string | number)[]; docs: boolean };
   const names = new Set(args._.map(String));
   const known = [
     ...PROCESS_BENCHES,
@@ -66,6 +69,7 @@ function parse(words: readonly string[]): Options {
     idleSeconds: count("idle-seconds", args["idle-seconds"] ?? "30"),
     json: args.json ?? null,
     svg: args.svg ?? null,
+    docs: args.docs,
     guest: kernel && initrd ? { kernel, initrd, append: "console=ttyS0 quiet" } : null,
   };
 }
@@ -170,6 +174,13 @@ async function main(): Promise<void> {
   console.log(`\n${Object.entries(machine).map(([name, value]) => `${name}: ${value}`).join("\n")}`);
   if (options.json !== null) await Deno.writeTextFile(options.json, reportJson(report, machine, options.rounds));
   if (options.svg !== null) await Deno.writeTextFile(options.svg, chart(report, machine));
+  if (options.docs) {
+    const docs = new URL("../docs/", import.meta.url);
+    const page = new URL("performance.md", docs);
+    const text = withFigures(await Deno.readTextFile(page), report, machine, options.rounds);
+    await Deno.writeTextFile(page, text);
+    await Deno.writeTextFile(new URL("performance.svg", docs), chart(report, machine));
+  }
 }
 
 try {

@@ -1,7 +1,7 @@
 /** The ratios as an SVG: one bar a row from the line of QEMU's figure, to the left where trike is faster. */
 import { met, ratio, type Report, type Row, rowMet } from "./figures.ts";
 
-const LEFT = 170, RIGHT = 60, WIDTH = 860, LINE = 22, TOP = 70, BOTTOM = 50;
+const LEFT = 170, RIGHT = 150, WIDTH = 860, LINE = 22, TOP = 70, BOTTOM = 50;
 /** The axis: powers of two. */
 const LOW = -3, HIGH = 3;
 

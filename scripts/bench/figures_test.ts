@@ -1,7 +1,7 @@
-import { assertAlmostEquals, assertEquals, assertStringIncludes } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { chart } from "./chart.ts";
 import { geometricMean, meanOf, median, ratio, type Row, rowMet, table, valueText } from "./figures.ts";
-import { reportJson } from "./host.ts";
+import { reportJson, withFigures } from "./host.ts";
 
 const ROW: Row = { bench: "integer", name: "fib", about: "calls", unit: "s", trike: [3, 1, 2], qemu: [4] };
 
@@ -67,4 +67,18 @@ Deno.test("the chart draws a faster row to the left of QEMU's line, a slower one
   assertAlmostEquals(slower.from, 0, 0.2);
   assertAlmostEquals(-faster.from, slower.to, 0.2);
   assertEquals(at([{ ...ROW, failure: "trike: gone" }]), null);
+});
+
+Deno.test("figures take the place of older ones in a document, and nothing else changes", () => {
+  const page = "before\n<!-- figures: deno task bench --docs -->\nold\n<!-- end of figures -->\nafter\n";
+  const once = withFigures(page, { rows: [ROW], means: [] }, { deno: "2" }, 3);
+  assertStringIncludes(once, "| fib");
+  assertStringIncludes(once, "- deno: 2\n- rounds: 3\n");
+  assertEquals([once.startsWith("before\n<!--"), once.endsWith("-->\nafter\n"), once.includes("old")], [
+    true,
+    true,
+    false,
+  ]);
+  assertEquals(withFigures(once, { rows: [ROW], means: [] }, { deno: "2" }, 3), once);
+  assertThrows(() => withFigures("no comments", { rows: [], means: [] }, {}, 1));
 });

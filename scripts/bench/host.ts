@@ -1,6 +1,7 @@
-/** What the figures were measured on, and the report as JSON. */
+/** What the figures were measured on; the report as JSON, and as a part of a document. */
+import { HostError } from "../../src/base/errors.ts";
 import { firstLine, QEMU } from "./contenders.ts";
-import { geometricMean, median, ratio, type Report, rowMet } from "./figures.ts";
+import { geometricMean, median, ratio, type Report, rowMet, table } from "./figures.ts";
 
 export async function facts(engine: string, kernel: string): Promise<Record<string, string>> {
   const processor = await firstLine("sed", "-n", "s/^model name[^:]*: //p", "/proc/cpuinfo") ?? Deno.build.arch;
@@ -27,4 +28,15 @@ export function reportJson(report: Report, machine: Record<string, string>, roun
   const all = rows.map((row) => row.unit === "s" ? row.ratio : null).filter((one) => one !== null);
   const whole = { ...machine, rounds, rows, means: report.means, geometricMeanOfTimes: geometricMean(all) };
   return JSON.stringify(whole, null, 2) + "\n";
+}
+
+const BEGIN = "<!-- figures: deno task bench --docs -->\n", END = "<!-- end of figures -->";
+
+/** The document with the figures in place of those between its two comments. */
+export function withFigures(page: string, report: Report, machine: Record<string, string>, rounds: number): string {
+  const begin = page.indexOf(BEGIN), end = page.indexOf(END);
+  if (begin < 0 || end < begin) throw new HostError(`Cannot put the figures in: expected ${BEGIN.trim()} and ${END}`);
+  const facts = Object.entries(machine).map(([name, value]) => `- ${name}: ${value}`);
+  const body = [...facts, `- rounds: ${rounds}`, "", ...table(report)].join("\n");
+  return `${page.slice(0, begin + BEGIN.length)}\n${body}\n\n${page.slice(end)}`;
 }
