@@ -16,7 +16,24 @@ import { defineLinear } from "./linear.ts";
 import { defineLocked, lockedRows } from "./locked.ts";
 import { type CpuFuncs, type Host, Ops, STATUS } from "./ops.ts";
 import { FUSED, type Fused, FUSED_START, SPECIAL, SPECIAL_JCC, specialName, SPECIALS } from "./specials.ts";
-import { CS, EXC, ITLB_ENTRIES, MODE_64, OP, OP_BYTES, reg, RSP, S, VBASE } from "./state.ts";
+import {
+  CS,
+  DTLB,
+  DTLB_ENTRIES,
+  EXC,
+  ITLB_ENTRIES,
+  MICRO,
+  MODE_64,
+  OP,
+  OP_BYTES,
+  reg,
+  RSP,
+  S,
+  TLB_ADDEND,
+  TLB_TAG_R,
+  TLB_TAG_W,
+  VBASE,
+} from "./state.ts";
 import { defineMmu } from "./system/mmu.ts";
 
 /** Exports of the module. Addresses are i64 halves where a 64-bit one is meant. */
@@ -93,7 +110,7 @@ export function generate(minPages: number, maxPages: number, cpu: number, severa
   const functions = variants.all.length - variants.hotCount + shadows.size;
   defineCallRegion(m, f, signature, inLoop, functions);
   m.exportTable("table");
-  exportEntries(m, f);
+  exportEntries(m, f, cpu);
   const vectorFuncs = [...f.more].filter(([name]) => /^(sse\.|unitTrap|shuffleWords|aes|sha|pclmul|clmul)/.test(name))
     .map(([name, func]) => ({ ...func, name }));
   for (const func of vectorFuncs) m.export(func);
@@ -559,7 +576,7 @@ class Loop {
 }
 
 /** What TypeScript calls between runs. */
-function exportEntries(m: Module, f: CpuFuncs): void {
+function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
   const more = (name: string): Func => f.more.get(name)!;
   const address = (c: Code) => c.let(c.param(1).zx().or(c.param(2).zx().shl(32)));
   m.export(
@@ -581,6 +598,27 @@ function exportEntries(m: Module, f: CpuFuncs): void {
   m.export(f.commit, "commit");
   for (const [name, func] of Object.entries(f.flags)) m.export(func, `flag${name[0]!.toUpperCase()}${name.slice(1)}`);
   for (const name of ["mulHighU", "mulHighS", "callRegion"]) m.export(more(name), name);
+  // (address, bytes + way << 20) → as readAddr and writeAddr, behind an entry of MICRO, which it fills.
+  for (const [name, slow, tag] of [["tlbRead", f.readAddr, TLB_TAG_R], ["tlbWrite", f.writeAddr, TLB_TAG_W]] as const) {
+    m.export(m.func(name, ["i64", "i32"], ["i32"], (c) => {
+      const a = c.param(0), info = c.param(1), low = c.let(a.lo());
+      const dtlb = c.ld32(cpu, S.dtlb);
+      const entry = c.let(dtlb.add(low.shrU(7).and((DTLB_ENTRIES - 1) << 5)));
+      const page = c.let(a.add(info.and(0xffff).zx()).sub(1).and(-4096));
+      const hit = () =>
+        c.if(page.eq(c.ld64(entry, tag)), () => {
+          const micro = c.let(dtlb.sub(cpu + DTLB).shrU(5).add(info.shrU(20).shl(4)).add(cpu + MICRO));
+          const addend = c.ld32(entry, TLB_ADDEND);
+          c.st64(micro, page);
+          c.st32(micro, addend, 8);
+          c.return(low.add(addend));
+        });
+      hit();
+      const at = c.call1(slow, cpu, a, info.and(0xf_ffff));
+      hit();
+      c.return(at);
+    }));
+  }
   m.export(
     m.func(
       "rflags",

@@ -169,8 +169,6 @@ export const S = layout({
   codeDir: 4,
   /** Counts invalidations of decoded code: a compiled region that sees it change leaves. */
   codeEpoch: 4,
-  /** Counts TLB flushes: translations kept in a compiled region's locals hold while it and `dtlb` stay the same. */
-  tlbEpoch: 4,
   /** How deep compiled regions have called each other. */
   depth: 4,
   /** For decoded helpers and deep functions: scratch. */
@@ -203,7 +201,16 @@ export const ITLB_ENTRIES = 256;
 /** An instruction TLB entry: tag (8), address of the page's table of decoded entry points (4), physical page (4). */
 export const ITLB_ENTRY = 16;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY;
-export const VCPU_BYTES = ITLB + 2 * ITLB_BYTES;
+
+/**
+ * In front of each data TLB, what compiled regions look at first: an entry for each way of making an address (by its base
+ * register) and for reads and writes: page (8), addend (4). An entry holds only what the TLB would answer; flushes clear all.
+ */
+export const MICRO = ITLB + 2 * ITLB_BYTES;
+export const MICRO_ENTRY = 16;
+/** The data TLBs lie 32 times as far apart. */
+export const MICRO_BYTES = 1024;
+export const VCPU_BYTES = MICRO + 3 * MICRO_BYTES;
 
 /** Decode keys. */
 export const MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_STACK32 = 4;

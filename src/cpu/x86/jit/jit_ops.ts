@@ -9,8 +9,8 @@ import { Bug } from "../../../base/errors.ts";
 import type { Code, Label, Var } from "../../../wasm/code.ts";
 import { i32, i64, lift, type Operand as Num, select, type Value } from "../../../wasm/value.ts";
 import { KIND } from "../flags.ts";
-import { type CpuFuncs, Ops, STATUS } from "../ops.ts";
-import { BOUNCE, reg, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W, ZF } from "../state.ts";
+import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "../ops.ts";
+import { BOUNCE, DTLB, MICRO, MICRO_ENTRY, reg, S, ZF } from "../state.ts";
 
 /** Flags not yet written: by kind, the values that formulas need, sign-extended. */
 interface Pending {
@@ -20,12 +20,6 @@ interface Pending {
   readonly b?: Value;
   /** For RES: CF, OF, AF at their places. */
   readonly extra?: Value;
-}
-
-/** A translation kept in locals: the page it is for, and what to add. */
-interface MicroTlb {
-  readonly page: Var;
-  readonly addend: Var;
 }
 
 /** What the instruction at hand is: constants of its record. */
@@ -50,20 +44,31 @@ export class RegionState {
   readonly budget: Var;
   readonly epoch: Var;
   readonly vbase: Var;
-  readonly tlbEpoch: Var;
-  readonly dtlb: Var;
-  readonly micro = new Map<string, MicroTlb>();
+  /** A store of the present instruction took the slow way. */
+  readonly slow: Var;
+  /** Where the MICRO table in force lies. */
+  readonly micro: Var;
   /** Pending flags from one instruction to the next. */
   readonly kept: { readonly result: Var; readonly a: Var; readonly b: Var; readonly extra: Var };
+  /** Where everything leaves: with `exit*` set, and for `jumpOut` the page offset to go on at. */
   epilogue: Label | undefined;
+  jumpOut: Label | undefined;
+  readonly exitKind: Var;
+  readonly exitRecord: Var;
+  readonly exitAdjust: Var;
+  readonly exitAt: Var;
 
   constructor(readonly c: Code, readonly cpu: number) {
     this.status = c.variable("i32");
     this.budget = c.variable("i32");
     this.epoch = c.variable("i32");
     this.vbase = c.variable("i64");
-    this.tlbEpoch = c.variable("i32");
-    this.dtlb = c.variable("i32");
+    this.slow = c.variable("i32");
+    this.micro = c.variable("i32");
+    this.exitKind = c.variable("i32");
+    this.exitRecord = c.variable("i32");
+    this.exitAdjust = c.variable("i32");
+    this.exitAt = c.variable("i32");
     this.kept = { result: c.variable("i64"), a: c.variable("i64"), b: c.variable("i64"), extra: c.variable("i32") };
   }
 
@@ -71,6 +76,20 @@ export class RegionState {
     const v = this.registers[n];
     if (!v) throw new Bug(`Register ${n} is not in this region`);
     return v;
+  }
+  /** At the end: pending flags (exitKind is one more than their kind; 0: none), the record and the count, then the registers. */
+  finish(): void {
+    const c = this.c, k = this.kept;
+    c.if(this.exitKind.get(), () => {
+      const kind = c.let(this.exitKind.get().sub(1));
+      c.st64(this.cpu, k.result.get(), S.fRes);
+      c.st64(this.cpu, k.a.get(), S.fA);
+      c.st64(this.cpu, select(kind.leU(KIND.EXPLICIT), k.extra.get().zx(), k.b.get()), S.fB);
+      c.st32(this.cpu, kind, S.fKind);
+    });
+    c.st32(this.cpu, this.exitRecord.get(), S.curOp);
+    c.st32(this.cpu, this.budget.get().add(this.exitAdjust.get()), S.budget);
+    this.spill();
   }
   spill(): void {
     for (let n = 0; n < 16; n++) if (this.written[n]) this.c.st64(this.cpu, this.registers[n]!.get(), reg(n));
@@ -84,37 +103,28 @@ export class RegionState {
       this.vectors[n]?.set(this.c.ldV(this.cpu, S.xmm + 16 * n));
     }
   }
-  /** At the entry: no translation is known. */
-  forget(): void {
-    const c = this.c;
-    for (const m of this.micro.values()) m.page.set(-1);
-    this.tlbEpoch.set(c.ld32(this.cpu, S.tlbEpoch));
-    this.dtlb.set(c.ld32(this.cpu, S.dtlb));
+  /** At the entry, and after a call of anything: which translations are in force. */
+  lookAtTlb(): void {
+    // The MICRO tables lie in the order of the data TLBs, 1/32 as far apart.
+    this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu + DTLB).shrU(5).add(this.cpu + MICRO));
   }
-  /** After a call of anything: translations hold unless the TLB was flushed or another one is in force. */
-  recheck(): void {
-    const c = this.c;
-    c.if(
-      c.ld32(this.cpu, S.tlbEpoch).ne(this.tlbEpoch.get()).or(c.ld32(this.cpu, S.dtlb).ne(this.dtlb.get())),
-      () => this.forget(),
-    );
-  }
-  microTlb(key: string): MicroTlb {
-    const known = this.micro.get(key);
-    if (known) return known;
-    if (this.epilogue) throw new Bug(`Micro-TLB ${key} is not known at the region's entry`);
-    const made = { page: this.c.variable("i64"), addend: this.c.variable("i32") };
-    this.micro.set(key, made);
-    return made;
+  /** Leaves to a page offset with the flags in the state. */
+  jumpOut_(at: number, remaining: number): void {
+    this.exitAt.set(at);
+    if (remaining > 0) this.exitAdjust.set(remaining);
+    this.c.br(this.jumpOut!);
   }
 }
+
+/** Ways of making an address: 0..15 by that base register; the others. Accesses made one way tend to stay in one page. */
+export const WAY = { RIP: 16, ABSOLUTE: 17, FS: 18, GS: 19, INDEX: 20 } as const;
 
 export class JitOps extends Ops {
   pending: Pending | null = null;
   /** Flags go straight to the state: the instruction may or may not set them. */
   direct = false;
-  /** Names the base register of the access at hand: accesses by the same base tend to hit the same page. */
-  hint = "";
+  /** How the address at hand is made: see WAY. */
+  way = 0;
   place_!: Place;
 
   constructor(
@@ -129,7 +139,7 @@ export class JitOps extends Ops {
     super(
       c,
       f,
-      { leave: (s) => this.#leave(s), beforeSlow: () => this.#beforeSlow() },
+      { leave: (s) => this.#leave(s), beforeSlow: () => {} },
       i32(region.cpu),
       i32(0),
       ea,
@@ -188,41 +198,40 @@ export class JitOps extends Ops {
 
   // ---- leaving -----------------------------------------------------------------------------------------------------------
 
-  #beforeSlow(): void {
-    this.writeFlags();
-    this.c.st32(this.cpu, this.place_.record, S.curOp);
-    this.c.st32(this.cpu, this.region.budget.get().add(this.place_.remaining), S.budget);
-  }
   #leave(status: Value): void {
     const r = this.region;
-    this.writeFlags();
-    this.c.st32(this.cpu, this.place_.record, S.curOp);
+    this.exitFlags();
+    r.exitRecord.set(this.place_.record);
+    r.exitAdjust.set(this.place_.remaining);
     r.status.set(status);
-    r.budget.set(r.budget.get().add(this.place_.remaining));
     this.c.br(r.epilogue!);
+  }
+  /** What the epilogue has to write of the flags: they are in the kept locals. */
+  exitFlags(): void {
+    if (this.pending) this.region.exitKind.set(this.pending.kind + 1);
+  }
+  /** Leaves to page offset `at`; `remaining` instructions of the block have not run. */
+  exitTo(at: number, remaining: number): void {
+    this.exitFlags();
+    this.region.jumpOut_(at, remaining);
   }
 
   // ---- memory ------------------------------------------------------------------------------------------------------------
 
   #access(address: Value, bytes: number, write: boolean, reads: boolean): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
-    const low = c.let(a.lo());
     const page = c.let((bytes === 1 ? a : a.add(bytes - 1)).and(-4096));
-    const micro = this.region.microTlb((write ? "w" : "r") + this.hint);
-    c.if(page.eq(micro.page.get()), () => at.set(low.add(micro.addend.get())), () => {
-      const entry = c.let(this.region.dtlb.get().add(low.shrU(7).and(0x7fe0)));
-      c.if(page.eq(c.ld64(entry, write ? TLB_TAG_W : TLB_TAG_R)), () => {
-        micro.addend.set(c.ld32(entry, TLB_ADDEND));
-        micro.page.set(page);
-        at.set(low.add(micro.addend.get()));
-      }, () => {
-        this.host.beforeSlow();
-        at.set(
-          c.call1(write ? this.f.writeAddr : this.f.readAddr, this.cpu, a, write && !reads ? bytes | (1 << 16) : bytes),
-        );
+    const way = 2 * this.way + (write ? 1 : 0), entry = this.region.micro.get();
+    c.if(
+      page.eq(c.ld64(entry, way * MICRO_ENTRY)),
+      () => at.set(a.lo().add(c.ld32(entry, way * MICRO_ENTRY + 8))),
+      () => {
+        const size = write && !reads ? bytes | WRITE_ONLY : bytes;
+        at.set(c.call1(this.f.more.get(write ? "tlbWrite" : "tlbRead")!, a, size + way * 2 ** 20));
         c.if(at.get().eqz(), () => this.leave(STATUS.FAULT));
-      });
-    });
+        if (write) this.region.slow.set(1);
+      },
+    );
     return at.get();
   }
   override readAt(address: Value, bytes: number): Value {
@@ -232,12 +241,15 @@ export class JitOps extends Ops {
     return this.#access(address, bytes, true, reads);
   }
   override commit(at: Value): void {
-    this.c.if(at.eq(this.region.cpu + BOUNCE), () => {
-      this.c.call(this.f.commit, this.cpu);
-    });
+    const c = this.c;
     this.stores = true;
+    c.if(this.region.slow.get(), () => {
+      c.if(at.eq(this.region.cpu + BOUNCE), () => {
+        c.call(this.f.commit, this.cpu);
+      });
+    });
   }
-  /** The instruction stored: decoded code may have changed under the region. */
+  /** The instruction stored: if the slow way, decoded code may have changed under the region. */
   stores = false;
 
   // ---- flags -------------------------------------------------------------------------------------------------------------

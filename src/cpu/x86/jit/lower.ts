@@ -14,9 +14,9 @@ import type { Decoder } from "../decode.ts";
 import { FORM, type Variants } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { EXC, ITLB_ENTRIES, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { EXC, FS, ITLB_ENTRIES, OP, reg, RSP, S, VBASE } from "../state.ts";
 import { MAX_DEPTH } from "../interp.ts";
-import { constant, JitOps, RegionState } from "./jit_ops.ts";
+import { constant, JitOps, RegionState, WAY } from "./jit_ops.ts";
 import { type Block, End, fieldRegister, hasBase, type Instruction, isRegister, type Region } from "./region.ts";
 import { Structure } from "./structure.ts";
 
@@ -54,6 +54,10 @@ export const REGION_IMPORTS = [
   "mulHighU",
   "mulHighS",
   "callRegion",
+  "tlbRead",
+  "tlbWrite",
+  "tlbRead",
+  "tlbWrite",
 ] as const;
 
 export interface RegionHost {
@@ -120,6 +124,8 @@ export class RegionCompiler {
     const more = new Map<string, Func>();
     more.set("mulHighU", i("mulHighU", ["i64", "i64"], ["i64"]));
     more.set("mulHighS", i("mulHighS", ["i64", "i64"], ["i64"]));
+    more.set("tlbRead", i("tlbRead", ["i64", "i32"], ["i32"]));
+    more.set("tlbWrite", i("tlbWrite", ["i64", "i32"], ["i32"]));
     more.set("callRegion", i("callRegion", ["i32", "i64"], ["i32"]));
     if (vectors) { for (const d of this.host.vectorFuncs) more.set(d.name, i(d.name, [...d.params], [...d.results])); }
     return { flags, readAddr, writeAddr, commit, more };
@@ -149,7 +155,8 @@ class Lowering {
       successors: region.blocks.map((b) => {
         const list: number[] = [];
         if (b.targetBlock >= 0) list.push(b.targetBlock);
-        if (b.nextBlock >= 0 && b.nextBlock !== b.targetBlock) list.push(b.nextBlock);
+        // Twice if both ways lead there: each is an edge.
+        if (b.nextBlock >= 0) list.push(b.nextBlock);
         return list;
       }),
     });
@@ -163,20 +170,23 @@ class Lowering {
     s.epoch.set(c.ld32(cpu, S.codeEpoch));
     s.vbase.set(c.ld64(cpu, reg(VBASE)));
     s.reload();
-    s.forget();
+    s.lookAtTlb();
     c.block((epilogue) => {
       s.epilogue = epilogue;
-      this.#structure.emit(c, (n) => this.#block(this.region.blocks[n]!));
+      c.block((jumpOut) => {
+        s.jumpOut = jumpOut;
+        this.#structure.emit(c, (n) => this.#block(this.region.blocks[n]!));
+      });
+      c.st64(cpu, s.vbase.get().add(s.exitAt.get().sx()), S.rip);
+      s.status.set(STATUS.JUMP);
     });
-    s.spill();
-    c.st32(cpu, s.budget.get(), S.budget);
+    s.finish();
     c.return(s.status.get());
   }
 
   /** Finds the registers the region uses and changes. */
   #registers(): void {
     const s = this.#state;
-    for (const kind of ["r", "w"]) s.microTlb(kind + STACK);
     const use = (n: number, write: boolean) => {
       s.registers[n] ??= this.c.variable("i64");
       if (write) s.written[n] = 1;
@@ -184,8 +194,6 @@ class Lowering {
     for (const b of this.region.blocks) {
       for (const i of b.instructions) {
         const row = this.host.decoder.rows[i.row]!;
-        const hint = this.#hint(i);
-        if (hint !== "") { for (const kind of ["r", "w"]) s.microTlb(kind + hint); }
         if (i.hasMemory) {
           if (isRegister(i.base)) use(fieldRegister(i.base), false);
           if (isRegister(i.index)) use(fieldRegister(i.index), false);
@@ -260,7 +268,7 @@ class Lowering {
         return this.#call(b, i);
       case End.Ret: {
         const o = this.#ops(i, 64, true, 0);
-        o.hint = STACK;
+        o.way = RSP;
         const sp = o.gpr(RSP);
         const t = o.read(sp, 64);
         o.gpIf(t.shl(16).shrS(16).ne(t));
@@ -310,7 +318,7 @@ class Lowering {
     const args = this.host.variants.args[i.row]!;
     const memory = i.hasMemory && args.some((a) => isMemoryLetter(a.letter));
     if (memory) this.#address(o, i);
-    if (row.name === "PUSH" || row.name === "POP" || row.name === "LEAVE") o.hint = memory ? o.hint : STACK;
+    if (row.name === "PUSH" || row.name === "POP" || row.name === "LEAVE") o.way = memory ? o.way : RSP;
     // A count of zero leaves flags alone: unless the count is known, they go straight to the state.
     const count = args[args.length - 1];
     const known = count && (count.letter === "I" || count.letter === "1");
@@ -319,8 +327,8 @@ class Lowering {
       o.direct = true;
     }
     row.sem(o, ...args.map((a) => this.#operand(o, i, a)));
-    if (memory && o.stores) this.#checkEpoch(o, i, remaining);
     o.keepFlags();
+    if (o.stores) this.#checkEpoch(o, i, remaining);
     this.#previous = o;
     return false;
   }
@@ -328,24 +336,18 @@ class Lowering {
   /** After a store: if decoded code changed, leave with the next instruction to be looked up. */
   #checkEpoch(o: JitOps, i: Instruction, remaining: number): void {
     const c = this.c, s = this.#state;
-    c.if(c.ld32(this.host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
-      const pending = o.pending;
-      o.writeFlags();
-      o.pending = pending;
-      c.st64(this.host.cpu, s.vbase.get().add(i.at + i.length), S.rip);
-      s.budget.set(s.budget.get().add(remaining));
-      s.status.set(STATUS.JUMP);
-      c.br(s.epilogue!);
+    c.if(s.slow.get(), () => {
+      s.slow.set(0);
+      c.if(c.ld32(this.host.cpu, S.codeEpoch).ne(s.epoch.get()), () => o.exitTo(i.at + i.length, remaining));
     });
   }
 
-  /** Which micro-TLB the memory operand uses: accesses by one base register tend to stay in one page. */
-  #hint(i: Instruction): string {
-    if (!i.hasMemory) return "";
-    if (hasBase(i.segment)) return "seg" + i.segment;
-    if (i.absolute) return "abs";
-    if (i.base === reg(VBASE)) return "rip";
-    return isRegister(i.base) ? String(fieldRegister(i.base)) : "x" + fieldRegister(i.index);
+  /** How the memory operand's address is made. */
+  #way(i: Instruction): number {
+    if (hasBase(i.segment)) return i.segment === FS ? WAY.FS : WAY.GS;
+    if (i.absolute) return WAY.ABSOLUTE;
+    if (i.base === reg(VBASE)) return WAY.RIP;
+    return isRegister(i.base) ? fieldRegister(i.base) : WAY.INDEX;
   }
 
   /** ea = the linear address of the memory operand. */
@@ -367,7 +369,7 @@ class Lowering {
     if (segment) {
       a = this.c.ld64(this.host.cpu, S.segBase + i.segment * 8).add(a);
     }
-    o.hint = this.#hint(i);
+    o.way = this.#way(i);
     this.#ea.set(a);
   }
 
@@ -435,13 +437,10 @@ class Lowering {
       c.return(status);
     });
     s.reload();
-    s.recheck();
+    s.lookAtTlb();
     this.#previous = null;
     c.if(c.ld32(host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
-      c.st64(host.cpu, s.vbase.get().add(i.at + i.length), S.rip);
-      s.budget.set(s.budget.get().add(remaining));
-      s.status.set(STATUS.JUMP);
-      c.br(s.epilogue!);
+      s.jumpOut_(i.at + i.length, remaining);
     });
     if (ends) this.#exitTo(i.at + i.length);
     return ends;
@@ -453,7 +452,7 @@ class Lowering {
     const o = this.#ops(i, 64, true, 0);
     const t = b.end === End.Call ? c.let(s.vbase.get().add(b.target)) : this.#target(o, i);
     const back = o.nextLinear();
-    o.hint = STACK;
+    o.way = RSP;
     const sp = c.let(o.gpr(RSP).sub(8));
     o.write(sp, 64, back);
     o.setGpr(RSP, sp);
@@ -495,7 +494,7 @@ class Lowering {
       },
     );
     s.reload();
-    s.recheck();
+    s.lookAtTlb();
     c.st64(cpu, s.vbase.get(), reg(VBASE));
     this.#previous = null;
     this.#edge(b, b.nextBlock, b.next, false);
@@ -522,10 +521,8 @@ class Lowering {
     if (o && this.region.blocks[to]!.liveIn !== 0) o.writeFlags();
     if (jump) {
       c.if(s.budget.get().ltS(0), () => {
-        o?.writeFlags();
-        c.st64(this.host.cpu, s.vbase.get().add(offset), S.rip);
-        s.status.set(STATUS.JUMP);
-        c.br(s.epilogue!);
+        o?.exitFlags();
+        s.jumpOut_(offset, 0);
       });
     }
     const previous = this.#previous;
@@ -535,24 +532,17 @@ class Lowering {
   }
 
   #exitTo(offset: number): void {
-    const o = this.#previous;
-    o?.writeFlags();
-    const c = this.c, s = this.#state;
-    c.st64(this.host.cpu, s.vbase.get().add(offset), S.rip);
-    s.status.set(STATUS.JUMP);
-    c.br(s.epilogue!);
+    this.#previous?.exitFlags();
+    this.#state.jumpOut_(offset, 0);
   }
   #exit(o: JitOps, target: Value): void {
-    o.writeFlags();
+    o.exitFlags();
     const c = this.c, s = this.#state;
     c.st64(this.host.cpu, target, S.rip);
     s.status.set(STATUS.JUMP);
     c.br(s.epilogue!);
   }
 }
-
-/** The micro-TLB of pushes, pops, calls and returns: that of RSP. */
-const STACK = String(RSP);
 
 /** Registers that rows use without naming them in their operands. */
 const IMPLICIT: Record<string, readonly number[]> = {

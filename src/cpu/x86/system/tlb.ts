@@ -22,6 +22,8 @@ import {
   TLB_LOG,
   TLB_LOG_ENTRIES,
   TLB_TAG_W,
+  MICRO,
+  MICRO_BYTES,
   VCPU_BYTES,
 } from "../state.ts";
 import { WALK } from "./walk.ts";
@@ -71,7 +73,7 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "flushTlb",
     m.func("flushTlb", ["i32"], [], (c) => {
       const cpu = c.param(0);
-      c.st32(cpu, c.ld32(cpu, S.tlbEpoch).add(1), S.tlbEpoch);
+      c.fill(cpu.add(MICRO), 0xff, 3 * MICRO_BYTES);
       const left = c.ld32(cpu, S.tlbLogLeft);
       c.if(left.eqz(), () => c.fill(cpu.add(DTLB), 0xff, VCPU_BYTES - DTLB), () => {
         const at = c.variable("i32", left);
@@ -110,7 +112,7 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "invlpg",
     m.func("invlpg", ["i32", "i64"], [], (c) => {
       const cpu = c.param(0), a = c.param(1);
-      c.st32(cpu, c.ld32(cpu, S.tlbEpoch).add(1), S.tlbEpoch);
+      c.fill(cpu.add(MICRO), 0xff, 3 * MICRO_BYTES);
       const sweepAll = (mask: bigint) => {
         c.call(sweep, cpu.add(DTLB), cpu.add(DTLB + DTLBS * DTLB_BYTES), DTLB_ENTRY, a, mask);
         c.call(sweep, cpu.add(ITLB), cpu.add(ITLB + ITLBS * ITLB_BYTES), ITLB_ENTRY, a, mask);
@@ -133,6 +135,7 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "dropWriteTags",
     m.func("dropWriteTags", ["i32", "i32"], [], (c) => {
       const cpu = c.param(0);
+      c.fill(cpu.add(MICRO), 0xff, 3 * MICRO_BYTES);
       const host = c.let(c.ld32(cpu, S.ramBase).add(c.param(1).shl(12)));
       const at = c.variable("i32", cpu.add(DTLB)), end = c.let(cpu.add(DTLB + DTLBS * DTLB_BYTES));
       c.loop((again) => {
