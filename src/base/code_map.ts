@@ -26,11 +26,13 @@ const PAGE_MASK = (1 << 20) - 1, CLAIMED = 1 << 20, FROM_SHIFT = 21;
 const PATIENCE_MS = 0.1;
 
 export interface NoticeHandler {
-  /** Somebody else wrote to the page, or is about to. */
+  /** A device wrote to the page: what was decoded of it is stale, and is to be released. */
   stale(page: number): void;
+  /** Another vCPU writes to the page: what was decoded of it is stale, and counts as released. */
+  evicted(page: number): void;
   /** Another vCPU is about to decode the page: writes to it must be noticed from now on. */
   claimed(page: number): void;
-  /** Notices were lost: all of this has happened to every page. */
+  /** Notices were lost: every page may have been written and claimed, and counts as released; `evict` sets it right. */
   everything(): void;
 }
 
@@ -99,6 +101,7 @@ export class CodeMap {
       }
       if (what >>> FROM_SHIFT === vcpu + 1) continue;
       if (what & CLAIMED) handler.claimed(what & PAGE_MASK);
+      else if (what >>> FROM_SHIFT !== 0) handler.evicted(what & PAGE_MASK);
       else handler.stale(what & PAGE_MASK);
     }
     return seen;
@@ -130,13 +133,24 @@ export class CodeMap {
     Atomics.sub(this.pages, page, 1);
   }
 
-  /** vCPU `vcpu` of `vcpus` will write to these pages, which others hold, before it looks at notices again. */
-  evict(first: number, second: number, vcpu: number, vcpus: number, meanwhile: () => void): void {
+  /**
+   * vCPU `vcpu` of `vcpus` will write to these pages, which others hold, before it looks at notices again. Afterwards nobody
+   * else counts as a holder, not even one that rests and has yet to hear of it. `holds` tells whether the writer itself does.
+   */
+  evict(
+    first: number,
+    second: number,
+    vcpu: number,
+    vcpus: number,
+    meanwhile: () => void,
+    holds: (page: number) => boolean,
+  ): void {
     this.#acquire(meanwhile);
     const from = (vcpu + 1) << FROM_SHIFT;
     this.#post(first | from);
     if (second !== first) this.#post(second | from);
     this.#await(vcpu, vcpus);
+    for (const page of [first, second]) Atomics.store(this.pages, page, holds(page) ? 1 : 0);
     this.#unlock();
   }
 

@@ -100,9 +100,12 @@ export class CodeCache implements OpSink {
     this.epoch++;
   }
 
-  /** Forgets what every page holds, but lays nothing in its place: records that are being run stay where they are. */
+  /**
+   * Forgets what every page holds, but lays nothing in its place: records that are being run stay where they are. Nobody
+   * is told that the pages are no longer held.
+   */
   invalidateAll(): void {
-    for (const number of this.#pages.keys()) this.invalidate(number);
+    for (const number of this.#pages.keys()) this.invalidate(number, true);
   }
 
   /** Whether this vCPU counts as a holder of decoded code of the page; if not, it must claim it before it decodes. */
@@ -294,11 +297,12 @@ export class CodeCache implements OpSink {
     else page.waiting.set(key, [at]);
   }
 
-  /** Somebody wrote to the page: its decoded code is stale. */
-  invalidate(number: number): void {
+  /** Somebody wrote to the page: its decoded code is stale. `released`: this vCPU no longer counts as its holder. */
+  invalidate(number: number, released = false): void {
     const page = this.#pages.get(number);
     if (!page) return;
-    this.#release(page);
+    if (released) this.#u32[(page.info + CODE_INFO.HELD) >> 2] = 0;
+    else this.#release(page);
     this.invalidations++;
     this.epoch++;
     this.#drop(page);

@@ -78,6 +78,7 @@ export class SoftVcpu implements Vcpu {
   #codeSeen = 0;
   readonly #notices: NoticeHandler = {
     stale: (page) => this.#cache.invalidate(page),
+    evicted: (page) => this.#cache.invalidate(page, true),
     claimed: (page) => this.exports.dropWriteTags(this.base, page),
     everything: () => {
       this.#cache.invalidateAll();
@@ -462,6 +463,8 @@ export class SoftVcpu implements Vcpu {
     this.#drainCode();
   };
 
+  readonly #holds = (page: number) => this.#cache.holds(page);
+
   #drainCode(): void {
     const { codeMap, index } = this.#parts;
     this.#codeSeen = codeMap.drain(this.#codeSeen, index, this.#notices);
@@ -502,7 +505,7 @@ export class SoftVcpu implements Vcpu {
       },
       codeEvict: (first, second) => {
         this.#statuses.evictions++;
-        this.#parts.codeMap.evict(first, second, index, this.#vcpus, this.#obey);
+        this.#parts.codeMap.evict(first, second, index, this.#vcpus, this.#obey, this.#holds);
       },
       readTsc: () => {
         settle();
