@@ -14,6 +14,7 @@ export async function facts(engine: string, kernel: string): Promise<Record<stri
     deno: Deno.version.deno,
     qemu: await firstLine(QEMU, "--version") ?? "none",
     gcc: await firstLine("gcc", "--version") ?? "none",
+    load: await firstLine("cut", "-d", " ", "-f1-3", "/proc/loadavg") ?? "unknown",
     guest: kernel.split("/").at(-2) ?? kernel,
   };
 }
@@ -37,6 +38,7 @@ export function withFigures(page: string, report: Report, machine: Record<string
   const begin = page.indexOf(BEGIN), end = page.indexOf(END);
   if (begin < 0 || end < begin) throw new HostError(`Cannot put the figures in: expected ${BEGIN.trim()} and ${END}`);
   const facts = Object.entries(machine).map(([name, value]) => `- ${name}: ${value}`);
-  const body = [...facts, `- rounds: ${rounds}`, "", ...table(report)].join("\n");
+  const body = ["![The ratios as bars](performance.svg)", "", ...facts, `- rounds: ${rounds}`, "", ...table(report)]
+    .join("\n");
   return `${page.slice(0, begin + BEGIN.length)}\n${body}\n\n${page.slice(end)}`;
 }

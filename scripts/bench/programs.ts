@@ -7,6 +7,8 @@ import { watch } from "./watch.ts";
 
 /** How long one program may run in the guest; a contender that is silent for longer has failed. */
 const PROGRAM_SECONDS = 120;
+/** As much of a failure as a table's line bears. */
+const FAILURE_LENGTH = 160;
 const SILENCE_SECONDS = PROGRAM_SECONDS + 30;
 /** The guest's clock is compared with the host's: a start of a process and a line of the console lie between the two. */
 const CLOCK_SLACK_SECONDS = 0.5;
@@ -46,7 +48,7 @@ export class Results {
   }
 
   fail(why: string): void {
-    if (this.running !== null) this.outcomes.set(this.running, { failure: why });
+    if (this.running !== null) this.outcomes.set(this.running, { failure: why.slice(0, FAILURE_LENGTH) });
     this.running = null;
   }
 }
