@@ -43,6 +43,9 @@ export class Control {
   /** [0]: guest time at which vCPU 0 will look at the timers of its own accord. */
   readonly #untilNs: Float64Array;
 
+  /** Called in the thread that has raised an event of a vCPU, after that. */
+  onRise: (vcpu: number) => void = () => {};
+
   constructor(arena: Arena, readonly cpus: number) {
     this.#words = new Int32Array(arena.buffer, arena.raw(CONTROL_WORDS * 4), CONTROL_WORDS);
     this.events = new Int32Array(arena.buffer, arena.raw(cpus * EVENT_STRIDE * 4), cpus * EVENT_STRIDE);
@@ -71,6 +74,7 @@ export class Control {
   #rise(i: number): void {
     Atomics.add(this.events, i + RISES, 1);
     Atomics.notify(this.events, i + RISES);
+    this.onRise(i / EVENT_STRIDE);
   }
 
   /** How often an event of a vCPU has risen. The word alone cannot tell one interrupt from the next. */
