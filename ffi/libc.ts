@@ -17,6 +17,7 @@ const SYMBOLS = {
   munmap: { parameters: ["usize", "usize"], result: "i32" },
   /** syscall(2) under the shapes that are needed here: i for a small number, b for a buffer. Answers fit 32 bits as well. */
   syscall_i: { name: "syscall", parameters: ["i32", "i32"], result: "i32" },
+  syscall_iii: { name: "syscall", parameters: ["i32", "i32", "i32", "i32"], result: "i32" },
   syscall_ibb: { name: "syscall", parameters: ["i32", "i32", "buffer", "buffer"], result: "i32" },
   syscall_iibb: { name: "syscall", parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
   syscall_ibbi: { name: "syscall", parameters: ["i32", "i32", "buffer", "buffer", "i32"], result: "i32" },
@@ -75,6 +76,7 @@ export const SYS_gettid = 186;
 export const SYS_timer_create = 222;
 export const SYS_timer_settime = 223;
 export const SYS_timer_delete = 226;
+export const SYS_tgkill = 234;
 
 /** struct sigevent of the kernel: value, signal, how, thread. */
 export const SIZEOF_SIGEVENT = 64;

@@ -118,6 +118,8 @@ export interface Vcpu {
    */
   run(untilNs: number): ExitReason;
   stats(): VcpuStats;
+  /** Makes a vCPU of the machine look at its events at once. Absent where vCPUs do so often enough by themselves. */
+  poke?(vcpu: number): void;
   /** A few lines for a person: registers and where it stopped. */
   describe(): string;
   readonly lastError: Error | null;

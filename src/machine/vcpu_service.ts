@@ -84,6 +84,7 @@ class OpenedVcpu {
       eventsIndex: pc.control.eventsIndex(index),
       icount: pc.clock instanceof IcountClock ? pc.clock : null,
     });
+    if (vcpu.poke) pc.control.onRise = (risen) => vcpu.poke!(risen);
     const told = this.#log?.has("exits") || this.#log?.has("samples");
     this.#vcpu = this.#log && told ? new TracingVcpu(vcpu, this.#log) : vcpu;
   }

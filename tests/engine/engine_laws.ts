@@ -14,6 +14,7 @@ import * as P from "./law_programs.ts";
 import { type ClosableVcpu, DATA, longState, RAM_BYTES, realState, Rig } from "./law_rig.ts";
 
 const INTERRUPT = 0x40, TIMER = 0x30;
+const SIPI_AT_8 = VcpuEvent.SIPI | (0x08 << 8);
 
 export interface Laws {
   readonly engine: Engine;
@@ -258,6 +259,44 @@ const LAWS: Readonly<Record<string, (engine: Engine) => void | Promise<void>>> =
     rig.long(P.HALT);
     rig.toHalt();
     assertEquals(rig.board.log, []);
+  },
+
+  "a processor that is not the first waits for a start-up IPI, and takes no other event before"(engine) {
+    using rig = new Rig(engine, 1);
+    rig.ram.copyIn(0x8000, P.START);
+    rig.toHalt();
+    rig.raise(VcpuEvent.NMI);
+    rig.toHalt();
+    assertEquals(rig.board.log, []);
+    rig.lower(VcpuEvent.NMI);
+    rig.raise(SIPI_AT_8);
+    rig.toHalt();
+    assertEquals(rig.board.log, ["out 10.1 f4"]);
+  },
+
+  "a start-up IPI to a processor that runs changes nothing; INIT sends it back to wait"(engine) {
+    using rig = new Rig(engine, 1);
+    rig.ram.copyIn(0x8000, P.START);
+    rig.raise(SIPI_AT_8);
+    rig.toHalt();
+    rig.raise(SIPI_AT_8);
+    rig.toHalt();
+    assertEquals(rig.board.log.length, 1);
+    rig.raise(VcpuEvent.INIT);
+    rig.toHalt();
+    rig.raise(SIPI_AT_8);
+    rig.toHalt();
+    assertEquals(rig.board.log, ["out 10.1 f4", "out 10.1 f4"]);
+  },
+
+  "an INIT and a start-up IPI that come together are taken in this order"(engine) {
+    using rig = new Rig(engine, 1);
+    rig.ram.copyIn(0x8000, P.START);
+    rig.raise(SIPI_AT_8);
+    rig.toHalt();
+    rig.raise(VcpuEvent.INIT | SIPI_AT_8);
+    rig.toHalt();
+    assertEquals(rig.board.log.length, 2);
   },
 
   "a deadline of the time-stamp counter wakes HLT when it has passed"(engine) {

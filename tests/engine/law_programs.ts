@@ -379,3 +379,10 @@ export const BREAKPOINT = code(
   "4889042508000200", // mov [0x20008], rax
   "48cf", // iretq
 );
+
+/** In real mode, wherever it lies. */
+export const START = code(
+  "2ea00600", // mov al, [cs:6]
+  "e610", // out 10h, al
+  "f4", // hlt, which is the byte at 6
+);

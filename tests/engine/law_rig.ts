@@ -99,6 +99,7 @@ export class Rig implements Disposable {
     const { events } = this, clock = { nowNs: () => this.nowNs };
     this.vcpu = engine.openVcpu({
       index,
+      vcpus: index + 1,
       memory,
       ram,
       board,

@@ -1,9 +1,9 @@
 /**
- * What brings a vCPU back out of KVM_RUN: a POSIX timer that signals its thread.
+ * What brings a vCPU back out of KVM_RUN: a POSIX timer that signals its thread, with the signal that other threads may send.
  *
  * The signal is blocked in the thread at all times but inside KVM_RUN (KVM_SET_SIGNAL_MASK), so there is no handler, none is
  * lost between a look at the events and the entry, and one that arrives early makes the next KVM_RUN return at once. A timer
- * ticks while the guest runs: whatever other threads have put into the event word is seen at the next tick.
+ * ticks while the guest runs: whatever threads that cannot send signals have put into the event word is seen at the next tick.
  */
 import * as C from "../../../ffi/libc.ts";
 import { HostError } from "../../base/errors.ts";
@@ -65,10 +65,11 @@ export class Alarm {
     this.#setTimer(0, 0);
   }
 
-  /** Takes the signal that ended KVM_RUN, if it was ours. */
-  take(): void {
+  /** Takes the signal that ended KVM_RUN; false if there is none. */
+  take(): boolean {
     this.#untilNs = -1;
-    this.host.libc.syscall_bbbi(C.SYS_rt_sigtimedwait, this.#set, null, this.#zero, C.SIZEOF_SIGSET);
+    const { libc } = this.host;
+    return libc.syscall_bbbi(C.SYS_rt_sigtimedwait, this.#set, null, this.#zero, C.SIZEOF_SIGSET) > 0;
   }
 
   close(): void {

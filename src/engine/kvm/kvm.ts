@@ -22,6 +22,7 @@ import { Alarm } from "./alarm.ts";
 import { guestCpuid, signatureOf, writeCpuid } from "./cpuid.ts";
 import type { Bytes, Host } from "./host.ts";
 import { KvmRegisters } from "./registers.ts";
+import { Threads } from "./threads.ts";
 import { Stepper, type StepResult } from "./stepper.ts";
 import { closeSharedVm, Kvm, sharedVm } from "./vm.ts";
 
@@ -41,6 +42,7 @@ export class KvmVcpu implements Vcpu {
   readonly #host: Host;
   readonly #fd: number;
   readonly #alarm: Alarm;
+  readonly #threads: Threads;
   readonly #msrs: MsrFile;
   readonly #mapped: bigint;
   readonly #runBytes: number;
@@ -75,10 +77,11 @@ export class KvmVcpu implements Vcpu {
       this.#run = new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, this.#runBytes));
       this.#tscKhz = this.#setTscRate(kvm);
       const apicMsrs = kvm.canPassMsrs;
-      const vcpus = (parts as VcpuParts & { readonly vcpus?: number }).vcpus ?? 1;
+      const vcpus = parts.vcpus ?? 1;
       const cpuid = guestCpuid(kvm.supportedCpuid(), { vcpu: parts.index, vcpus, tscKhz: this.#tscKhz, apicMsrs });
       host.ioctlWith("KVM_SET_CPUID2", this.#fd, K.KVM_SET_CPUID2, writeCpuid(cpuid));
       this.#alarm = new Alarm(host);
+      this.#threads = new Threads(host, parts.memory);
       this.#setSignalMask();
       this.registers = new KvmRegisters(host, this.#fd, kvm.msrList(), signatureOf(cpuid));
       this.#msrs = new MsrFile(parts.board, parts.index);
@@ -149,12 +152,15 @@ export class KvmVcpu implements Vcpu {
         ? error
         : new HostError(`KVM failed: ${messageOf(error)}`, { cause: error });
       return "error";
+    } finally {
+      this.#threads.leave(this.#parts.index);
     }
   }
 
   #loop(untilNs: number): ExitReason {
     const { events, eventsIndex, board, clock, index } = this.#parts;
     const run = this.#run, host = this.#host;
+    this.#threads.enter(index);
     for (;;) {
       let pending = Atomics.load(events, eventsIndex);
       if (pending & VcpuEvent.KICK) {
@@ -406,6 +412,10 @@ export class KvmVcpu implements Vcpu {
     const size = Math.min(15, run.getUint8(K.kvm_run.emulation_failure_insn_size));
     const bytes = Array.from({ length: size }, (_, i) => run.getUint8(K.kvm_run.emulation_failure_insn_bytes + i));
     return `: ${bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(" ")}`;
+  }
+
+  poke(vcpu: number): void {
+    this.#threads.poke(vcpu);
   }
 
   stats(): VcpuStats {

@@ -1,61 +1,6 @@
-/** INIT and start-up IPIs, and what CPUID says of several processors. */
+/** What CPUID says of several processors and their clocks. */
 import { assertEquals } from "@std/assert";
 import { type CpuidEntry, guestCpuid, ratio } from "../../../src/engine/kvm/cpuid.ts";
-import { kvmEngine } from "../../../src/engine/kvm/kvm.ts";
-import { probeKvm } from "../../../src/engine/kvm/probe.ts";
-import { VcpuEvent } from "../../../src/engine/engine.ts";
-import { code, Rig } from "../law_rig.ts";
-
-const { refusal } = probeKvm();
-
-function test(name: string, body: () => void): void {
-  Deno.test(`kvm: ${name}`, () => refusal === null ? body() : console.log(`skipped: ${refusal}`));
-}
-
-const SIPI_AT_8 = VcpuEvent.SIPI | (0x08 << 8);
-const START = code(
-  "2ea00600", // mov al, [cs:6]
-  "e610", // out 10h, al
-  "f4", // hlt (and the byte at 6)
-);
-
-test("a processor that is not the first waits for a start-up IPI, and takes no other event before", () => {
-  using rig = new Rig(kvmEngine, 1);
-  rig.ram.copyIn(0x8000, START);
-  rig.toHalt();
-  rig.raise(VcpuEvent.NMI);
-  rig.toHalt();
-  assertEquals(rig.board.log, []);
-  rig.lower(VcpuEvent.NMI);
-  rig.raise(SIPI_AT_8);
-  rig.toHalt();
-  assertEquals(rig.board.log, ["out 10.1 f4"]);
-});
-
-test("a start-up IPI to a processor that runs changes nothing; INIT sends it back to wait", () => {
-  using rig = new Rig(kvmEngine, 1);
-  rig.ram.copyIn(0x8000, START);
-  rig.raise(SIPI_AT_8);
-  rig.toHalt();
-  rig.raise(SIPI_AT_8);
-  rig.toHalt();
-  assertEquals(rig.board.log.length, 1);
-  rig.raise(VcpuEvent.INIT);
-  rig.toHalt();
-  rig.raise(SIPI_AT_8);
-  rig.toHalt();
-  assertEquals(rig.board.log, ["out 10.1 f4", "out 10.1 f4"]);
-});
-
-test("an INIT and a start-up IPI that come together are taken in this order", () => {
-  using rig = new Rig(kvmEngine, 1);
-  rig.ram.copyIn(0x8000, START);
-  rig.raise(SIPI_AT_8);
-  rig.toHalt();
-  rig.raise(VcpuEvent.INIT | SIPI_AT_8);
-  rig.toHalt();
-  assertEquals(rig.board.log.length, 2);
-});
 
 const HOST: readonly CpuidEntry[] = [
   { leaf: 0, subleaf: 0, flags: 0, words: [0xd, 1, 2, 3] },
