@@ -183,10 +183,10 @@ export abstract class VirtioPci extends PciFunction implements RegisterDevice<ty
     if (this.queues[index]!.needsInterrupt()) this.#locked(this.#signals[index]!);
   }
 
-  /** Lets go of a queue; true if buffers wait on it. A ring that turned out broken asks for a reset. */
-  protected release(index: number): boolean {
+  /** Lets go of a queue, see Virtqueue.end; true if buffers wait on it. A ring that turned out broken asks for a reset. */
+  protected release(index: number, wish: "any" | "more" | "none" = "any"): boolean {
     const q = this.queues[index]!;
-    const more = q.end();
+    const more = q.end(wish);
     if (q.broken) this.#locked(this.#fail);
     return more;
   }

@@ -133,6 +133,8 @@ export class Virtqueue {
   #used = 0;
   /** Chains that may still be taken before `end`: a driver that adds for ever must not keep us for ever. */
   #budget = 0;
+  /** The driver's index when `peek` last looked. */
+  #seen = 0;
 
   constructor(
     readonly s: View<typeof VirtqueueRecord>,
@@ -181,6 +183,7 @@ export class Virtqueue {
     }
     this.#size = this.size;
     this.#budget = this.#size;
+    this.#seen = s.lastAvail;
     this.#desc = s.descLo + s.descHi * 0x1_0000_0000;
     this.#avail = s.driverLo + s.driverHi * 0x1_0000_0000;
     this.#used = s.deviceLo + s.deviceHi * 0x1_0000_0000;
@@ -202,7 +205,8 @@ export class Virtqueue {
   peek(): boolean {
     const s = this.s;
     if (s.broken || this.#budget === 0 || !this.live) return false;
-    const waiting = (Atomics.load(this.#u16, (this.#avail + 2) >>> 1) - s.lastAvail) & 0xffff;
+    this.#seen = Atomics.load(this.#u16, (this.#avail + 2) >>> 1);
+    const waiting = (this.#seen - s.lastAvail) & 0xffff;
     if (waiting === 0) return false;
     const head = this.ram.read(this.#avail + 4 + 2 * (s.lastAvail & (this.#size - 1)), 2);
     if (waiting <= this.#size && head < this.#size && this.#gather(head)) return true;
@@ -269,15 +273,26 @@ export class Virtqueue {
     return ((now - usedEvent - 1) & 0xffff) < ((now - before) & 0xffff);
   }
 
-  /** Asks for notifications again and lets go of the ring. True: chains are waiting, so `begin` again soon. */
-  end(): boolean {
+  /** Puts the last `count` chains taken since `begin` back on the ring: nothing of them was given back. */
+  untake(count: number): void {
+    this.s.lastAvail -= count;
+    this.#budget += count;
+  }
+
+  /**
+   * Lets go of the ring and asks for notifications again: of "any" chain that waits, or of chains "more" than those `peek`
+   * saw. True: there are such chains, so `begin` again soon. "none": asks for nothing.
+   */
+  end(wish: "any" | "more" | "none" = "any"): boolean {
     const s = this.s;
     let more = false;
-    if (!s.broken) {
-      if (s.eventIdx) this.#store16(this.#used + 4 + 8 * this.#size, s.lastAvail);
+    if (!s.broken && wish !== "none") {
+      const idx = (this.#avail + 2) >>> 1;
+      const seen = wish === "any" ? s.lastAvail : this.#seen;
+      if (s.eventIdx) this.#store16(this.#used + 4 + 8 * this.#size, seen);
       else this.#store16(this.#used, 0);
       // After the store: a driver that added before it saw the wish is seen here, and one that adds later notifies.
-      more = Atomics.load(this.#u16, (this.#avail + 2) >>> 1) !== s.lastAvail && this.live;
+      more = Atomics.load(this.#u16, idx) !== seen && this.live;
     }
     Atomics.store(s.busy, 0, 0);
     return more;

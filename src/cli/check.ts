@@ -28,6 +28,8 @@ export function checkFiles(request: RunRequest): void {
     if (port.kind === "file") check("--serial", port.path, true, checkOutput);
     if (port.kind === "unix") check("--serial", port.path, true, checkDirectory);
   }
+  const { net } = request;
+  if (net && net.kind !== "none" && net.pcap !== null) check("--net", net.pcap, true, checkOutput);
   if (request.stats !== null) check("--stats", request.stats, true, checkOutput);
   if (request.trace !== null) check("--trace", request.trace.path, true, checkOutput);
   checkDistinct(named);

@@ -62,6 +62,25 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       help: ["auto, hvf, kvm or soft [auto]; 'trike engines' tells what this host has."],
     },
   },
+  "The network": {
+    net: {
+      value: "WHERE",
+      help: [
+        "What the network device is plugged into [user, with --allow-net; else none].",
+        "user[,restrict][,pcap=FILE][,mac=MAC][,dns=ADDRESS[:PORT]]",
+        "           a network of its own, 10.0.2.0/24, with a way out through this",
+        "           process: DHCP, DNS, TCP and UDP; this host is 10.0.2.2",
+        "stream:PATH[,pcap=FILE][,mac=MAC]",
+        "           a Unix socket where a switch or another NAT listens",
+        "none       nothing, and there is no device",
+      ],
+    },
+    publish: {
+      value: "[ADDR:]PORT:GUESTPORT[/udp]",
+      repeat: true,
+      help: ["Let clients of a port of this host in; of 127.0.0.1, if no address is given."],
+    },
+  },
   "Serial ports": {
     serial: {
       value: "WHERE",
@@ -84,7 +103,10 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     stats: { value: "FILE", help: ["Write counters and times as JSON when the machine has ended."] },
     trace: {
       value: "LIST[:FILE]",
-      help: [`Log categories out of ${TRACE_CATEGORIES.join(",")} to a file [${DEFAULT_TRACE_PATH}].`],
+      help: [
+        `Log categories out of ${TRACE_CATEGORIES.join(",")}`,
+        `to a file [${DEFAULT_TRACE_PATH}].`,
+      ],
     },
     icount: { help: ["Guest time advances by instructions, not by the clock: runs repeat exactly."] },
     quiet: { short: "q", help: ["Do not tell which engine was chosen, or how a download goes."] },

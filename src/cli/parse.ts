@@ -2,7 +2,15 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { ConfigError } from "../base/errors.ts";
 import { MAX_RAM_BYTES, PAGE_BYTES } from "../machine/memory.ts";
-import { type DiskSpec, type EngineName, type MachineSpec, MAX_DISKS, type SerialSpec } from "../machine/spec.ts";
+import {
+  type DiskSpec,
+  type EngineName,
+  type MachineSpec,
+  MAX_DISKS,
+  type PublishSpec,
+  type SerialSpec,
+} from "../machine/spec.ts";
+import { netOption, type NetRequest, publishOptions } from "./net_option.ts";
 import {
   DEFAULT_MEMORY,
   DEFAULT_TRACE_PATH,
@@ -38,6 +46,9 @@ export interface RunRequest {
   readonly initrd: string | null;
   readonly append: string | null;
   readonly disks: readonly DiskSpec[];
+  /** Null: --net was not given. */
+  readonly net: NetRequest | null;
+  readonly publish: readonly PublishSpec[];
   readonly serial: readonly SerialSpec[];
   readonly noReboot: boolean;
   readonly icount: boolean;
@@ -160,6 +171,7 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     return path ?? null;
   };
   const cpus = one("cpus") ?? "1";
+  const net = one("net");
   const trace = one("trace");
   const timeout = one("timeout");
   const append = one("append") ?? null;
@@ -176,6 +188,8 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     initrd: file("initrd"),
     append,
     disks: readDisks(given.get("disk") ?? []),
+    net: net === undefined ? null : netOption("--net", net),
+    publish: publishOptions("--publish", given.get("publish") ?? []),
     serial: readSerial(given.get("serial") ?? ["stdio"]),
     noReboot: given.has("no-reboot"),
     icount: given.has("icount"),

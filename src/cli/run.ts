@@ -6,6 +6,7 @@ import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
 import type { MachineSpec } from "../machine/spec.ts";
 import { checkFiles } from "./check.ts";
 import { chooseEngine, type EngineInfo, engines } from "./engines.ts";
+import { chooseNet } from "./net_option.ts";
 import { DEFAULT_APPEND } from "./options.ts";
 import type { RunRequest } from "./parse.ts";
 import { ConsoleWatch, statsJson } from "./stats.ts";
@@ -14,6 +15,8 @@ export interface RunParts {
   start(spec: MachineSpec): Promise<MachineHandle>;
   /** The guest for those who name no kernel. */
   defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: string; append: string }>;
+  /** Whether the network may be used; asks Deno if it is not given. */
+  networkAllowed?(): boolean;
   /** Says one line to the user. */
   say(line: string): void;
   /** The engines this host has, if not found out by trying. */
@@ -59,13 +62,25 @@ export async function runMachine(request: RunRequest, parts: RunParts): Promise<
 
 async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], parts: RunParts): Promise<MachineSpec> {
   const { memoryBytes, cpus, disks, serial, noReboot, icount, trace } = request;
-  const rest = { engine, memoryBytes, cpus, disks, serial, noReboot, icount, trace };
+  const { net, note } = chooseNet({
+    net: request.net,
+    publish: request.publish,
+    icount,
+    name: disks[0]?.path ?? request.kernel ?? "",
+    allowed: (parts.networkAllowed ?? networkAllowed)(),
+  });
+  if (note !== null && !request.quiet) parts.say(note);
+  const rest = { engine, memoryBytes, cpus, disks, ...(net ? { net } : {}), serial, noReboot, icount, trace };
   if (request.kernel !== null) {
     return { ...rest, kernel: request.kernel, initrd: request.initrd, append: request.append ?? DEFAULT_APPEND };
   }
   const guest = await parts.defaultGuest(request.quiet);
   const append = [guest.append, ...terminalSize(request), ...(request.append ? [request.append] : [])].join(" ");
   return { ...rest, kernel: guest.kernel, initrd: request.initrd ?? guest.initrd, append };
+}
+
+function networkAllowed(): boolean {
+  return Deno.permissions.querySync({ name: "net" }).state === "granted";
 }
 
 /** The word that tells the default guest its console's size. Runs that repeat exactly do so on every terminal. */

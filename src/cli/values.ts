@@ -106,7 +106,8 @@ export function diskOption(flag: string, text: string): DiskSpec {
   return { path, readonly, format: "raw" };
 }
 
-function splitAtSingleCommas(text: string): string[] {
+/** Parts with commas between them; a comma written twice is one of the part's own. */
+export function splitAtSingleCommas(text: string): string[] {
   const parts = [""];
   for (let i = 0; i < text.length; i++) {
     if (text[i] !== ",") parts[parts.length - 1] += text[i];

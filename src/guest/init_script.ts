@@ -77,6 +77,11 @@ hostname trike
 ifconfig lo up 2>/dev/null
 cd /root
 
+# An address for the network card, if there is one, from whoever gives them there.
+network() {
+  ifconfig eth0 up && udhcpc -i eth0 -n -t 5 -T 1 -s /etc/udhcpc.script >/dev/null 2>&1
+}
+
 read -r cmdline </proc/cmdline
 exec64= marks=
 set -f
@@ -89,17 +94,32 @@ done
 set +f
 
 if [ -n "$exec64" ]; then
+  [ -e /sys/class/net/eth0 ] && network
   echo "$exec64" | base64 -d >/run/exec && sh /run/exec
   status=$?
   [ -n "$marks" ] && echo "TRIKE-MARK:exit-$status"
   exec /etc/rc.shutdown poweroff
 fi
 
+[ -e /sys/class/net/eth0 ] && network &
 echo "Linux $(uname -r) and BusyBox; disks are /dev/vda, /dev/vdb and so on. To end: poweroff."
 echo "The terminal's own keys: Ctrl-A x leaves at once, Ctrl-A h shows the others."
 [ -n "$marks" ] && echo TRIKE-MARK:prompt
 # init reports each start and stop on stderr; cttyhack gives the shell the console whatever init has open
 exec busybox init 2>/dev/null
+`;
+
+/** What udhcpc tells of an address goes to the card, the routes and the resolver. */
+export const UDHCPC_SCRIPT = `#!/bin/sh
+case $1 in
+  deconfig) ifconfig "$interface" 0.0.0.0 ;;
+  bound | renew)
+    ifconfig "$interface" "$ip" netmask "\${subnet:-255.255.255.0}"
+    while route del default dev "$interface" 2>/dev/null; do :; done
+    for one in $router; do route add default gw "$one" dev "$interface"; done
+    for one in $dns; do echo "nameserver $one"; done >/etc/resolv.conf
+    ;;
+esac
 `;
 
 /** cttyhack finds the console's real device, which can be a controlling terminal; acpid waits for the power button. */

@@ -2,7 +2,17 @@
 import { HostError } from "../base/errors.ts";
 import { CpioWriter } from "./cpio.ts";
 import type { DebPackage } from "./deb.ts";
-import { FILESYSTEMS, INIT, INITTAB, POWER_BUTTON, PROFILE, RC, RC_SHUTDOWN, SHRC } from "./init_script.ts";
+import {
+  FILESYSTEMS,
+  INIT,
+  INITTAB,
+  POWER_BUTTON,
+  PROFILE,
+  RC,
+  RC_SHUTDOWN,
+  SHRC,
+  UDHCPC_SCRIPT,
+} from "./init_script.ts";
 import { type KernelFiles, kernelFiles, type KernelModule, modulesAlias, modulesDep } from "./modules.ts";
 
 /** Drivers and file systems a guest may want on this board. Only those for devices that are there get loaded. */
@@ -106,6 +116,7 @@ export function addUserland(tree: TreeWriter, busybox: Uint8Array): void {
   tree.file("etc/rc", RC);
   tree.file("etc/inittab", INITTAB);
   tree.file("etc/rc.shutdown", RC_SHUTDOWN, 0o755);
+  tree.file("etc/udhcpc.script", UDHCPC_SCRIPT, 0o755);
   tree.file("etc/acpi/PWRF/00000080", POWER_BUTTON, 0o755);
   tree.file("etc/profile", PROFILE);
   tree.file("etc/shrc", SHRC);

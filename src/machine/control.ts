@@ -23,6 +23,9 @@ export const EndCause = {
 } as const;
 export type EndCause = typeof EndCause[keyof typeof EndCause];
 
+/** What the network's worker is to look at. */
+export const NetBell = { RECEIVE: 1 << 0, TRANSMIT: 1 << 1, CONTROL: 1 << 2, RESET: 1 << 3 } as const;
+
 const STATE = 0;
 const END_CAUSE = 1;
 const END_CODE = 2;
@@ -31,7 +34,12 @@ const DISK_DOORBELL = 16; // a cache line of its own: the disk worker waits here
 const DISK_DONE = 17; // the doorbell count up to which every request has completed
 const DISK_QUIT = 18;
 const DISK_PENDING = 32; // one word a disk, a bit a queue
-const CONTROL_WORDS = DISK_PENDING + MAX_DISKS;
+const NET_DOORBELL = DISK_PENDING + MAX_DISKS; // a cache line of its own: the network's worker waits here
+const NET_PENDING = NET_DOORBELL + 1; // NetBell bits
+const NET_HOLD = NET_DOORBELL + 2;
+const NET_HELD = NET_DOORBELL + 3;
+const NET_QUIT = NET_DOORBELL + 4;
+const CONTROL_WORDS = NET_DOORBELL + 16;
 /** Each vCPU's event word has a cache line of its own, with the count of its rises beside it. */
 const EVENT_STRIDE = 16;
 const RISES = 1;
@@ -219,5 +227,59 @@ export class Control {
     Atomics.store(this.#words, DISK_QUIT, 1);
     Atomics.add(this.#words, DISK_DOORBELL, 1);
     Atomics.notify(this.#words, DISK_DOORBELL);
+  }
+
+  /** The network's worker is to look at `bits`, out of NetBell. */
+  ringNet(bits: number): void {
+    Atomics.or(this.#words, NET_PENDING, bits);
+    Atomics.add(this.#words, NET_DOORBELL, 1);
+    Atomics.notify(this.#words, NET_DOORBELL);
+  }
+
+  takeNet(): number {
+    return Atomics.exchange(this.#words, NET_PENDING, 0);
+  }
+
+  get netDoorbell(): number {
+    return Atomics.load(this.#words, NET_DOORBELL);
+  }
+
+  /** Resolves once the doorbell has rung; null if it has already. */
+  waitNet(doorbell: number): Promise<unknown> | null {
+    const wait = Atomics.waitAsync(this.#words, NET_DOORBELL, doorbell);
+    return wait.async ? wait.value : null;
+  }
+
+  /** The network's worker is to leave the guest's memory alone; resolves once it does. */
+  async holdNet(): Promise<void> {
+    Atomics.store(this.#words, NET_HOLD, 1);
+    this.ringNet(0);
+    while (Atomics.load(this.#words, NET_HELD) === 0) await Atomics.waitAsync(this.#words, NET_HELD, 0, 100).value;
+  }
+
+  /** It may go on. */
+  releaseNet(): void {
+    Atomics.store(this.#words, NET_HELD, 0);
+    Atomics.store(this.#words, NET_HOLD, 0);
+    this.ringNet(NetBell.RECEIVE | NetBell.TRANSMIT | NetBell.CONTROL);
+  }
+
+  get netHold(): boolean {
+    return Atomics.load(this.#words, NET_HOLD) !== 0;
+  }
+
+  /** The worker says that it holds still. */
+  netHeld(): void {
+    Atomics.store(this.#words, NET_HELD, 1);
+    Atomics.notify(this.#words, NET_HELD);
+  }
+
+  get netQuit(): boolean {
+    return Atomics.load(this.#words, NET_QUIT) !== 0;
+  }
+
+  quitNet(): void {
+    Atomics.store(this.#words, NET_QUIT, 1);
+    this.ringNet(0);
   }
 }

@@ -1,24 +1,17 @@
 /**
  * The Worker that owns the disk files: sleeps until a doorbell rings, moves data between files and guest RAM, raises interrupts.
  *
- * Its first and only message is `ToDisks`; from then on shared words steer it. Host I/O happens here and never under the machine
+ * Its first and only message is `ToBackEnd`; from then on shared words steer it. Host I/O happens here and never under the machine
  * lock.
  */
 import { messageOf } from "../base/errors.ts";
 import { DiskServer } from "./disks.ts";
-import { assemblePc, type PcOptions } from "./pc.ts";
-
-export type ToDisks = PcOptions;
-
-export type FromDisks =
-  | { readonly kind: "ready" }
-  | { readonly kind: "trouble"; readonly sentence: string }
-  | { readonly kind: "closed" }
-  | { readonly kind: "failed"; readonly message: string };
+import { assemblePc } from "./pc.ts";
+import type { FromBackEnd, ToBackEnd } from "./workers.ts";
 
 const scope = self as unknown as {
-  onmessage: ((e: MessageEvent<ToDisks>) => void) | null;
-  postMessage(message: FromDisks): void;
+  onmessage: ((e: MessageEvent<ToBackEnd>) => void) | null;
+  postMessage(message: FromBackEnd): void;
 };
 
 scope.onmessage = ({ data }) => {

@@ -6,13 +6,13 @@ import { Bug, ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
 import type { InitialState } from "../engine/engine.ts";
 import { bootPc } from "./boot.ts";
-import { EndCause, RunState } from "./control.ts";
+import { EndCause, NetBell, RunState } from "./control.ts";
 import { checkDisks } from "./disks.ts";
 import { Lifecycle, type LifeState, type MachineSnapshot, restoreMachine, saveMachine } from "./lifecycle.ts";
 import { allocateMachineMemory, MAX_RAM_BYTES } from "./memory.ts";
 import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
 import type { MachineSpec } from "./spec.ts";
-import { DiskWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
+import { BackEndWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
 
 export interface MachineHandle {
   /** COM1 upwards. `tx` carries bytes from the guest, `rx` to it; call `notifyInput` after putting bytes into `rx`. */
@@ -76,7 +76,8 @@ export class Machine implements MachineHandle {
   readonly #boot: (pc: Pc, spec: MachineSpec) => InitialState;
   readonly #life = new Lifecycle();
   readonly #vcpus: VcpuWorker[] = [];
-  #disks: DiskWorker | null = null;
+  #disks: BackEndWorker | null = null;
+  #net: BackEndWorker | null = null;
   #resolveEnded!: (end: MachineEnd) => void;
   #startedMs = performance.now();
   #reboots = 0;
@@ -95,6 +96,9 @@ export class Machine implements MachineHandle {
     if (spec.icount && spec.cpus > 1) {
       throw new ConfigError(`Cannot count instructions (--icount) on ${spec.cpus} processors: expected --cpus 1`);
     }
+    if (spec.icount && spec.net) {
+      throw new ConfigError("Cannot count instructions (--icount) with --net: expected none");
+    }
     // Workers first: their modules load, and the engine makes its code, while this thread does the rest.
     const onTrouble = (sentence: string) => this.onTrouble(sentence);
     const url = options.vcpuWorker ?? new URL("./vcpu_worker.ts", import.meta.url);
@@ -107,7 +111,17 @@ export class Machine implements MachineHandle {
       this.pc = assemblePc(parts);
       this.pc.powerOn();
       for (const v of this.#vcpus) v.open(parts);
-      if (disks.length > 0 && !spec.icount) this.#disks = new DiskWorker(parts, onTrouble);
+      const { control } = this.pc;
+      const backEnd = (name: string, title: string, module: URL, quit: () => void) =>
+        new BackEndWorker(parts, { name, title, module, quit }, onTrouble);
+      if (disks.length > 0 && !spec.icount) {
+        const module = new URL("./disk_worker.ts", import.meta.url);
+        this.#disks = backEnd("disks", "Disk worker", module, () => control.quitDisks());
+      }
+      if (spec.net) {
+        const module = new URL("./net_worker.ts", import.meta.url);
+        this.#net = backEnd("net", "Network worker", module, () => control.quitNet());
+      }
     } catch (error) {
       this.#terminate();
       throw error;
@@ -131,7 +145,7 @@ export class Machine implements MachineHandle {
   async start(): Promise<void> {
     try {
       const state = this.#boot(this.pc, this.#spec);
-      await Promise.all([...this.#vcpus.map((v) => v.ready), this.#disks?.ready]);
+      await Promise.all([...this.#vcpus.map((v) => v.ready), this.#disks?.ready, this.#net?.ready]);
       this.#go(state);
     } catch (error) {
       this.#terminate();
@@ -163,7 +177,7 @@ export class Machine implements MachineHandle {
     const { control, clock } = this.pc;
     if (!control.change(RunState.RUN, RunState.PAUSE)) return false;
     await control.whenParked();
-    await this.#whenDisksIdle();
+    await this.#whenBackEndsIdle();
     if (control.state !== RunState.PAUSE) return false;
     clock.stop();
     this.#life.to("paused");
@@ -174,6 +188,7 @@ export class Machine implements MachineHandle {
     if (this.#life.state !== "paused") return false;
     this.pc.lock.with(() => this.pc.renotify());
     this.pc.clock.start();
+    if (this.#net) this.pc.control.releaseNet();
     this.#life.to("running");
     return this.pc.control.change(RunState.PAUSE, RunState.RUN);
   }
@@ -188,6 +203,7 @@ export class Machine implements MachineHandle {
   restore(snapshot: MachineSnapshot): void {
     this.#mustBePaused();
     this.pc.lock.with(() => restoreMachine(this.pc, snapshot));
+    this.pc.control.ringNet(NetBell.RESET);
   }
 
   stats(): Record<string, unknown> {
@@ -215,6 +231,7 @@ export class Machine implements MachineHandle {
     this.#life.to("running");
     this.pc.lock.with(() => this.pc.setWallTime());
     clock.start();
+    if (this.#net) control.releaseNet();
     // An end that was asked for already leaves the state as it is, and the vCPUs leave as soon as they come.
     if (control.endCause === EndCause.NONE) control.change(RunState.LEAVE, RunState.RUN);
     const left = this.#vcpus.map((v, i) => v.run(i === 0 ? state : null));
@@ -225,7 +242,7 @@ export class Machine implements MachineHandle {
   async #watch(left: Promise<WorkerEnd>[]): Promise<void> {
     const { control } = this.pc;
     // Any of them ends the machine; then the others are to leave soon.
-    const first = await Promise.race([...left, ...(this.#disks ? [this.#disks.failed] : [])]);
+    const first = await Promise.race([...left, ...this.#backEnds.map((b) => b.failed)]);
     control.end(EndCause.HOST_ERROR);
     const all = await within(REST_MS, Promise.all(left));
     if (all === null) {
@@ -235,7 +252,7 @@ export class Machine implements MachineHandle {
     const failed = [first, ...all].find((e) => e.failed !== null)?.failed;
     if (failed) return this.#finish({ kind: "host-error", error: new HostError(failed) });
     const died = all.find((e) => e.died !== null)?.died;
-    await this.#whenDisksIdle();
+    await this.#whenBackEndsIdle();
     switch (control.endCause) {
       case EndCause.POWEROFF:
         return this.#finish({ kind: "poweroff" });
@@ -255,8 +272,13 @@ export class Machine implements MachineHandle {
   }
 
   /** Host I/O ends in its own time. Where vCPUs serve the disks, it has. */
-  async #whenDisksIdle(): Promise<void> {
+  async #whenBackEndsIdle(): Promise<void> {
     if (this.#disks) await Promise.race([this.pc.control.whenDisksIdle(), this.#disks.failed]);
+    if (this.#net) await Promise.race([this.pc.control.holdNet(), this.#net.failed]);
+  }
+
+  get #backEnds(): BackEndWorker[] {
+    return [this.#disks, this.#net].filter((b) => b !== null);
   }
 
   #reboot(): Promise<void> | void {
@@ -266,6 +288,7 @@ export class Machine implements MachineHandle {
     this.#reboots++;
     clock.stop();
     lock.with(() => this.pc.powerOn());
+    this.pc.control.ringNet(NetBell.RESET);
     this.#go(this.#boot(this.pc, this.#spec));
   }
 
@@ -274,7 +297,7 @@ export class Machine implements MachineHandle {
     this.#life.to("ended");
     this.pc.clock.stop();
     this.#wallSeconds = (performance.now() - this.#startedMs) / 1000;
-    if (this.#disks) await within(REST_MS, this.#disks.close(this.pc.control));
+    await within(REST_MS, Promise.all(this.#backEnds.map((b) => b.close())));
     this.#terminate();
     for (const { tx, rx } of this.serial) {
       tx.close();
@@ -285,7 +308,7 @@ export class Machine implements MachineHandle {
 
   #terminate(): void {
     for (const v of this.#vcpus) v.terminate();
-    this.#disks?.terminate();
+    for (const b of this.#backEnds) b.terminate();
   }
 }
 

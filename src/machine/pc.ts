@@ -37,6 +37,7 @@ import { Uart16550, Uart16550Record } from "../../devices/uart16550.ts";
 import { VirtioBlock } from "../../devices/virtio/block.ts";
 import { type ConsoleOutput, VirtioConsole } from "../../devices/virtio/console.ts";
 import { SeededEntropy, SeededEntropyRecord, VirtioEntropy } from "../../devices/virtio/entropy.ts";
+import { VirtioNet } from "../../devices/virtio/net.ts";
 import { Arena } from "../base/arena.ts";
 import { Bus } from "../base/bus.ts";
 import { CodeMap } from "../base/code_map.ts";
@@ -48,7 +49,7 @@ import { Timers } from "../base/timers.ts";
 import { VcpuEvent } from "../engine/engine.ts";
 import { HostEntropy } from "../host/entropy.ts";
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
-import { Control, EndCause } from "./control.ts";
+import { Control, EndCause, NetBell } from "./control.ts";
 import { Counters } from "./counters.ts";
 import { ARENA_BASE, ARENA_BYTES, RAM_BASE } from "./memory.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -108,7 +109,7 @@ export const PIRQ_GSI = 16;
 export const PM_BYTES = 16;
 
 /** PCI devices of bus 0; the disks take MAX_DISKS of them. */
-export const SLOT = { HOST_BRIDGE: 0, ENTROPY: 1, CONSOLE: 2, FIRST_DISK: 3, LPC: 31 } as const;
+export const SLOT = { HOST_BRIDGE: 0, ENTROPY: 1, CONSOLE: 2, FIRST_DISK: 3, NET: 19, LPC: 31 } as const;
 
 /** Bits of a guest-physical address, as CPUID tells. */
 export const PHYSICAL_ADDRESS_BITS = 40;
@@ -261,7 +262,7 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
   pci.add(SLOT.LPC, 0, lpc);
   new PirqRouter(pci, { gsi: Array.from({ length: PIRQS }, (_, n) => router.line(PIRQ_GSI + n)) }, lpc);
 
-  // Virtio. Queues of disks are served without the machine lock, the others' under it.
+  // Virtio. Queues of disks and the network are served without the machine lock, the others' under it.
   const virtio = { ram, msi: router };
   const seeded = new SeededEntropy(arena.place("entropy.seed", SeededEntropyRecord));
   const entropy: VirtioEntropy = new VirtioEntropy(arena, "entropy", {
@@ -294,6 +295,20 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     )
   );
 
+  const net = spec.net
+    ? pci.add(
+      SLOT.NET,
+      0,
+      new VirtioNet(arena, "net", {
+        ...virtio,
+        locked: (body) => lock.with(body),
+        // One pair of queues, and the control queue.
+        notify: (queue) => control.ringNet([NetBell.RECEIVE, NetBell.TRANSMIT, NetBell.CONTROL][queue] ?? 0),
+        onReset: () => control.ringNet(NetBell.RESET),
+      }, { mac: Uint8Array.from(spec.net.mac), offload: spec.net.kind === "user" }),
+    )
+    : null;
+
   /** Recomputes outputs and timers from the records. Under the machine lock. */
   const settle = () => {
     router.settle();
@@ -309,7 +324,7 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
 
   /** Looks for requests that were on the queues when the machine was saved. Under the machine lock. */
   const renotify = () => {
-    for (const f of [entropy, virtioConsole, ...disks]) f.renotify();
+    for (const f of [entropy, virtioConsole, ...disks, ...(net ? [net] : [])]) f.renotify();
   };
 
   /** Writes the power-on values, and does what firmware would. No vCPU runs, time stands still. Under the machine lock. */
@@ -348,6 +363,7 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     pci,
     serial,
     disks,
+    net,
     console: { device: virtioConsole, tx: consoleTx, rx: consoleRx, attach: () => consoleOutput.attach() },
     debugTx,
     settle,

@@ -18,6 +18,30 @@ export type SerialSpec =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "pty" };
 
+/** A port of the host's that leads to one of the guest's. */
+export interface PublishSpec {
+  readonly protocol: "tcp" | "udp";
+  /** Of the host. */
+  readonly address: string;
+  readonly port: number;
+  readonly guestPort: number;
+}
+
+/** What the network device is plugged into. `mac` is six bytes; `pcap` a file for every frame, or null. */
+export type NetSpec =
+  | {
+    readonly kind: "user";
+    readonly mac: readonly number[];
+    readonly pcap: string | null;
+    /** Nothing goes out but answers to clients of published ports. */
+    readonly restrict: boolean;
+    readonly publish: readonly PublishSpec[];
+    /** Who answers the guest's queries; null for the host's resolvers. */
+    readonly dns: { readonly address: string; readonly port: number } | null;
+  }
+  /** Frames with their length before them on a Unix socket that somebody listens at. */
+  | { readonly kind: "stream"; readonly mac: readonly number[]; readonly pcap: string | null; readonly path: string };
+
 export interface MachineSpec {
   readonly engine: EngineName;
   readonly memoryBytes: number;
@@ -28,6 +52,8 @@ export interface MachineSpec {
   readonly disks: readonly DiskSpec[];
   /** COM1 upwards; COM1 is the console. */
   readonly serial: readonly SerialSpec[];
+  /** No network device if it is not given. */
+  readonly net?: NetSpec;
   /** A guest reset ends the machine instead of restarting it. */
   readonly noReboot: boolean;
   /** Time advances by instructions retired, one guest nanosecond each; disk requests complete at once. */

@@ -1,8 +1,6 @@
 /** The main thread's ends of the machine's Workers. */
 import { HostError } from "../base/errors.ts";
 import type { InitialState, VcpuStats } from "../engine/engine.ts";
-import type { Control } from "./control.ts";
-import type { FromDisks, ToDisks } from "./disk_worker.ts";
 import type { PcOptions } from "./pc.ts";
 import type { FromVcpu, ToVcpu } from "./vcpu_service.ts";
 
@@ -99,16 +97,36 @@ export class VcpuWorker {
   }
 }
 
-export class DiskWorker {
+/** What a back end's Worker is told, once, and what it tells. From then on shared words steer it. */
+export type ToBackEnd = PcOptions;
+
+export type FromBackEnd =
+  | { readonly kind: "ready" }
+  | { readonly kind: "trouble"; readonly sentence: string }
+  | { readonly kind: "closed" }
+  | { readonly kind: "failed"; readonly message: string };
+
+export interface BackEnd {
+  /** The Worker's name. */
+  readonly name: string;
+  readonly module: URL;
+  /** What error messages call it. */
+  readonly title: string;
+  /** Sets the word that ends it. */
+  readonly quit: () => void;
+}
+
+/** A Worker that owns files or sockets. */
+export class BackEndWorker {
   readonly #worker: Worker;
   readonly #ready = new Deferred<void>();
   readonly #failure = new Deferred<WorkerEnd>();
   readonly #closed = new Deferred<void>();
 
-  constructor(pc: PcOptions, onTrouble: (sentence: string) => void) {
-    this.#worker = new Worker(new URL("./disk_worker.ts", import.meta.url), { type: "module", name: "disks" });
+  constructor(pc: PcOptions, private readonly backEnd: BackEnd, onTrouble: (sentence: string) => void) {
+    this.#worker = new Worker(backEnd.module, { type: "module", name: backEnd.name });
     onWorkerError(this.#worker, (message) => this.#failed(message));
-    this.#worker.onmessage = ({ data }: MessageEvent<FromDisks>) => {
+    this.#worker.onmessage = ({ data }: MessageEvent<FromBackEnd>) => {
       switch (data.kind) {
         case "ready":
           return this.#ready.resolve();
@@ -120,7 +138,7 @@ export class DiskWorker {
           return this.#failed(data.message);
       }
     };
-    const open: ToDisks = pc;
+    const open: ToBackEnd = pc;
     this.#worker.postMessage(open);
   }
 
@@ -133,9 +151,9 @@ export class DiskWorker {
     return this.#failure.promise;
   }
 
-  /** Completes what is queued and closes the files. */
-  close(control: Control): Promise<void> {
-    control.quitDisks();
+  /** Completes what is queued, and lets go of the host's things. */
+  close(): Promise<void> {
+    this.backEnd.quit();
     return this.#closed.promise;
   }
 
@@ -144,7 +162,7 @@ export class DiskWorker {
   }
 
   #failed(message: string): void {
-    const text = `Disk worker failed: ${message}`;
+    const text = `${this.backEnd.title} failed: ${message}`;
     this.#ready.reject(new HostError(text));
     this.#failure.resolve(failure(text));
     this.#closed.resolve();

@@ -46,6 +46,7 @@ Deno.test("without --kernel the default guest runs; --append adds to its command
       initrd: "/cache/initrd",
       append: "console=ttyS0 quiet",
       disks: [],
+      net: { kind: "user", mac: plain.spec.net!.mac, pcap: null, restrict: false, dns: null, publish: [] },
       serial: [{ kind: "none" }],
       noReboot: false,
       icount: false,

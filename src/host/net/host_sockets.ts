@@ -1,0 +1,132 @@
+/** The host's sockets as the NAT needs them. Tests put others in their place. */
+
+export interface HostStream {
+  /** At least one byte, or null at the end. */
+  read(into: Uint8Array): Promise<number | null>;
+  write(from: Uint8Array): Promise<number>;
+  closeWrite(): Promise<void>;
+  /** Lets go of it, whatever it does; more than once, too. */
+  close(): void;
+}
+
+export interface HostDatagrams {
+  send(bytes: Uint8Array, address: string, port: number): void;
+  close(): void;
+}
+
+/** Why there is no connection. */
+export type Refusal = "refused" | "unreachable" | "forbidden";
+
+export interface HostSockets {
+  connect(address: string, port: number): Promise<HostStream | Refusal>;
+  /** Listens; `accepted` gets every client with its address. Throws what the host says. */
+  listen(address: string, port: number, accepted: (stream: HostStream, address: string) => void): { close(): void };
+  /** A socket for datagrams; port 0 is any. Rejects with what the host says. */
+  datagrams(
+    address: string,
+    port: number,
+    received: (bytes: Uint8Array, address: string, port: number) => void,
+  ): Promise<HostDatagrams>;
+  /** The resolvers the host uses, the first one first. */
+  resolvers(): string[];
+}
+
+class TcpStream implements HostStream {
+  #closed = false;
+  constructor(private readonly conn: Deno.TcpConn) {}
+
+  read(into: Uint8Array): Promise<number | null> {
+    return this.conn.read(into);
+  }
+
+  write(from: Uint8Array): Promise<number> {
+    return this.conn.write(from);
+  }
+
+  closeWrite(): Promise<void> {
+    return this.conn.closeWrite();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.conn.close();
+  }
+}
+
+export class DenoSockets implements HostSockets {
+  async connect(address: string, port: number): Promise<HostStream | Refusal> {
+    try {
+      const conn = await Deno.connect({ hostname: address, port });
+      conn.setNoDelay(true);
+      return new TcpStream(conn);
+    } catch (error) {
+      if (error instanceof Deno.errors.ConnectionRefused) return "refused";
+      return error instanceof Deno.errors.NotCapable ? "forbidden" : "unreachable";
+    }
+  }
+
+  listen(address: string, port: number, accepted: (stream: HostStream, address: string) => void): { close(): void } {
+    const listener = Deno.listen({ hostname: address, port });
+    let open = true;
+    const serve = async () => {
+      while (open) {
+        try {
+          const conn = await listener.accept();
+          conn.setNoDelay(true);
+          accepted(new TcpStream(conn), conn.remoteAddr.hostname);
+        } catch {
+          // Out of descriptors, most likely, or a client that left at once: better to ask again than to be deaf.
+          if (open) await new Promise((resolve) => setTimeout(resolve, 100));
+        }
+      }
+    };
+    void serve();
+    return {
+      close() {
+        open = false;
+        listener.close();
+      },
+    };
+  }
+
+  async datagrams(
+    address: string,
+    port: number,
+    received: (bytes: Uint8Array, address: string, port: number) => void,
+  ): Promise<HostDatagrams> {
+    // Loaded when it is needed: many guests never send a datagram but to the gateway.
+    const { createSocket } = await import("node:dgram");
+    const socket = createSocket(address.includes(":") ? "udp6" : "udp4");
+    await new Promise<void>((resolve, reject) => {
+      socket.once("error", reject);
+      socket.bind(port, address, () => {
+        socket.off("error", reject);
+        resolve();
+      });
+    });
+    let open = true;
+    socket.on("error", () => {}); // an ICMP error about an earlier datagram: nothing to be done
+    socket.on("message", (bytes: Uint8Array, from: { address: string; port: number }) => {
+      if (open) received(bytes, from.address, from.port);
+    });
+    return {
+      send: (bytes, to, toPort) => {
+        if (open) socket.send(bytes, toPort, to, () => {});
+      },
+      close: () => {
+        if (open) socket.close();
+        open = false;
+      },
+    };
+  }
+
+  resolvers(): string[] {
+    try {
+      const lines = Deno.readTextFileSync("/etc/resolv.conf").split("\n");
+      return lines.flatMap((line) => /^nameserver\s+([0-9a-fA-F.:]+)\s*$/.exec(line)?.[1] ?? []);
+    } catch {
+      return []; // A host without, or one that does not let us know.
+    }
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * The network device on the host's side, in the one thread that serves its queues: frames go from the transmit queue to the
+ * back end, and from the back end into the receive queue. The machine lock is free.
+ */
+import type { FrameOffload } from "../../devices/virtio/net_header.ts";
+import type { VirtioNet } from "../../devices/virtio/net.ts";
+import { messageOf } from "../base/errors.ts";
+import { DenoSockets } from "../host/net/host_sockets.ts";
+import { PcapFile } from "../host/net/pcap.ts";
+import { StreamNet } from "../host/net/stream_net.ts";
+import { UserNet } from "../host/net/user_net.ts";
+import type { NetBackend, Wire } from "../host/net/wire.ts";
+import { NetBell } from "./control.ts";
+import type { Pc } from "./pc.ts";
+import type { NetSpec } from "./spec.ts";
+
+/** The most that a deadline is late because a timer was already set for later. */
+const TICK_MS = 20;
+
+export class NetService {
+  readonly #device: VirtioNet;
+  #pcap: PcapFile | null;
+  readonly #backend: NetBackend & { open(): Promise<void> };
+  #flushing = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #timerAtMs = Infinity;
+
+  constructor(private readonly pc: Pc, net: NetSpec, private readonly trouble: (sentence: string) => void) {
+    const device = this.#device = pc.net!;
+    this.#pcap = net.pcap === null ? null : PcapFile.open(net.pcap);
+    const wire: Wire = {
+      get checksums() {
+        return device.guestChecksums;
+      },
+      get segments() {
+        return device.guestSegments;
+      },
+      send: (frame, offload) => this.#send(frame, offload),
+    };
+    this.#backend = net.kind === "user"
+      ? new UserNet({
+        wire,
+        sockets: new DenoSockets(),
+        now: () => this.#nowMs(),
+        random: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
+        armed: () => this.#armed(),
+      }, { ...net, mac: Uint8Array.from(net.mac) })
+      : new StreamNet({
+        wire,
+        connect: () => Deno.connect({ transport: "unix", path: net.path }),
+        linkChanged: (up) => pc.lock.with(() => device.setLink(up)),
+        sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+      }, net.path);
+  }
+
+  /** Rejects with HostError or ConfigError. */
+  open(): Promise<void> {
+    return this.#backend.open();
+  }
+
+  /** Serves until the machine says that it is enough. */
+  async run(): Promise<void> {
+    const { control } = this.pc, device = this.#device, backend = this.#backend;
+    const receive = (frame: Uint8Array, offload: Readonly<FrameOffload>) => {
+      this.#capture(frame);
+      backend.receive(frame, offload);
+    };
+    for (;;) {
+      // Read before the words it counts, so that a later ring ends the wait at once.
+      const doorbell = control.netDoorbell;
+      if (control.netQuit) break;
+      if (control.netHold) {
+        device.flush();
+        control.netHeld();
+      } else {
+        const rung = control.takeNet();
+        if (rung & NetBell.RESET) backend.guestReset();
+        if (rung & NetBell.CONTROL && device.serveControl()) control.ringNet(NetBell.CONTROL);
+        if (rung & NetBell.RECEIVE) backend.room();
+        if (rung & NetBell.TRANSMIT) {
+          if (device.transmit(0, receive)) control.ringNet(NetBell.TRANSMIT);
+          backend.endOfBurst();
+        }
+        device.flush();
+        if (rung) this.#armed();
+      }
+      const wait = control.waitNet(doorbell);
+      // Sockets have their turn even if the guest never pauses.
+      await (wait ?? new Promise<void>((resolve) => setImmediate(resolve)));
+    }
+    backend.close();
+    clearTimeout(this.#timer);
+    this.#pcap?.close();
+  }
+
+  #nowMs(): number {
+    return this.pc.clock.nowNs() / 1e6;
+  }
+
+  #send(frame: Uint8Array, offload: Readonly<FrameOffload>): boolean {
+    if (this.pc.control.netHold) return false;
+    const delivery = this.#device.deliver(0, frame, offload);
+    if (delivery === "full") return false;
+    if (delivery === "delivered") {
+      this.#capture(frame);
+      if (!this.#flushing) {
+        this.#flushing = true;
+        queueMicrotask(this.#flush);
+      }
+    }
+    return true;
+  }
+
+  readonly #flush = () => {
+    this.#flushing = false;
+    this.#device.flush();
+  };
+
+  #capture(frame: Uint8Array): void {
+    try {
+      this.#pcap?.add(frame, performance.timeOrigin + performance.now());
+    } catch (error) {
+      this.#pcap?.close();
+      this.#pcap = null;
+      this.trouble(`${messageOf(error)}; it ends here`);
+    }
+  }
+
+  #armed(): void {
+    const atMs = performance.now() + TICK_MS;
+    if (this.#timerAtMs <= atMs) return;
+    clearTimeout(this.#timer);
+    this.#timerAtMs = atMs;
+    this.#timer = setTimeout(this.#tick, TICK_MS);
+  }
+
+  readonly #tick = () => {
+    this.#timerAtMs = Infinity;
+    if (this.pc.control.netHold) return; // time stands still; it is looked at again when it goes on
+    const waitMs = Math.max(TICK_MS, this.#backend.tick() - this.#nowMs());
+    if (waitMs === Infinity) return;
+    this.#timerAtMs = performance.now() + waitMs;
+    this.#timer = setTimeout(this.#tick, waitMs);
+  };
+}

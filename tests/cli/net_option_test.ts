@@ -1,0 +1,72 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { ConfigError } from "../../src/base/errors.ts";
+import { chooseNet, macOf, netOption, publishOptions } from "../../src/cli/net_option.ts";
+
+const none = { net: null, publish: [], icount: false, name: "disk.img", allowed: true };
+
+Deno.test("--net understands its kinds; what it does not, it says in one sentence", () => {
+  assertEquals(netOption("--net", "none"), { kind: "none" });
+  assertEquals(netOption("--net", "stream:/run/s,mac=02:00:00:00:00:01"), {
+    kind: "stream",
+    mac: [2, 0, 0, 0, 0, 1],
+    pcap: null,
+    path: "/run/s",
+  });
+  assertEquals(netOption("--net", "user,dns=127.0.0.1:5353"), {
+    kind: "user",
+    mac: null,
+    pcap: null,
+    restrict: false,
+    dns: { address: "127.0.0.1", port: 5353 },
+  });
+  for (
+    const [text, names] of [
+      ["usr", "did you mean user?"],
+      ["none,restrict", "user, none or stream:PATH"],
+      ["user,restict", "did you mean restrict?"],
+      ["user,mac=01:00:00:00:00:00", "one station"],
+      ["user,mac=2:0", "one station"],
+      ["user,dns=example.org", "IPv4"],
+      ["user,dns=1.2.3.4:99999", "65535"],
+      ["user,pcap=", "pcap=FILE"],
+      ["stream:", "a path"],
+      ["stream:/s,restrict", "pcap=FILE or mac=MAC"],
+      [`stream:/${"x".repeat(110)}`, "103 bytes"],
+    ] as const
+  ) {
+    const { message } = assertThrows(() => netOption("--net", text), ConfigError);
+    assert(message.includes("--net") && message.includes(names) && !message.includes("\n"), `${text}: ${message}`);
+  }
+});
+
+Deno.test("--publish: loop-back unless an address is given, TCP unless it says UDP", () => {
+  assertEquals(publishOptions("--publish", ["8080:80", "0.0.0.0:8080:81/tcp", "8080:80/udp"]), [
+    { protocol: "tcp", address: "127.0.0.1", port: 8080, guestPort: 80 },
+    { protocol: "tcp", address: "0.0.0.0", port: 8080, guestPort: 81 },
+    { protocol: "udp", address: "127.0.0.1", port: 8080, guestPort: 80 },
+  ]);
+  for (const text of ["80", "80:", "a:80:80", "1.2.3:1:1", "0:80", "80:65536", "80:80/sctp", "999.0.0.1:80:80"]) {
+    assertThrows(() => publishOptions("--publish", [text]), ConfigError, "--publish");
+  }
+  assertThrows(() => publishOptions("--publish", ["80:1", "80:2"]), ConfigError, "twice");
+});
+
+Deno.test("a machine has a network if it may, and says in a line if it may not", () => {
+  assertEquals(chooseNet(none).net!.kind, "user");
+  const denied = chooseNet({ ...none, allowed: false });
+  assertEquals(denied.net, undefined);
+  assert(denied.note!.includes("--allow-net"));
+  assertEquals(chooseNet({ ...none, net: { kind: "none" } }), { net: undefined, note: null });
+  assertEquals(chooseNet({ ...none, icount: true }), { net: undefined, note: null });
+  const publish = publishOptions("--publish", ["80:80"]);
+  assertThrows(() => chooseNet({ ...none, publish, icount: true }), ConfigError, "--publish");
+  assertThrows(() => chooseNet({ ...none, publish, net: { kind: "none" } }), ConfigError, "--publish");
+  assertThrows(() => chooseNet({ ...none, icount: true, net: netOption("--net", "user") }), ConfigError, "--icount");
+  assertEquals(chooseNet({ ...none, publish }).net, { ...chooseNet(none).net!, publish } as never);
+});
+
+Deno.test("the MAC address stays with its name, is one station's and locally administered", () => {
+  assertEquals(macOf("a"), macOf("a"));
+  assert(macOf("a").join() !== macOf("b").join());
+  assertEquals(macOf("anything")[0]! & 3, 2);
+});
