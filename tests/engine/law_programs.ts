@@ -386,3 +386,51 @@ export const START = code(
   "e610", // out 10h, al
   "f4", // hlt, which is the byte at 6
 );
+
+/** Two processors: the first starts the second, sends it INIT while it runs, and starts it again elsewhere. */
+export const SEND_STARTUP = code(
+  "bb0000e0fe", // mov ebx, 0xfee00000
+  "c783f0000000ff010000", // mov dword [rbx+0xf0], 0x1ff
+  "c7831003000000000001", // mov dword [rbx+0x310], 0x1000000
+  "c7830003000000450000", // mov dword [rbx+0x300], 0x4500
+  "c7830003000008460000", // mov dword [rbx+0x300], 0x4608
+  "f390", // pause
+  "833c250000020001", // cmp dword [0x20000], 1
+  "0f85f0ffffff", // jne $-10
+  "c7830003000000450000", // mov dword [rbx+0x300], 0x4500
+  "c7830003000009460000", // mov dword [rbx+0x300], 0x4609
+  "f390", // pause
+  "833c250400020001", // cmp dword [0x20004], 1
+  "0f85f0ffffff", // jne $-10
+  "b015", // mov al, 21
+  "e6f4", // out 0xf4, al
+  "f4", // hlt
+);
+
+export const FIRST_START = code(
+  "b80020", // mov ax, 0x2000
+  "8ed8", // mov ds, ax
+  "c606000001", // mov byte [0], 1
+  "e9fdff", // jmp $
+);
+
+export const SECOND_START = code(
+  "b80020", // mov ax, 0x2000
+  "8ed8", // mov ds, ax
+  "c606040001", // mov byte [4], 1
+  "fa", // cli
+  "f4", // hlt
+);
+
+export const RESET_ONCE = code(
+  "833c250000020000", // cmp dword [0x20000], 0
+  "0f8513000000", // jne $+25
+  "ff042500000200", // inc dword [0x20000]
+  "66baf90c", // mov dx, 0xcf9
+  "b006", // mov al, 6
+  "ee", // out dx, al
+  "e9fbffffff", // jmp $
+  "b015", // mov al, 21
+  "e6f4", // out 0xf4, al
+  "f4", // hlt
+);

@@ -1,0 +1,64 @@
+/** Whole machines on KVM: Workers, the board's interrupt controllers, resets. */
+import { assert, assertEquals } from "@std/assert";
+import { probeKvm } from "../../../src/engine/kvm/probe.ts";
+import type { InitialState } from "../../../src/engine/engine.ts";
+import { startMachine } from "../../../src/machine/machine.ts";
+import type { Pc } from "../../../src/machine/pc.ts";
+import type { MachineSpec } from "../../../src/machine/spec.ts";
+import { ENDLESS, FIRST_START, RESET_ONCE, SECOND_START, SEND_STARTUP } from "../law_programs.ts";
+import { CODE, DATA, longState, RAM_BYTES, Rig } from "../law_rig.ts";
+
+const { refusal } = probeKvm();
+
+function test(name: string, body: () => Promise<void>): void {
+  Deno.test(`kvm: ${name}`, () => refusal === null ? body() : console.log(`skipped: ${refusal}`));
+}
+
+function spec(cpus: number): MachineSpec {
+  return {
+    engine: "kvm",
+    memoryBytes: RAM_BYTES,
+    cpus,
+    kernel: "",
+    initrd: null,
+    append: "",
+    disks: [],
+    serial: [{ kind: "none" }],
+    noReboot: false,
+    icount: false,
+    trace: null,
+  };
+}
+
+/** Starts a machine with programs at addresses, the one at CODE first. */
+async function start(cpus: number, programs: Readonly<Record<number, Uint8Array>>) {
+  let boots = 0;
+  const boot = ({ ram }: Pc): InitialState => {
+    boots++;
+    Rig.prototype.pageTables.call({ ram } as unknown as Rig);
+    for (const [gpa, program] of Object.entries(programs)) ram.copyIn(Number(gpa), program);
+    return longState(0);
+  };
+  const machine = await startMachine(spec(cpus), { boot });
+  return { machine, boots: () => boots };
+}
+
+test("the first of two processors starts the second, and starts it again while it runs", async () => {
+  const { machine } = await start(2, { [CODE]: SEND_STARTUP, 0x8000: FIRST_START, 0x9000: SECOND_START });
+  assertEquals(await machine.ended, { kind: "debug-exit", code: 21 });
+  assertEquals([machine.pc.ram.read(DATA, 1), machine.pc.ram.read(DATA + 4, 1)], [1, 1]);
+});
+
+test("a guest that resets the machine starts again, though its write was still to be completed", async () => {
+  const { machine, boots } = await start(1, { [CODE]: RESET_ONCE });
+  assertEquals(await machine.ended, { kind: "debug-exit", code: 21 });
+  assertEquals([boots(), machine.stats().reboots], [2, 1]);
+});
+
+test("a machine whose guest never leaves the processor can be stopped, paused and resumed", async () => {
+  const { machine } = await start(1, { [CODE]: ENDLESS });
+  assert(await machine.pause());
+  assert(machine.resume());
+  machine.stop();
+  assertEquals(await machine.ended, { kind: "stopped" });
+});
