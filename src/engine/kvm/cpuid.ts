@@ -18,8 +18,9 @@ export interface CpuidParts {
   readonly vcpus: number;
   /** Of the guest's time-stamp counter; 0 if it is not known. */
   readonly tscKhz: number;
-  /** MSRs of the local APIC come to the board. */
+  /** MSRs of the local APIC come to the board; that of its deadline timer too. */
   readonly apicMsrs: boolean;
+  readonly deadline: boolean;
 }
 
 /** The local APIC timer's clock, and what leaf 15H calls the crystal. */
@@ -54,7 +55,7 @@ const DROPPED = new Set([0x3, 0x5, 0xa, 0xb, 0xf, 0x10, 0x12, 0x14, 0x15, 0x16, 
 const DROPPED_EXTENDED = new Set([0x8000_000a, 0x8000_001b, 0x8000_001e, 0x8000_001f, 0x8000_0020, 0x8000_0022]);
 
 export function guestCpuid(supported: readonly CpuidEntry[], parts: CpuidParts): CpuidEntry[] {
-  const { vcpu, vcpus, tscKhz, apicMsrs } = parts;
+  const { vcpu, vcpus, tscKhz, apicMsrs, deadline } = parts;
   /** Bits of an APIC ID that tell cores apart. */
   const coreBits = Math.ceil(Math.log2(vcpus)), coreIds = 2 ** coreBits;
   const entries: CpuidEntry[] = [];
@@ -76,7 +77,7 @@ export function guestCpuid(supported: readonly CpuidEntry[], parts: CpuidParts):
       case 1:
         words[EBX] = (words[EBX] & 0xff00) | (Math.min(coreIds, 255) << 16) | (Math.min(vcpu, 255) << 24);
         words[ECX] = (words[ECX] & ~LEAF1_ECX_HOST & ~X2APIC & ~TSC_DEADLINE) | HYPERVISOR |
-          (apicMsrs ? X2APIC | (tscKhz > 0 ? TSC_DEADLINE : 0) : 0);
+          (apicMsrs ? X2APIC | (tscKhz > 0 && deadline ? TSC_DEADLINE : 0) : 0);
         words[EDX] = (words[EDX] & ~LEAF1_EDX_HOST) | (vcpus > 1 ? HTT : 0);
         break;
       case 4:

@@ -20,6 +20,7 @@ import {
 } from "../engine.ts";
 import { Alarm } from "./alarm.ts";
 import { guestCpuid, signatureOf, writeCpuid } from "./cpuid.ts";
+import { deadlineReachesUs } from "./deadline.ts";
 import type { Bytes, Host } from "./host.ts";
 import { KvmRegisters } from "./registers.ts";
 import { Threads } from "./threads.ts";
@@ -78,7 +79,9 @@ export class KvmVcpu implements Vcpu {
       this.#tscKhz = this.#setTscRate(kvm);
       const apicMsrs = kvm.canPassMsrs;
       const vcpus = parts.vcpus ?? 1;
-      const cpuid = guestCpuid(kvm.supportedCpuid(), { vcpu: parts.index, vcpus, tscKhz: this.#tscKhz, apicMsrs });
+      const supported = kvm.supportedCpuid(), told = { vcpu: parts.index, vcpus, tscKhz: this.#tscKhz, apicMsrs };
+      let cpuid = guestCpuid(supported, { ...told, deadline: true });
+      if (!apicMsrs || !deadlineReachesUs(kvm, cpuid)) cpuid = guestCpuid(supported, { ...told, deadline: false });
       host.ioctlWith("KVM_SET_CPUID2", this.#fd, K.KVM_SET_CPUID2, writeCpuid(cpuid));
       this.#alarm = new Alarm(host);
       this.#threads = new Threads(host, parts.memory);

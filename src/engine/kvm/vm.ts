@@ -10,7 +10,7 @@ import type { VcpuParts } from "../engine.ts";
 import { cpuidBuffer, type CpuidEntry, readCpuid } from "./cpuid.ts";
 import { type Bytes, Host } from "./host.ts";
 
-/** Where Intel processors without unrestricted guests keep a task segment (three pages) and a page table: below the BIOS ROM. */
+/** Where Intel processors without unrestricted guests keep a page table and a task segment (three pages): below the BIOS ROM. */
 const IDENTITY_MAP = 0xfffb_c000, TSS = 0xfffb_d000;
 /** A word at the end of vCPU 0's state, which the software CPU does not use: */
 const VM_WORD = VCPU_BASE + VCPU_STRIDE - 64;
@@ -59,6 +59,16 @@ export class Kvm {
     return [...words.subarray(1, 1 + words[0])];
   }
 
+  /** What some processors need before a VM has memory or a vCPU. */
+  prepare(vm: number): void {
+    const { host } = this;
+    if (this.has(K.KVM_CAP.SET_IDENTITY_MAP_ADDR)) {
+      const address = new Uint8Array(new BigUint64Array([BigInt(IDENTITY_MAP)]).buffer);
+      host.ioctlWith("KVM_SET_IDENTITY_MAP_ADDR", vm, K.KVM_SET_IDENTITY_MAP_ADDR, address);
+    }
+    if (this.has(K.KVM_CAP.SET_TSS_ADDR)) host.ioctl("KVM_SET_TSS_ADDR", vm, K.KVM_SET_TSS_ADDR, TSS);
+  }
+
   /** Accesses to MSRs that KVM does not know, and to the local APIC's, can come to us. */
   get canPassMsrs(): boolean {
     return this.has(K.KVM_CAP.X86_USER_SPACE_MSR) && this.has(K.KVM_CAP.X86_MSR_FILTER);
@@ -95,20 +105,9 @@ function openVm(kvm: Kvm, { memory, ram }: Pick<VcpuParts, "memory" | "ram">): n
   const { host } = kvm;
   const vm = host.ioctl("KVM_CREATE_VM", kvm.fd, K.KVM_CREATE_VM);
   try {
-    if (kvm.has(K.KVM_CAP.SET_IDENTITY_MAP_ADDR)) {
-      const address = new Uint8Array(new BigUint64Array([BigInt(IDENTITY_MAP)]).buffer);
-      host.ioctlWith("KVM_SET_IDENTITY_MAP_ADDR", vm, K.KVM_SET_IDENTITY_MAP_ADDR, address);
-    }
-    if (kvm.has(K.KVM_CAP.SET_TSS_ADDR)) host.ioctl("KVM_SET_TSS_ADDR", vm, K.KVM_SET_TSS_ADDR, TSS);
+    kvm.prepare(vm);
     if (kvm.canPassMsrs) passMsrs(host, vm);
-    const region = new DataView(new ArrayBuffer(K.kvm_userspace_memory_region.SIZEOF));
-    region.setBigUint64(K.kvm_userspace_memory_region.memory_size, BigInt(ram.sizeBytes), true);
-    // SAFETY: a WebAssembly.Memory is never moved, and the process ends with the machine or closes the VM before it goes.
-    const first = new Uint8Array(memory.buffer as unknown as ArrayBuffer, ram.base, 1);
-    const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(first));
-    region.setBigUint64(K.kvm_userspace_memory_region.userspace_addr, BigInt(address), true);
-    const bytes: Bytes = new Uint8Array(region.buffer);
-    host.ioctlWith("KVM_SET_USER_MEMORY_REGION", vm, K.KVM_SET_USER_MEMORY_REGION, bytes);
+    setMemory(host, vm, new Uint8Array(memory.buffer as unknown as ArrayBuffer, ram.base, ram.sizeBytes));
     return vm;
   } catch (error) {
     host.close(vm);
@@ -116,8 +115,18 @@ function openVm(kvm: Kvm, { memory, ram }: Pick<VcpuParts, "memory" | "ram">): n
   }
 }
 
+/** The VM's memory, from guest-physical 0 on. The bytes are a WebAssembly.Memory's. */
+export function setMemory(host: Host, vm: number, bytes: Bytes): void {
+  const region = new DataView(new ArrayBuffer(K.kvm_userspace_memory_region.SIZEOF));
+  region.setBigUint64(K.kvm_userspace_memory_region.memory_size, BigInt(bytes.byteLength), true);
+  // SAFETY: a WebAssembly.Memory is never moved, and the process ends with the machine or closes the VM before it goes.
+  const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
+  region.setBigUint64(K.kvm_userspace_memory_region.userspace_addr, BigInt(address), true);
+  host.ioctlWith("KVM_SET_USER_MEMORY_REGION", vm, K.KVM_SET_USER_MEMORY_REGION, new Uint8Array(region.buffer));
+}
+
 /** MSRs of the local APIC are the board's, and what KVM refuses is looked at here before it faults. */
-function passMsrs(host: Host, vm: number): void {
+export function passMsrs(host: Host, vm: number): void {
   const cap = new DataView(new ArrayBuffer(K.kvm_enable_cap.SIZEOF));
   cap.setUint32(K.kvm_enable_cap.cap, K.KVM_CAP.X86_USER_SPACE_MSR, true);
   const reasons = K.KVM_MSR_EXIT_REASON_INVAL | K.KVM_MSR_EXIT_REASON_UNKNOWN | K.KVM_MSR_EXIT_REASON_FILTER;

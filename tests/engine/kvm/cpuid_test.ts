@@ -16,7 +16,7 @@ function leaf(entries: readonly CpuidEntry[], leaf: number, subleaf = 0): readon
 }
 
 Deno.test("CPUID of one processor of four: its ID, its siblings, and nothing that is the host's", () => {
-  const cpuid = guestCpuid(HOST, { vcpu: 2, vcpus: 4, tscKhz: 2_500_000, apicMsrs: true });
+  const cpuid = guestCpuid(HOST, { vcpu: 2, vcpus: 4, tscKhz: 2_500_000, apicMsrs: true, deadline: true });
   assertEquals(leaf(cpuid, 0), [0x16, 1, 2, 3]);
   const [signature, ebx, ecx, edx] = leaf(cpuid, 1)! as [number, number, number, number];
   assertEquals([signature, ebx], [0x906ea, 0x0204_0800]);
@@ -35,10 +35,12 @@ Deno.test("CPUID of one processor of four: its ID, its siblings, and nothing tha
 });
 
 Deno.test("CPUID announces no x2APIC and no deadline timer where their MSRs do not come to the board", () => {
-  const ecxOf = (tscKhz: number, apicMsrs: boolean) =>
-    leaf(guestCpuid(HOST, { vcpu: 0, vcpus: 1, tscKhz, apicMsrs }), 1)![2]!;
-  assertEquals((ecxOf(2_500_000, false) >>> 21) & 0b1001, 0);
-  assertEquals((ecxOf(0, true) >>> 21) & 0b1001, 1);
+  const flagsOf = (tscKhz: number, apicMsrs: boolean, deadline: boolean) =>
+    (leaf(guestCpuid(HOST, { vcpu: 0, vcpus: 1, tscKhz, apicMsrs, deadline }), 1)![2]! >>> 21) & 0b1001;
+  assertEquals(flagsOf(2_500_000, false, true), 0);
+  assertEquals(flagsOf(0, true, true), 1);
+  assertEquals(flagsOf(2_500_000, true, false), 1);
+  assertEquals(flagsOf(2_500_000, true, true), 0b1001);
 });
 
 Deno.test("the ratio of two frequencies is the closest there is with a small numerator", () => {
