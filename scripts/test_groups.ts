@@ -36,9 +36,13 @@ const TABLE: readonly Row[] = [
   },
   // trike as a process, on pseudo-terminals
   { folder: "tests/cli", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"] },
+  // boots the default guest with servers on loop-back beside it
+  { folder: "tests/net", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
   { folder: "tests/machine", allow: FILES },
   { folder: "tests/virtio", allow: FILES },
   { folder: "tests/engine", allow: ["--allow-read"] },
+  // a Worker a vCPU; boots of Linux
+  { folder: "tests/smp", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
   // /dev/kvm, where there is one
   { folder: "tests/engine/kvm", allow: ["--allow-read", "--allow-ffi"] },
   // compiles what C says of the bindings

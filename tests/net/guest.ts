@@ -1,5 +1,5 @@
 /** A guest made of frames: its end of the cable, an IPv4 host on it, and a host whose sockets are scripted. Time is moved by hand. */
-import { type FrameOffload } from "../../devices/virtio/net_header.ts";
+import type { FrameOffload } from "../../devices/virtio/net_header.ts";
 import { checksum, pseudoSum, put16, put32, sum16, u16, u32 } from "../../src/host/net/address.ts";
 import type { HostDatagrams, HostSockets, HostStream, Refusal } from "../../src/host/net/host_sockets.ts";
 import { GATEWAY_MAC, NETWORK } from "../../src/host/net/network.ts";

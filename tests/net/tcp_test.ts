@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { NETWORK } from "../../src/host/net/network.ts";
-import { BUFFER_BYTES } from "../../src/host/net/tcp_connection.ts";
+import { BUFFER_BYTES } from "../../src/host/net/tcp_parts.ts";
 import { FLAG } from "../../src/host/net/tcp_segment.ts";
 import { OUTSIDE, settle, TestGuest } from "./guest.ts";
 import { TcpDriver } from "./tcp_driver.ts";

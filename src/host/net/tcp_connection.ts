@@ -10,15 +10,22 @@
  */
 import { ByteQueue } from "./byte_queue.ts";
 import type { HostStream } from "./host_sockets.ts";
+import { HostSide } from "./tcp_host.ts";
+import {
+  acceptable,
+  after,
+  BUFFER_BYTES,
+  type ConnectionParts,
+  DEFAULT_MSS,
+  LEAST_MSS,
+  MAX_SEGMENT_BYTES,
+  type Phase,
+  WINDOW_SCALE,
+} from "./tcp_parts.ts";
 import { ReorderQueue } from "./tcp_reorder.ts";
-import { FLAG, type Outgoing, type Segment } from "./tcp_segment.ts";
+import { FLAG, type Segment } from "./tcp_segment.ts";
 import { RetransmissionTimer } from "./tcp_timing.ts";
 
-export const BUFFER_BYTES = 256 * 1024;
-const WINDOW_SCALE = 3; // BUFFER_BYTES in 16 bits
-const DEFAULT_MSS = 536;
-const LEAST_MSS = 64; // a smaller one is an attack on whoever cuts
-const MAX_SEGMENT_BYTES = 65535 - 40;
 const DELAYED_ACK_MS = 40;
 const TIME_WAIT_MS = 2000; // two lives of a segment, on a cable
 const MAX_EXPIRED = 8;
@@ -26,33 +33,9 @@ const MAX_EXPIRED = 8;
 const FIN_WAIT_MS = 120_000;
 const DUPLICATES = 3;
 
-export interface ConnectionParts {
-  readonly key: string;
-  /** As the guest sees it: its own end, and the other. */
-  readonly guest: number;
-  readonly guestPort: number;
-  readonly peer: number;
-  readonly peerPort: number;
-  readonly initialSeq: number;
-  readonly mss: number;
-  now(): number;
-  /** The guest takes segments that are to be cut. */
-  readonly cut: boolean;
-  /** Nothing waits on the way to the guest. */
-  readonly ready: boolean;
-  send(segment: Outgoing): void;
-  /** The connection wants `flush` at the end of the burst. */
-  touched(c: TcpConnection): void;
-  /** `deadlineMs` is earlier than it was. */
-  armed(): void;
-  /** The connection is no more. */
-  closed(c: TcpConnection): void;
-}
-
-type Phase = "syn-sent" | "syn-received" | "open" | "time-wait" | "closed";
-
 export class TcpConnection {
   phase: Phase;
+  readonly #host: HostSide;
   readonly #rtx = new RetransmissionTimer();
   // Towards the guest. Everything between #una and #max has been sent once; #next is where sending goes on.
   readonly #out = new ByteQueue(BUFFER_BYTES);
@@ -83,18 +66,23 @@ export class TcpConnection {
   #unacknowledged = 0;
   #ackNow = false;
   #wasTouched = false;
-  // The host's socket.
-  #writing = false;
-  #wroteFin = false;
-  #wakeReader: (() => void) | null = null;
   // Deadlines, Infinity if none.
   #resendAt = Infinity;
   #ackAt = Infinity;
   #endAt = Infinity;
 
-  private constructor(readonly p: ConnectionParts, private readonly host: HostStream, phase: Phase) {
+  private constructor(readonly p: ConnectionParts, stream: HostStream, phase: Phase) {
     this.phase = phase;
     this.#una = this.#next = this.#max = p.initialSeq;
+    this.#host = new HostSide(stream, this.#out, this.#in, {
+      came: (end) => {
+        this.#hostEof = end;
+        this.#output();
+      },
+      took: () => this.#windowMayOpen(),
+      finished: () => this.#bothDone(),
+      failed: () => this.abort(),
+    });
   }
 
   /** Answers the guest's SYN, now that the host's side is there. */
@@ -141,7 +129,7 @@ export class TcpConnection {
   receive(s: Segment): void {
     if (this.phase === "closed") return;
     if (this.phase === "syn-sent") return this.#receiveInSynSent(s);
-    if (!this.#acceptable(s)) {
+    if (!acceptable(s, this.#rcvNext, this.#advertised)) {
       if (!(s.flags & FLAG.RST)) this.#acknowledge();
       return;
     }
@@ -189,16 +177,7 @@ export class TcpConnection {
     this.#resendAt = Infinity;
     this.#una = (this.p.initialSeq + 1) >>> 0;
     if (!(s.flags & FLAG.SYN)) this.#setWindow(s);
-    void this.#read();
-  }
-
-  #acceptable(s: Segment): boolean {
-    const length = s.data.length + (s.flags & FLAG.SYN ? 1 : 0) + (s.flags & FLAG.FIN ? 1 : 0);
-    const window = (this.#advertised - this.#rcvNext) >>> 0;
-    const first = (s.seq - this.#rcvNext) | 0;
-    if (length === 0) return first === 0 || (first > 0 && first < window);
-    const last = first + length - 1;
-    return window > 0 && first < window && last >= 0;
+    void this.#host.read();
   }
 
   #setWindow(s: Segment): void {
@@ -242,7 +221,7 @@ export class TcpConnection {
     this.#resendAt = Infinity;
     if (this.#una !== this.#max) this.#armResend();
     else this.#congestion = Infinity;
-    this.#wakeReader?.();
+    this.#host.drained();
     if (this.#finAcked) this.#bothDone();
   }
 
@@ -291,7 +270,7 @@ export class TcpConnection {
       this.#early.clear();
       this.#rcvNext = (this.#rcvNext + 1) >>> 0;
       this.#ackNow = true;
-      void this.#write();
+      this.#host.finish();
       this.#bothDone();
     }
     this.#touch();
@@ -307,7 +286,7 @@ export class TcpConnection {
     if (this.#endAt !== Infinity) this.#endAt = this.p.now() + FIN_WAIT_MS;
     this.#rcvNext = (this.#rcvNext + bytes.length) >>> 0;
     this.#unacknowledged += bytes.length;
-    void this.#write();
+    void this.#host.write();
   }
 
   #touch(): void {
@@ -423,60 +402,6 @@ export class TcpConnection {
     this.#emit(FLAG.RST, seq, 0);
   }
 
-  // The host's socket.
-
-  async #read(): Promise<void> {
-    const out = this.#out;
-    let full = false;
-    while (this.phase !== "closed" && !this.#hostEof) {
-      if (out.space === 0) {
-        await new Promise<void>((resolve) => this.#wakeReader = resolve);
-        this.#wakeReader = null;
-        continue;
-      }
-      // A read that filled all there was deserves more, and one that did not gives it back.
-      if (out.length === 0 && !full) out.shrink();
-      out.reserve(full ? out.tail().length + 1 : 1);
-      const tail = out.tail();
-      let n: number | null;
-      try {
-        n = await this.host.read(tail);
-      } catch {
-        return this.abort();
-      }
-      if (this.phase as Phase === "closed") return;
-      if (n === null) this.#hostEof = true;
-      else out.commit(n);
-      full = n === tail.length;
-      this.#output();
-    }
-  }
-
-  async #write(): Promise<void> {
-    if (this.#writing) return;
-    this.#writing = true;
-    try {
-      while (this.#in.length > 0) {
-        const n = await this.host.write(this.#in.front());
-        if (this.phase === "closed") return;
-        this.#in.consume(n);
-        this.#windowMayOpen();
-      }
-      this.#in.shrink();
-      if (this.#guestFin && !this.#wroteFin) {
-        this.#wroteFin = true;
-        await this.host.closeWrite();
-        this.#bothDone();
-      }
-    } catch {
-      this.abort();
-    } finally {
-      this.#writing = false;
-      // Bytes or a FIN that came while the last write ended.
-      if (this.phase !== "closed" && (this.#in.length > 0 || (this.#guestFin && !this.#wroteFin))) void this.#write();
-    }
-  }
-
   #windowMayOpen(): void {
     const shown = (this.#advertised - this.#rcvNext) >>> 0;
     const most = Math.min(BUFFER_BYTES, 65535 << Math.max(0, this.#ownScale));
@@ -490,9 +415,9 @@ export class TcpConnection {
   /** Both directions may be at their end. */
   #bothDone(): void {
     if (this.phase !== "open") return;
-    if (this.#finAcked && this.#guestFin && this.#wroteFin && this.#in.length === 0) {
+    if (this.#finAcked && this.#guestFin && this.#host.finished && this.#in.length === 0) {
       if (this.#guestFirst) return this.#end();
-      this.host.close();
+      this.#host.close();
       this.phase = "time-wait";
       this.#resendAt = Infinity;
       this.#endAt = this.p.now() + TIME_WAIT_MS;
@@ -563,13 +488,7 @@ export class TcpConnection {
   #end(): void {
     this.phase = "closed";
     this.#resendAt = this.#ackAt = this.#endAt = Infinity;
-    this.host.close();
-    this.#wakeReader?.();
+    this.#host.close();
     this.p.closed(this);
   }
-}
-
-/** Whether `a` comes after `b`. */
-function after(a: number, b: number): boolean {
-  return ((a - b) | 0) > 0;
 }

@@ -2,7 +2,8 @@
 import { MTU, type Packet } from "./ip4.ts";
 import type { HostSockets, Refusal } from "./host_sockets.ts";
 import { NETWORK } from "./network.ts";
-import { type ConnectionParts, TcpConnection } from "./tcp_connection.ts";
+import { TcpConnection } from "./tcp_connection.ts";
+import type { ConnectionParts } from "./tcp_parts.ts";
 import { FLAG, type Outgoing, type Segment, TCP_HEADER_BYTES } from "./tcp_segment.ts";
 
 export const MAX_CONNECTIONS = 512;
