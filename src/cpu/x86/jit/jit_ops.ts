@@ -222,8 +222,10 @@ export class JitOps extends Ops {
     const c = this.c, a = c.let(address), at = c.variable("i32");
     const page = c.let((bytes === 1 ? a : a.add(bytes - 1)).and(-4096));
     const way = 2 * this.way + (write ? 1 : 0), entry = this.region.micro.get();
+    // The table has one entry for this way, whatever the page: an access that begins in the page before it must not hit.
+    const inPage = page.eq(c.ld64(entry, way * MICRO_ENTRY));
     c.if(
-      page.eq(c.ld64(entry, way * MICRO_ENTRY)),
+      bytes === 1 ? inPage : inPage.and(a.lo().and(4095).leU(4096 - bytes)),
       () => at.set(a.lo().add(c.ld32(entry, way * MICRO_ENTRY + 8))),
       () => {
         const size = write && !reads ? bytes | WRITE_ONLY : bytes;
