@@ -11,7 +11,7 @@ import type { MachineSpec } from "../../src/machine/spec.ts";
 import { runVcpu } from "../../src/machine/vcpu_loop.ts";
 import type { KickOrder } from "./kick_worker.ts";
 import * as P from "./law_programs.ts";
-import { type ClosableVcpu, DATA, longState, RAM_BYTES, realState, Rig } from "./law_rig.ts";
+import { type ClosableVcpu, DATA, longState, MMIO_BASE, RAM_BYTES, realState, Rig } from "./law_rig.ts";
 
 const INTERRUPT = 0x40, TIMER = 0x30;
 const SIPI_AT_8 = VcpuEvent.SIPI | (0x08 << 8);
@@ -199,6 +199,50 @@ const LAWS: Readonly<Record<string, (engine: Engine) => void | Promise<void>>> =
     const ports = rig.board.log.map((line) => line.split(" ")[1]!);
     assertEquals(ports, ["6.1", "0.1", "e.1", "d.1"]);
     assertEquals(rig.data(4), [0x4000_0000n, 0n, 0n, 0x1234_5678n]);
+  },
+
+  "instructions that CPUID does not announce are #UD, and jumps out of memory #GP"(engine) {
+    for (
+      const [program, port] of [[P.MONITOR_WAIT, "6.1"], [P.JUMP_TO_MMIO, "d.1"], [
+        P.JUMP_NON_CANONICAL,
+        "d.1",
+      ]] as const
+    ) {
+      using rig = new Rig(engine);
+      rig.long(program, { 6: P.STOP_UD, 13: P.STOP_GP });
+      rig.toHalt();
+      assertEquals(rig.board.log.map((line) => line.split(" ")[1]), [port]);
+    }
+  },
+
+  "vector registers and locked accesses reach the board in halves"(engine) {
+    using rig = new Rig(engine);
+    rig.board.inputs.push(1, 2, 3, 4, 0x77, 0);
+    rig.long(P.WIDE_MMIO);
+    rig.toHalt();
+    assertEquals(rig.board.log, [
+      "read c1000000.4",
+      "read c1000004.4",
+      "read c1000008.4",
+      "read c100000c.4",
+      "write c1000010.4 1",
+      "write c1000014.4 2",
+      "write c1000018.4 3",
+      "write c100001c.4 4",
+      "read c1000020.4",
+      "read c1000024.4",
+      "write c1000020.4 55",
+      "write c1000024.4 0",
+    ]);
+  },
+
+  "page tables where no memory is end in a shutdown, as an interrupt table there does"(engine) {
+    using rig = new Rig(engine);
+    rig.long(P.CR3_TO_MMIO);
+    assertEquals(rig.run(), "shutdown");
+    rig.long(P.TRIPLE);
+    rig.vcpu.setState({ ...longState(0xfff), idtr: { base: MMIO_BASE, limit: 0xfff } });
+    assertEquals(rig.run(), "shutdown");
   },
 
   "CR8 is the board's task priority"(engine) {

@@ -434,3 +434,47 @@ export const RESET_ONCE = code(
   "e6f4", // out 0xf4, al
   "f4", // hlt
 );
+
+/** What a guest should not do. */
+export const MONITOR_WAIT = code(
+  "0f01c8", // monitor
+  "0f01c9", // mwait
+  "f4", // hlt
+);
+
+export const JUMP_TO_MMIO = code(
+  "b8000000c1", // mov eax, 0xc1000000
+  "ffe0", // jmp rax
+);
+
+export const JUMP_NON_CANONICAL = code(
+  "48b80000000000800000", // mov rax, 0x0000800000000000
+  "ffe0", // jmp rax
+);
+
+export const WIDE_MMIO = code(
+  "bb000000c1", // mov ebx, 0xc1000000
+  "0f2803", // movaps xmm0, [rbx]
+  "0f294310", // movaps [rbx+16], xmm0
+  "b877000000", // mov eax, 0x77
+  "b955000000", // mov ecx, 0x55
+  "f0480fb14b20", // lock cmpxchg [rbx+32], rcx
+  "f4", // hlt
+);
+
+export const CR3_TO_MMIO = code(
+  "b8000000c1", // mov eax, 0xc1000000
+  "0f22d8", // mov cr3, rax
+  "90", // nop
+  "f4", // hlt
+);
+
+export const STOP_UD = code(
+  "e606", // out 0x06, al
+  "f4", // hlt
+);
+
+export const STOP_GP = code(
+  "e60d", // out 0x0d, al
+  "f4", // hlt
+);

@@ -292,7 +292,7 @@ export class KvmVcpu implements Vcpu {
 
   /** KVM does not know the instruction: the software CPU executes it. */
   #emulate(reason: number): ExitReason | null {
-    switch (this.step()) {
+    switch (this.step(hasVectorPrefix(this.#failedBytes()))) {
       case "done":
         return null;
       case "halt":
@@ -306,9 +306,9 @@ export class KvmVcpu implements Vcpu {
   }
 
   /** One instruction on the software CPU; nothing that KVM is to complete may be under way. */
-  step(): StepResult {
+  step(vector = false): StepResult {
     this.#counts.steps++;
-    return this.#stepper.step();
+    return this.#stepper.step(vector);
   }
 
   /** One access or, for INS and OUTS, as many as KVM has gathered. */
@@ -400,21 +400,22 @@ export class KvmVcpu implements Vcpu {
       case K.KVM_EXIT.INTERNAL_ERROR: {
         const suberror = run.getUint32(K.kvm_run.internal_suberror, true);
         if (suberror !== K.KVM_INTERNAL_ERROR_EMULATION) return `KVM gave up ${where}: internal error ${suberror}`;
-        return `KVM cannot emulate the instruction ${where}${this.#failedBytes()}`;
+        const bytes = this.#failedBytes().map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+        return `KVM cannot emulate the instruction ${where}${bytes === "" ? "" : `: ${bytes}`}`;
       }
       default:
         return `KVM left the guest ${where} for a reason that is not known: ${reason}`;
     }
   }
 
-  #failedBytes(): string {
+  /** The bytes from the instruction on that KVM could not emulate, as many as it tells. */
+  #failedBytes(): number[] {
     const run = this.#run;
-    if (run.getUint32(K.kvm_run.internal_ndata, true) < 3) return "";
+    if (run.getUint32(K.kvm_run.internal_ndata, true) < 3) return [];
     const flags = run.getBigUint64(K.kvm_run.emulation_failure_flags, true);
-    if (!(flags & BigInt(K.KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))) return "";
+    if (!(flags & BigInt(K.KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))) return [];
     const size = Math.min(15, run.getUint8(K.kvm_run.emulation_failure_insn_size));
-    const bytes = Array.from({ length: size }, (_, i) => run.getUint8(K.kvm_run.emulation_failure_insn_bytes + i));
-    return `: ${bytes.map((byte) => byte.toString(16).padStart(2, "0")).join(" ")}`;
+    return Array.from({ length: size }, (_, i) => run.getUint8(K.kvm_run.emulation_failure_insn_bytes + i));
   }
 
   poke(vcpu: number): void {
@@ -428,4 +429,11 @@ export class KvmVcpu implements Vcpu {
   describe(): string {
     return this.registers.describe();
   }
+}
+
+const LEGACY_PREFIXES = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3];
+const VECTOR_PREFIXES = [0x62, 0xc4, 0xc5];
+
+function hasVectorPrefix(bytes: readonly number[]): boolean {
+  return VECTOR_PREFIXES.includes(bytes.find((byte) => !LEGACY_PREFIXES.includes(byte)) ?? 0);
 }

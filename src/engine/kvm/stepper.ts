@@ -115,14 +115,17 @@ export class Stepper {
     return [this.#regs, this.#sregs, this.#xcrs, this.#xsave, this.#debug, this.#events, this.#msrs];
   }
 
-  /** Executes the instruction at the vCPU's instruction pointer, or delivers its exception. */
-  step(): StepResult {
+  /**
+   * Executes the instruction at the vCPU's instruction pointer, or delivers its exception. `vector`: it has a VEX or an EVEX
+   * prefix, so that the software CPU's #UD says nothing of the processor's.
+   */
+  step(vector: boolean): StepResult {
     const v = this.#soft ??= new SoftVcpu(this.parts);
     for (const block of this.#blocks) block.load(this.host, this.fd);
     this.#load(v);
     const exceptions = v.get("exceptions");
     const status = v.step();
-    if (v.get("exceptions") !== exceptions && v.get("faultVector") === UD) return "unknown";
+    if (vector && v.get("exceptions") !== exceptions && v.get("faultVector") === UD) return "unknown";
     if (status === STATUS.SHUTDOWN) return "shutdown";
     this.#store(v);
     for (const block of this.#blocks) block.store(this.host, this.fd);
