@@ -33,7 +33,13 @@ export interface HostSockets {
 
 class TcpStream implements HostStream {
   #closed = false;
-  constructor(private readonly conn: Deno.TcpConn) {}
+  constructor(private readonly conn: Deno.TcpConn) {
+    try {
+      conn.setNoDelay(true);
+    } catch {
+      // Reset by the other end already, as the first read will tell.
+    }
+  }
 
   read(into: Uint8Array): Promise<number | null> {
     return this.conn.read(into);
@@ -58,10 +64,11 @@ export class DenoSockets implements HostSockets {
   async connect(address: string, port: number): Promise<HostStream | Refusal> {
     try {
       const conn = await Deno.connect({ hostname: address, port });
-      conn.setNoDelay(true);
       return new TcpStream(conn);
     } catch (error) {
-      if (error instanceof Deno.errors.ConnectionRefused) return "refused";
+      if (error instanceof Deno.errors.ConnectionRefused || error instanceof Deno.errors.ConnectionReset) {
+        return "refused";
+      }
       return error instanceof Deno.errors.NotCapable ? "forbidden" : "unreachable";
     }
   }
@@ -73,7 +80,6 @@ export class DenoSockets implements HostSockets {
       while (open) {
         try {
           const conn = await listener.accept();
-          conn.setNoDelay(true);
           accepted(new TcpStream(conn), conn.remoteAddr.hostname);
         } catch {
           // Out of descriptors, most likely, or a client that left at once: better to ask again than to be deaf.
@@ -108,7 +114,9 @@ export class DenoSockets implements HostSockets {
     let open = true;
     socket.on("error", () => {}); // an ICMP error about an earlier datagram: nothing to be done
     socket.on("message", (bytes: Uint8Array, from: { address: string; port: number }) => {
-      if (open) received(bytes, from.address, from.port);
+      // A plain view: a Buffer's own methods differ from those of its base class.
+      const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+      if (open) received(plain, from.address, from.port);
     });
     return {
       send: (bytes, to, toPort) => {
