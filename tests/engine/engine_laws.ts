@@ -2,6 +2,7 @@
  * What every engine owes, one suite for all of them: small guests, and what the board and their memory saw of them.
  */
 import { assert, assertEquals } from "@std/assert";
+import type { GuestRam } from "../../src/base/ram.ts";
 import { type Engine, VcpuEvent } from "../../src/engine/engine.ts";
 import { PcBoard } from "../../src/machine/board.ts";
 import { EndCause, RunState } from "../../src/machine/control.ts";
@@ -344,41 +345,57 @@ const LAWS: Readonly<Record<string, (engine: Engine) => void | Promise<void>>> =
   },
 
   "a deadline of the time-stamp counter wakes HLT when it has passed"(engine) {
-    const memory = allocateMachineMemory(RAM_BYTES);
-    const pc = assemblePc({ memory, spec: specOf(engine), disks: [] });
-    const counters = pc.counters.of(0), ticks = 3_000_000;
-    const board = new PcBoard(pc.lock, pc.ports, pc.mmio, pc.apics, 0, counters, null);
-    const { ram, clock, codeMap, control, timers, lock } = pc;
-    const { events } = control;
-    pc.powerOn();
-    const vcpu: ClosableVcpu = engine.openVcpu({
-      index: 0,
-      memory,
-      ram,
-      board,
-      clock,
-      codeMap,
-      events,
-      eventsIndex: control.eventsIndex(0),
-      icount: null,
-    });
-    try {
-      const put = { ram, vcpu, pageTables: Rig.prototype.pageTables };
-      Rig.prototype.long.call(put as unknown as Rig, P.DEADLINE, { [TIMER]: P.DEADLINE_HANDLER });
-      ram.write(DATA + 8, 4, ticks);
-      vcpu.setState(longState(0xfff));
-      clock.start();
-      control.change(RunState.LEAVE, RunState.RUN);
-      assertEquals(runVcpu({ index: 0, vcpu, control, clock, icount: null, timers, lock, counters }), null);
-      assertEquals([control.endCause, control.endCode], [EndCause.DEBUG_EXIT, 21]);
-      const passed = ram.read64(DATA + 16);
-      assert(passed >= ticks, `expected at least ${ticks} ticks, found ${passed}`);
-      assertEquals(ram.read64(DATA + 24), 0);
-    } finally {
-      vcpu.close?.();
-    }
+    const ticks = 3_000_000;
+    const ram = onBoard(engine, P.DEADLINE, P.DEADLINE_HANDLER, (ram) => ram.write(DATA + 8, 4, ticks));
+    const passed = ram.read64(DATA + 16);
+    assert(passed >= ticks, `expected at least ${ticks} ticks, found ${passed}`);
+    assertEquals(ram.read64(DATA + 24), 0);
+  },
+
+  "a periodic timer interrupts a guest that never exits by itself"(engine) {
+    const ram = onBoard(engine, P.PERIODIC, P.PERIODIC_HANDLER);
+    assertEquals(ram.read(DATA, 4), 5);
   },
 };
+
+/** Runs a guest on the machine's own board until it writes 21 to the debug-exit port. `handler` is that of TIMER. */
+function onBoard(
+  engine: Engine,
+  program: Uint8Array,
+  handler: Uint8Array,
+  prepare?: (ram: GuestRam) => void,
+): GuestRam {
+  const memory = allocateMachineMemory(RAM_BYTES);
+  const pc = assemblePc({ memory, spec: specOf(engine), disks: [] });
+  const counters = pc.counters.of(0);
+  const board = new PcBoard(pc.lock, pc.ports, pc.mmio, pc.apics, 0, counters, null);
+  const { ram, clock, codeMap, control, timers, lock } = pc;
+  const { events } = control;
+  pc.powerOn();
+  const vcpu: ClosableVcpu = engine.openVcpu({
+    index: 0,
+    memory,
+    ram,
+    board,
+    clock,
+    codeMap,
+    events,
+    eventsIndex: control.eventsIndex(0),
+    icount: null,
+  });
+  try {
+    const rig = { ram, vcpu, pageTables: Rig.prototype.pageTables } as unknown as Rig;
+    Rig.prototype.long.call(rig, program, { [TIMER]: handler });
+    prepare?.(ram);
+    clock.start();
+    control.change(RunState.LEAVE, RunState.RUN);
+    assertEquals(runVcpu({ index: 0, vcpu, control, clock, icount: null, timers, lock, counters }), null);
+    assertEquals([control.endCause, control.endCode], [EndCause.DEBUG_EXIT, 21]);
+    return ram;
+  } finally {
+    vcpu.close?.();
+  }
+}
 
 function specOf(engine: Engine): MachineSpec {
   return {

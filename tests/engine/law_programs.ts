@@ -478,3 +478,45 @@ export const STOP_GP = code(
   "e60d", // out 0x0d, al
   "f4", // hlt
 );
+
+export const PERIODIC = code(
+  "b91b000000", // mov ecx, 0x1b
+  "0f32", // rdmsr
+  "0d000c0000", // or eax, 0xc00
+  "0f30", // wrmsr
+  "31d2", // xor edx, edx
+  "b90f080000", // mov ecx, 0x80f
+  "b8ff010000", // mov eax, 0x1ff
+  "0f30", // wrmsr
+  "b932080000", // mov ecx, 0x832
+  "b830000200", // mov eax, 0x20030
+  "0f30", // wrmsr
+  "b93e080000", // mov ecx, 0x83e
+  "b80b000000", // mov eax, 0xb
+  "0f30", // wrmsr
+  "b938080000", // mov ecx, 0x838
+  "b880841e00", // mov eax, 2000000
+  "0f30", // wrmsr
+  "fb", // sti
+  "833c250000020005", // cmp dword [0x20000], 5
+  "0f82f2ffffff", // jb $-8
+  "fa", // cli
+  "b015", // mov al, 21
+  "e6f4", // out 0xf4, al
+  "f4", // hlt
+);
+
+export const PERIODIC_HANDLER = code(
+  "50", // push rax
+  "51", // push rcx
+  "52", // push rdx
+  "ff042500000200", // inc dword [0x20000]
+  "b90b080000", // mov ecx, 0x80b
+  "31c0", // xor eax, eax
+  "31d2", // xor edx, edx
+  "0f30", // wrmsr
+  "5a", // pop rdx
+  "59", // pop rcx
+  "58", // pop rax
+  "48cf", // iretq
+);
