@@ -8,6 +8,7 @@ import { PirqRouter } from "../../devices/pci/pirq.ts";
 import { type BlockBackend, VirtioBlock } from "../../devices/virtio/block.ts";
 import { VirtioConsole } from "../../devices/virtio/console.ts";
 import { SeededEntropy, SeededEntropyRecord, VirtioEntropy } from "../../devices/virtio/entropy.ts";
+import { VirtioNet } from "../../devices/virtio/net.ts";
 import type { VirtioPci } from "../../devices/virtio/pci_transport.ts";
 import { DEVICE_STATUS, LAYOUT, VIRTIO_COMMON } from "../../devices/virtio/registers.ts";
 import type { Region } from "../../src/base/bus.ts";
@@ -178,6 +179,30 @@ export const PCI_SUBJECTS: readonly Subject[] = [
         { capacitySectors: 64, queues: 2, discard: true },
       );
       return mountVirtio(bench, ram, dev);
+    },
+  },
+  {
+    name: "virtio-net",
+    mount(bench) {
+      const ram = ramOf(bench);
+      const serve = () => {
+        dev.serveControl();
+        dev.transmit(0, (frame, { gsoSize }) => bench.note(`sent ${frame.length} ${frame[0]} ${gsoSize}`));
+      };
+      const dev: VirtioNet = new VirtioNet(
+        bench.arena,
+        "net",
+        { ram, msi: msi(bench), notify: serve },
+        { mac: Uint8Array.of(2, 0, 0, 0, 0, 1), offload: true },
+      );
+      const frame = new Uint8Array(1514).map((_, i) => i);
+      return mountVirtio(bench, ram, dev, [
+        (random) => {
+          bench.note(dev.deliver(0, frame.subarray(0, 14 + random.below(1500))));
+          dev.flush();
+        },
+        (random) => dev.setLink(random.chance(90)),
+      ]);
     },
   },
   {
