@@ -3,7 +3,6 @@
  * device's callback, under the machine lock, once the time has come (late, perhaps, but never early).
  */
 import type { Arena } from "./arena.ts";
-import type { Clock } from "./clock.ts";
 import { ManualClock } from "./clock.ts";
 import { record } from "./record.ts";
 

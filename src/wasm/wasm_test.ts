@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { Bug } from "../base/errors.ts";
 import { LANES, MEMORY, OPCODES } from "./opcodes.ts";
 import { Module } from "./module.ts";
-import { f32, f64, i32, i64, type Type, v128, Value } from "./value.ts";
+import { f32, f64, i32, i64, type Type, v128, type Value } from "./value.ts";
 
 const LETTER: Record<string, Type> = { i: "i32", I: "i64", f: "f32", F: "f64", v: "v128" };
 const sample: Record<Type, () => Value> = {

@@ -68,7 +68,15 @@ export function softFixture(): SoftFixture {
   const board = new TestBoard();
   const f = { time: 0 } as { -readonly [K in keyof SoftFixture]: SoftFixture[K] };
   const vcpu = new SoftVcpu({
-    index: 0, memory, ram, board, clock: { nowNs: () => f.time }, codeMap, events, eventsIndex: 0, icount: null,
+    index: 0,
+    memory,
+    ram,
+    board,
+    clock: { nowNs: () => f.time },
+    codeMap,
+    events,
+    eventsIndex: 0,
+    icount: null,
   });
   return Object.assign(f, { vcpu, ram, board, events });
 }
@@ -93,7 +101,14 @@ export function longMode(f: SoftFixture, rip: number, rsp: number): void {
     cr4: 0x6f0,
     efer: 0x500,
     gpr: { rsp },
-    segments: { cs: { selector: 0x10, base: 0, limit: 0xffff_ffff, rights: 0xa09b }, ds: data, es: data, ss: data, fs: data, gs: data },
+    segments: {
+      cs: { selector: 0x10, base: 0, limit: 0xffff_ffff, rights: 0xa09b },
+      ds: data,
+      es: data,
+      ss: data,
+      fs: data,
+      gs: data,
+    },
     gdtr: { base: GDT, limit: 31 },
     idtr: { base: 0, limit: 0 },
   };

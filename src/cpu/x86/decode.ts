@@ -389,8 +389,7 @@ export class Decoder {
               // The selector of a far pointer goes beside its offset.
               if (info.args[i - 1]?.letter === "I") this.immHigh = raw & 0xffff;
               else this.imm = raw & 0xffff;
-            }
-            else {
+            } else {
               // Cut to the operand: a byte operand keeps 8 bits, a 16-bit one 16.
               const bits = i > 0 && info.args[0]!.size === "b" ? 8 : size;
               this.imm = bits === 8 ? signed & 0xff : bits === 16 ? signed & 0xffff : signed;

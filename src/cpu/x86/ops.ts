@@ -19,7 +19,7 @@ import {
   select,
   type Type,
   v128,
-  Value,
+  type Value,
   type Value as V,
 } from "../../wasm/value.ts";
 import type { Var } from "../../wasm/code.ts";

@@ -48,7 +48,10 @@ const FIXED = [
 ] as const;
 
 export type FixedName = typeof FIXED[number];
-export const SPECIAL: Readonly<Record<FixedName, number>> = Object.fromEntries(FIXED.map((n, i) => [n, i])) as Record<FixedName, number>;
+export const SPECIAL: Readonly<Record<FixedName, number>> = Object.fromEntries(FIXED.map((n, i) => [n, i])) as Record<
+  FixedName,
+  number
+>;
 
 /** Jcc: SPECIAL_JCC + condition. */
 export const SPECIAL_JCC = FIXED.length;

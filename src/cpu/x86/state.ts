@@ -212,6 +212,9 @@ export const MICRO_ENTRY = 16;
 export const MICRO_BYTES = 1024;
 export const VCPU_BYTES = MICRO + 3 * MICRO_BYTES;
 
+/** How deep compiled regions may call each other: each level is a frame on the host's stack. */
+export const MAX_DEPTH = 200;
+
 /** Decode keys. */
 export const MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_STACK32 = 4;
 

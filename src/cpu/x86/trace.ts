@@ -17,7 +17,17 @@ const MAX = 96;
 export interface OpSink {
   /** Address of the next record. */
   readonly at: number;
-  emit(h: number, ip: number, length: number, d: number, s: number, b: number, x: number, imm: number, disp: number): void;
+  emit(
+    h: number,
+    ip: number,
+    length: number,
+    d: number,
+    s: number,
+    b: number,
+    x: number,
+    imm: number,
+    disp: number,
+  ): void;
   /** The operation at page offset `offset`, or 0. */
   entry(offset: number): number;
   /** The record just emitted wants the address of page offset `offset` in its immediate, once it is known. */
@@ -95,7 +105,16 @@ export class TraceBuilder {
    * crosses (then `crossing` and only that instruction is taken). `single`: one instruction, for stepping. Returns whether
    * the first instruction needs bytes beyond `limit`.
    */
-  build(bytes: Uint8Array, page: number, offset: number, limit: number, mode: number, crossing: number, single: boolean, sink: OpSink): boolean {
+  build(
+    bytes: Uint8Array,
+    page: number,
+    offset: number,
+    limit: number,
+    mode: number,
+    crossing: number,
+    single: boolean,
+    sink: OpSink,
+  ): boolean {
     const n = this.#collect(bytes, page, offset, limit, mode, single || crossing >= 0, sink);
     if (n < 0) return true;
     this.count = n;
@@ -124,7 +143,15 @@ export class TraceBuilder {
   }
 
   /** Fills the slots; returns how many, or -1 if the first instruction is cut off. */
-  #collect(bytes: Uint8Array, page: number, offset: number, limit: number, mode: number, one: boolean, sink: OpSink): number {
+  #collect(
+    bytes: Uint8Array,
+    page: number,
+    offset: number,
+    limit: number,
+    mode: number,
+    one: boolean,
+    sink: OpSink,
+  ): number {
     const d = this.decoder, is64 = (mode & 3) === MODE_64;
     let at = offset, n = 0;
     while (n < MAX) {
@@ -249,7 +276,17 @@ export class TraceBuilder {
       case K.Indirect: {
         const call = row!.name === "CALL";
         if (s.hasMemory) this.#address(s, is64, sink);
-        sink.emit(s.hasMemory ? (call ? SPECIAL.CALL_M : SPECIAL.JMP_M) : call ? SPECIAL.CALL_R : SPECIAL.JMP_R, s.at, s.length, s.d, 0, 0, 0, 0, 0);
+        sink.emit(
+          s.hasMemory ? (call ? SPECIAL.CALL_M : SPECIAL.JMP_M) : call ? SPECIAL.CALL_R : SPECIAL.JMP_R,
+          s.at,
+          s.length,
+          s.d,
+          0,
+          0,
+          0,
+          0,
+          0,
+        );
         return false;
       }
     }
@@ -267,7 +304,17 @@ export class TraceBuilder {
     }
     if (row.string) {
       const h = this.variants.find(s.row, s.size, FORM.REG, s.live, is64);
-      sink.emit(h, s.at, s.length, s.d, s.s, s.segment < 0 ? 3 : s.segment, s.addressBits >> 3, row.args?.startsWith("J") ? s.imm : s.repeat, 0);
+      sink.emit(
+        h,
+        s.at,
+        s.length,
+        s.d,
+        s.s,
+        s.segment < 0 ? 3 : s.segment,
+        s.addressBits >> 3,
+        row.args?.startsWith("J") ? s.imm : s.repeat,
+        0,
+      );
       return !row.ends;
     }
     if (s.hasMemory && is64 && this.#isShort(s)) {
@@ -308,15 +355,27 @@ export class TraceBuilder {
       else {
         const disp = this.#disp(s);
         if (s.addressBits === 32) sink.emit(SPECIAL.EA_32, s.at, s.length, 0, segment, s.base, x, 0, disp ?? s.disp);
-        else if (disp === undefined) sink.emit(SPECIAL.EA_FAR, s.at, s.length, 0, 0, s.base, 0, s.at + s.length, s.disp);
-        else if (segment !== 255) sink.emit(SPECIAL.EA_SEGMENT, s.at, s.length, 0, segment, s.base, x, 0, disp);
+        else if (disp === undefined) {
+          sink.emit(SPECIAL.EA_FAR, s.at, s.length, 0, 0, s.base, 0, s.at + s.length, s.disp);
+        } else if (segment !== 255) sink.emit(SPECIAL.EA_SEGMENT, s.at, s.length, 0, segment, s.base, x, 0, disp);
         else sink.emit(SPECIAL.EA, s.at, s.length, 0, 0, s.base, x, 0, disp);
       }
       return;
     }
     const bytes = memoryBytes(mem.size, s.size);
-    const flags = bytes | (mem.access !== "r" ? 1 << 8 : 0) | (s.addressBits === 16 ? 1 << 9 : 0) | (plain ? 1 << 10 : 0);
-    sink.emit(SPECIAL.EA_LEGACY, s.at, s.length, 0, s.segment, s.absolute ? reg(ZERO) : s.base, s.absolute ? reg(ZERO) : x, flags, s.absolute ? s.imm : s.disp);
+    const flags = bytes | (mem.access !== "r" ? 1 << 8 : 0) | (s.addressBits === 16 ? 1 << 9 : 0) |
+      (plain ? 1 << 10 : 0);
+    sink.emit(
+      SPECIAL.EA_LEGACY,
+      s.at,
+      s.length,
+      0,
+      s.segment,
+      s.absolute ? reg(ZERO) : s.base,
+      s.absolute ? reg(ZERO) : x,
+      flags,
+      s.absolute ? s.imm : s.disp,
+    );
   }
 }
 
@@ -349,4 +408,3 @@ function memoryBytes(size: string, operandBits: number): number {
       return operandBits >> 3;
   }
 }
-

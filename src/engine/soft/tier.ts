@@ -7,7 +7,8 @@
  */
 import { receiveMessageOnPort } from "node:worker_threads";
 import type { Decoder } from "../../cpu/x86/decode.ts";
-import type { CpuExports, Interpreter } from "../../cpu/x86/interp.ts";
+import type { CpuExports } from "../../cpu/x86/exports.ts";
+import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { REGION_IMPORTS, RegionCompiler, type RegionHost } from "../../cpu/x86/jit/lower.ts";
 import { type Instruction, type Region, RegionFinder } from "../../cpu/x86/jit/region.ts";
 import { MODE_64 } from "../../cpu/x86/state.ts";
@@ -115,7 +116,15 @@ export class RegionTier {
     const channel = new MessageChannel();
     const worker = new Worker(new URL("./compile_worker.ts", import.meta.url), { type: "module", name: "compile" });
     const { several, inLoop, functions, vectorFuncs, shadows } = this.interp;
-    const setup: CompilerSetup = { several, cpu: this.cpu, inLoop, functions, vectorFuncs, shadows, port: channel.port2 };
+    const setup: CompilerSetup = {
+      several,
+      cpu: this.cpu,
+      inLoop,
+      functions,
+      vectorFuncs,
+      shadows,
+      port: channel.port2,
+    };
     worker.postMessage(setup, [channel.port2]);
     this.#port = channel.port1;
   }

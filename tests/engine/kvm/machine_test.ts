@@ -5,8 +5,9 @@ import type { InitialState } from "../../../src/engine/engine.ts";
 import { startMachine } from "../../../src/machine/machine.ts";
 import type { Pc } from "../../../src/machine/pc.ts";
 import type { MachineSpec } from "../../../src/machine/spec.ts";
-import { ENDLESS, FIRST_START, RESET_ONCE, SECOND_START, SEND_STARTUP } from "../law_programs.ts";
+import { ENDLESS } from "../law_programs.ts";
 import { CODE, DATA, longState, RAM_BYTES, Rig } from "../law_rig.ts";
+import { FIRST_START, RESET_ONCE, SECOND_START, SEND_STARTUP } from "./programs.ts";
 
 const { refusal } = probeKvm();
 

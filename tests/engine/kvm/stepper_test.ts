@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { kvmEngine, type KvmVcpu } from "../../../src/engine/kvm/kvm.ts";
 import { probeKvm } from "../../../src/engine/kvm/probe.ts";
-import { BREAKPOINT, EXCHANGE, MIXED } from "../law_programs.ts";
+import { BREAKPOINT, EXCHANGE, MIXED } from "./programs.ts";
 import { code, DATA, Rig } from "../law_rig.ts";
 
 const { refusal } = probeKvm();

@@ -1,7 +1,7 @@
 /** ADD OR ADC SBB AND SUB XOR CMP, TEST, INC, DEC, NEG, NOT, XADD, CMPXCHG, ADCX, ADOX, decimal adjusts: [sdm2]. */
 import { select, type Value } from "../../../wasm/value.ts";
 import type { Operand } from "../operand.ts";
-import { Ops } from "../ops.ts";
+import type { Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { AF, CF, EXC, reg, ZF } from "../state.ts";
 

@@ -1,6 +1,6 @@
 /**
  * JMP, Jcc, CALL, RET, LOOP, JCXZ near: [sdm2]. The interpreter's loop has its own forms of the commonest ones for 64-bit mode
- * (interp.ts); these serve every mode and every operand size.
+ * (loop.ts); these serve every mode and every operand size.
  */
 import { select, type Value } from "../../../wasm/value.ts";
 import type { Operand } from "../operand.ts";

@@ -75,8 +75,7 @@ function popOperand(o: Ops, a: Operand): void {
 
 function pusha(o: Ops): void {
   const bytes = o.size / 8, mask = stackMask(o), sp = o.let(o.gpr(RSP));
-  const place = (n: number) =>
-    linear(o, SS, o.let(sp.sub((n + 1) * bytes).and(mask)), bytes, ACCESS_WRITE);
+  const place = (n: number) => linear(o, SS, o.let(sp.sub((n + 1) * bytes).and(mask)), bytes, ACCESS_WRITE);
   // All places are probed first, in the order of the pushes, so that a fault is the first push's and leaves nothing half done.
   for (let n = 0; n < 8; n++) o.callF(o.deep("probeWrite"), o.cpu, place(n), bytes);
   for (let n = 0; n < 8; n++) o.write(place(n), o.size, o.gprAt(n, o.size));

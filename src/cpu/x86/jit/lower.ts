@@ -6,7 +6,7 @@
  * through the interpreter's table, and goes on if it comes back to the right place.
  */
 import { Bug } from "../../../base/errors.ts";
-import { Code, type Label, type Var } from "../../../wasm/code.ts";
+import type { Code, Label, Var } from "../../../wasm/code.ts";
 import { type Func, Module } from "../../../wasm/module.ts";
 import { i32, i64, type Type, type Value } from "../../../wasm/value.ts";
 import { type Arg, argBits, isMemoryLetter } from "../arg.ts";
@@ -14,31 +14,14 @@ import type { Decoder } from "../decode.ts";
 import { FORM, type Variants } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { EXC, FS, ITLB_ENTRIES, OP, reg, RSP, S, VBASE } from "../state.ts";
-import { MAX_DEPTH } from "../interp.ts";
+import { EXC, FS, ITLB_ENTRIES, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { IMPLICIT, INLINE, INLINE_OPERANDS, NEVER, VECTOR_OPERANDS } from "./inline_rows.ts";
 import { constant, JitOps, RegionState, WAY } from "./jit_ops.ts";
+import { Memory, notWritable, Register, Vector } from "./operands.ts";
 import { type Block, End, fieldRegister, hasBase, type Instruction, isRegister, type Region } from "./region.ts";
 import { Structure } from "./structure.ts";
 
 const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
-
-/** Rows whose semantics touch general registers only through operands and Ops: they can be expanded. */
-const INLINE = new Set([
-  ..."MOV MOVZX MOVSX MOVSXD LEA ADD OR ADC SBB AND SUB XOR CMP TEST INC DEC NOT NEG SHL SAL SHR SAR ROL ROR IMUL MUL CBW CWD"
-    .split(" "),
-  ..."XCHG XADD CMPXCHG BSWAP MOVBE BT BTS BTR BTC BSF BSR TZCNT LZCNT POPCNT ANDN BLSR BLSMSK BLSI BEXTR BZHI".split(
-    " ",
-  ),
-  ..."SHLD SHRD SHLX SHRX SARX RORX MULX PUSH POP LEAVE NOP".split(" "),
-]);
-
-/** Operands that need no more than general registers, memory and constants. */
-const INLINE_OPERANDS = new Set(["E", "M", "R", "G", "Z", "B", "A", "I", "O", "1", "CL"]);
-
-const VECTOR_OPERANDS = new Set(["V", "W", "U", "H"]);
-/** Vector rows that move whole states, or look at more than their operands. */
-const NEVER =
-  /^(FX|XSAVE|XRSTOR|MASKMOV|LDMXCSR|STMXCSR|PCMP.STR|MOVDQ2Q|MOVQ2DQ|PINSR|PEXTR|EXTRACTPS|INSERTPS|BLENDV|PBLENDVB|SHA)/;
 
 /** What the module imports besides memory and table, by name. */
 export const REGION_IMPORTS = [
@@ -541,99 +524,5 @@ class Lowering {
     c.st64(this.host.cpu, target, S.rip);
     s.status.set(STATUS.JUMP);
     c.br(s.epilogue!);
-  }
-}
-
-/** Registers that rows use without naming them in their operands. */
-const IMPLICIT: Record<string, readonly number[]> = {
-  MUL: [0, 2],
-  IMUL: [0, 2],
-  MULX: [2],
-  CBW: [0],
-  CWD: [0, 2],
-  CMPXCHG: [0],
-  PUSH: [4],
-  POP: [4],
-  LEAVE: [4, 5],
-};
-
-function notWritable(): never {
-  throw new Bug("An immediate cannot be written");
-}
-
-class Register implements Operand {
-  readonly isMemory = false;
-  readonly #n: number;
-  readonly #high: boolean;
-  constructor(private readonly o: JitOps, readonly bits: number, field: number) {
-    this.#n = fieldRegister(field);
-    this.#high = (field & 7) === 1;
-  }
-  get(): Value {
-    return this.#high ? this.o.getHigh(this.#n) : this.o.gprAt(this.#n, this.bits);
-  }
-  set(value: Value): void {
-    if (this.#high) this.o.setHigh(this.#n, value);
-    else this.o.setGprAt(this.#n, this.bits, value);
-  }
-  update(change: (old: Value) => Value): void {
-    this.set(change(this.get()));
-  }
-}
-
-class Vector implements Operand {
-  readonly isMemory = false;
-  constructor(private readonly o: JitOps, private readonly v: Var, readonly bits: number) {}
-  get(): Value {
-    const v = this.v.get(), c = this.o.c;
-    switch (this.bits) {
-      case 128:
-        return c.let(v);
-      case 64:
-        return c.let(v.lane("i64x2.extract_lane", 0));
-      case 32:
-        return c.let(v.lane("i32x4.extract_lane", 0));
-      case 16:
-        return c.let(v.lane("i16x8.extract_lane_u", 0));
-      default:
-        return c.let(v.lane("i8x16.extract_lane_u", 0));
-    }
-  }
-  set(value: Value): void {
-    const v = this.v.get();
-    if (this.bits === 128) this.v.set(value);
-    else if (this.bits === 64) this.v.set(v.lane("i64x2.replace_lane", 0, value));
-    else if (this.bits === 32) this.v.set(v.lane("i32x4.replace_lane", 0, value.lo()));
-    else throw new Bug(`No vector write of ${this.bits} bits`);
-  }
-  update(change: (old: Value) => Value): void {
-    this.set(change(this.get()));
-  }
-}
-
-class Memory implements Operand {
-  readonly isMemory = true;
-  constructor(
-    private readonly o: JitOps,
-    private readonly ea: Var,
-    readonly bits: number,
-    private readonly aligned: boolean,
-  ) {}
-  #check(): void {
-    if (this.aligned) this.o.faultIf(this.ea.get().and(15).bool(), EXC.GP, 0);
-  }
-  get(): Value {
-    this.#check();
-    return this.o.read(this.ea.get(), this.bits);
-  }
-  set(value: Value): void {
-    this.#check();
-    this.o.write(this.ea.get(), this.bits, value);
-  }
-  update(change: (old: Value) => Value): void {
-    this.#check();
-    const at = this.o.writeAt(this.ea.get(), this.bits >> 3);
-    this.o.storeAt(at, this.bits, change(this.o.loadAt(at, this.bits)));
-    this.o.commit(at);
   }
 }

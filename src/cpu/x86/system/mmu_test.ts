@@ -1,5 +1,15 @@
 import { assertEquals } from "@std/assert";
-import { BOUNCE, CODE_INFO, DTLB, DTLB_BYTES, DTLB_ENTRIES, DTLB_ENTRY, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
+import {
+  BOUNCE,
+  CODE_INFO,
+  DTLB,
+  DTLB_BYTES,
+  DTLB_ENTRIES,
+  DTLB_ENTRY,
+  TLB_ADDEND,
+  TLB_TAG_R,
+  TLB_TAG_W,
+} from "../state.ts";
 import { ACCESS } from "./walk.ts";
 import { BITMAPS, CODE_DIR, CODE_PAGES, CPU, type Fixture, fixture, RAM } from "./fixture.ts";
 

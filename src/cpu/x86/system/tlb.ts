@@ -17,13 +17,13 @@ import {
   ITLB_BYTES,
   ITLB_ENTRIES,
   ITLB_ENTRY,
+  MICRO,
+  MICRO_BYTES,
   S,
   TLB_ADDEND,
   TLB_LOG,
   TLB_LOG_ENTRIES,
   TLB_TAG_W,
-  MICRO,
-  MICRO_BYTES,
   VCPU_BYTES,
 } from "../state.ts";
 import { WALK } from "./walk.ts";

@@ -1,0 +1,94 @@
+/** What the generated module gives to TypeScript and to compiled regions. */
+import type { Code } from "../../wasm/code.ts";
+import type { Func, Module } from "../../wasm/module.ts";
+import { i32 } from "../../wasm/value.ts";
+import { type CpuFuncs, Ops } from "./ops.ts";
+import { DTLB, DTLB_ENTRIES, MICRO, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "./state.ts";
+
+/** Exports of the module. Addresses are i64 halves where a 64-bit one is meant. */
+export interface CpuExports {
+  run(cpu: number, op: number, budget: number): number;
+  /** Translates a linear address for instruction fetch; S.physLo/physHi. */
+  fetchAt(cpu: number, lo: number, hi: number): number;
+  /** Translates for a debugger-like look, no side effects: status; S.physLo/physHi. */
+  look(cpu: number, lo: number, hi: number): number;
+  deliver(cpu: number): number;
+  interrupt(cpu: number, vector: number): number;
+  nmi(cpu: number): number;
+  trapDb(cpu: number): number;
+  flushTlb(cpu: number): void;
+  dropWriteTags(cpu: number, page: number): void;
+  updateMode(cpu: number): void;
+  readonly table: WebAssembly.Table;
+  rflags(cpu: number): number;
+  setRflags(cpu: number, value: number): void;
+}
+
+/** What TypeScript calls between runs. */
+export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
+  const more = (name: string): Func => f.more.get(name)!;
+  const address = (c: Code) => c.let(c.param(1).zx().or(c.param(2).zx().shl(32)));
+  m.export(
+    m.func("fetchAt", ["i32", "i32", "i32"], ["i32"], (c) => c.return(c.call1(more("fetch"), c.param(0), address(c)))),
+  );
+  m.export(m.func("look", ["i32", "i32", "i32"], ["i32"], (c) => {
+    const [status, phys] = c.call(more("walk"), c.param(0), address(c), 8);
+    c.st32(c.param(0), phys!.lo(), S.physLo);
+    c.st32(c.param(0), phys!.shrU(32).lo(), S.physHi);
+    c.return(status!);
+  }));
+  for (const name of ["deliver", "interrupt", "nmi", "trapDb", "flushTlb", "dropWriteTags", "updateMode"] as const) {
+    const func = f.more.get(name);
+    if (func) m.export(func, name);
+  }
+  // What compiled regions import: REGION_IMPORTS in jit/lower.ts.
+  m.export(f.readAddr, "readAddr");
+  m.export(f.writeAddr, "writeAddr");
+  m.export(f.commit, "commit");
+  for (const [name, func] of Object.entries(f.flags)) m.export(func, `flag${name[0]!.toUpperCase()}${name.slice(1)}`);
+  for (const name of ["mulHighU", "mulHighS", "callRegion"]) m.export(more(name), name);
+  // (address, bytes + way << 20) → as readAddr and writeAddr, behind an entry of MICRO, which it fills.
+  for (const [name, slow, tag] of [["tlbRead", f.readAddr, TLB_TAG_R], ["tlbWrite", f.writeAddr, TLB_TAG_W]] as const) {
+    m.export(m.func(name, ["i64", "i32"], ["i32"], (c) => {
+      const a = c.param(0), info = c.param(1), low = c.let(a.lo());
+      const dtlb = c.ld32(cpu, S.dtlb);
+      const entry = c.let(dtlb.add(low.shrU(7).and((DTLB_ENTRIES - 1) << 5)));
+      const page = c.let(a.add(info.and(0xffff).zx()).sub(1).and(-4096));
+      const hit = () =>
+        c.if(page.eq(c.ld64(entry, tag)), () => {
+          const micro = c.let(dtlb.sub(cpu + DTLB).shrU(5).add(info.shrU(20).shl(4)).add(cpu + MICRO));
+          const addend = c.ld32(entry, TLB_ADDEND);
+          c.st64(micro, page);
+          c.st32(micro, addend, 8);
+          c.return(low.add(addend));
+        });
+      hit();
+      const at = c.call1(slow, cpu, a, info.and(0xf_ffff));
+      hit();
+      c.return(at);
+    }));
+  }
+  m.export(
+    m.func(
+      "rflags",
+      ["i32"],
+      ["i32"],
+      (c) => c.return(c.call1(f.flags.all, c.param(0)).or(c.ld32(c.param(0), S.eflags))),
+    ),
+  );
+  m.export(m.func("setRflags", ["i32", "i32"], [], (c) => {
+    const o = new Ops(
+      c,
+      f,
+      { leave: () => c.unreachable(), beforeSlow: () => {} },
+      c.param(0),
+      i32(0),
+      c.variable("i64"),
+      32,
+      true,
+      true,
+    );
+    o.setFlags(c.param(1));
+    o.st32("eflags", c.param(1).and(~0x8d5).or(2));
+  }));
+}

@@ -1,0 +1,31 @@
+/** Which rows a compiled region expands in place. */
+/** Rows whose semantics touch general registers only through operands and Ops: they can be expanded. */
+export const INLINE = new Set([
+  ..."MOV MOVZX MOVSX MOVSXD LEA ADD OR ADC SBB AND SUB XOR CMP TEST INC DEC NOT NEG SHL SAL SHR SAR ROL ROR IMUL MUL CBW CWD"
+    .split(" "),
+  ..."XCHG XADD CMPXCHG BSWAP MOVBE BT BTS BTR BTC BSF BSR TZCNT LZCNT POPCNT ANDN BLSR BLSMSK BLSI BEXTR BZHI".split(
+    " ",
+  ),
+  ..."SHLD SHRD SHLX SHRX SARX RORX MULX PUSH POP LEAVE NOP".split(" "),
+]);
+
+/** Operands that need no more than general registers, memory and constants. */
+export const INLINE_OPERANDS = new Set(["E", "M", "R", "G", "Z", "B", "A", "I", "O", "1", "CL"]);
+
+export const VECTOR_OPERANDS = new Set(["V", "W", "U", "H"]);
+/** Vector rows that move whole states, or look at more than their operands. */
+export const NEVER =
+  /^(FX|XSAVE|XRSTOR|MASKMOV|LDMXCSR|STMXCSR|PCMP.STR|MOVDQ2Q|MOVQ2DQ|PINSR|PEXTR|EXTRACTPS|INSERTPS|BLENDV|PBLENDVB|SHA)/;
+
+/** Registers that rows use without naming them in their operands. */
+export const IMPLICIT: Record<string, readonly number[]> = {
+  MUL: [0, 2],
+  IMUL: [0, 2],
+  MULX: [2],
+  CBW: [0],
+  CWD: [0, 2],
+  CMPXCHG: [0],
+  PUSH: [4],
+  POP: [4],
+  LEAVE: [4, 5],
+};
