@@ -20,13 +20,25 @@ Deno.test("each end of a guest has its exit status and its line", () =>
       assert(line.test(result.stderr), `${append}: ${result.stderr}`);
       if (append.startsWith("say")) assertEquals(result.stdout.trimEnd(), "bye", append);
     }
-    const told = await trike(["run", "--kernel", kernel, "--append", "then=poweroff", "--stats", `${dir}/s`]);
+    const plain = ["run", "--net", "none", "--kernel", kernel, "--append", "then=poweroff"];
+    const told = await trike([...plain, "--stats", `${dir}/s`]);
     assertEquals(told.stderr, "trike: engine soft (hvf: not part of this version of trike; kvm: needs --allow-ffi)\n");
+  }));
+
+Deno.test("without --allow-net there is no network, and one line says so; with it there is no word of it", () =>
+  withFiles(async ({ kernel }) => {
+    const args = ["run", "--kernel", kernel, "--append", "then=poweroff"];
+    const allow = ["--allow-read", "--allow-write", "--allow-net"];
+    const [denied, allowed] = await Promise.all([trike(args), trike(args, { allow })]);
+    const lines = (text: string) => text.split("\n").filter((line) => line.includes("network"));
+    assertEquals(lines(denied.stderr), ["trike: no network: trike runs without --allow-net"]);
+    assertEquals(lines(allowed.stderr), []);
   }));
 
 Deno.test("what there is to know about the machine is said once it runs, unless --quiet", () =>
   withFiles(async ({ kernel }) => {
-    const run = (...args: string[]) => trike(["run", "--kernel", kernel, "--append", "note then=poweroff", ...args]);
+    const plain = ["run", "--net", "none", "--kernel", kernel, "--append", "note then=poweroff"];
+    const run = (...args: string[]) => trike([...plain, ...args]);
     const [told, quiet] = await Promise.all([run(), run("-q")]);
     assertEquals(told.stderr.split("\n").slice(1), ["trike: the loop-back machine has a note", ""]);
     assertEquals(quiet.stderr, "");
