@@ -121,7 +121,8 @@ export function chooseNet(w: NetWishes): { net: NetSpec | undefined; note: strin
   const mac = net?.mac ?? macOf(w.name);
   if (net?.kind === "stream") return { net: { ...net, mac }, note: null };
   const { pcap = null, restrict = false, dns = null } = net ?? {};
-  return { net: { kind: "user", mac, pcap, restrict, dns, publish }, note: null };
+  const note = w.allowed ? null : "the network goes no further than --allow-net does";
+  return { net: { kind: "user", mac, pcap, restrict, dns, publish }, note };
 }
 
 /** A locally administered address that stays the same for the same name. */

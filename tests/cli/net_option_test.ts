@@ -56,6 +56,8 @@ Deno.test("a machine has a network if it may, and says in a line if it may not",
   const denied = chooseNet({ ...none, allowed: false });
   assertEquals(denied.net, undefined);
   assert(denied.note!.includes("--allow-net"));
+  const asked = chooseNet({ ...none, allowed: false, net: netOption("--net", "user") });
+  assertEquals([asked.net!.kind, asked.note], ["user", "the network goes no further than --allow-net does"]);
   assertEquals(chooseNet({ ...none, net: { kind: "none" } }), { net: undefined, note: null });
   assertEquals(chooseNet({ ...none, icount: true }), { net: undefined, note: null });
   const publish = publishOptions("--publish", ["80:80"]);

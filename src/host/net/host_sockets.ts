@@ -1,4 +1,5 @@
 /** The host's sockets as the NAT needs them. Tests put others in their place. */
+import { LOOPBACK } from "./network.ts";
 
 export interface HostStream {
   /** At least one byte, or null at the end. */
@@ -62,6 +63,14 @@ class TcpStream implements HostStream {
 
 export class DenoSockets implements HostSockets {
   async connect(address: string, port: number): Promise<HostStream | Refusal> {
+    const answer = await this.#connect(address, port);
+    // Many servers for this host alone listen at one of its two loop-back addresses only.
+    if (answer !== "refused" || address !== LOOPBACK) return answer;
+    const other = await this.#connect("::1", port);
+    return typeof other === "string" ? answer : other;
+  }
+
+  async #connect(address: string, port: number): Promise<HostStream | Refusal> {
     try {
       const conn = await Deno.connect({ hostname: address, port });
       return new TcpStream(conn);
