@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { NETWORK } from "../../src/host/net/network.ts";
 import { BUFFER_BYTES } from "../../src/host/net/tcp_parts.ts";
+import { ReorderQueue } from "../../src/host/net/tcp_reorder.ts";
 import { FLAG } from "../../src/host/net/tcp_segment.ts";
 import { OUTSIDE, settle, TestGuest } from "./guest.ts";
 import { TcpDriver } from "./tcp_driver.ts";
@@ -284,6 +285,26 @@ Deno.test("a guest that takes segments to be cut gets them whole, checksum left 
   const big = frames.find(({ offload }) => offload.gsoSize > 0)!;
   assertEquals([big.offload.gsoSize, big.offload.headerBytes, big.offload.csumStart], [1460, 54, 34]);
   assertEquals(frames.flatMap(({ frame }) => [...frame.subarray(54)]), [...bytes(60_000)]);
+});
+
+Deno.test("segments before their turn: found in order, overlaps once, and never more than so many bytes", () => {
+  const queue = new ReorderQueue(1000);
+  queue.add(130, bytes(20, 30));
+  queue.add(110, bytes(30, 10));
+  queue.add(110, bytes(10, 10)); // less of the same
+  assertEquals(queue.next(100), null);
+  assertEquals(queue.next(115), bytes(30, 10).subarray(5));
+  assertEquals(queue.next(140), bytes(20, 30).subarray(10));
+  assert(queue.empty);
+  for (let i = 0; i < 100; i++) queue.add(i, new Uint8Array(100)); // all over each other
+  let kept = 0;
+  for (let next = queue.next(0), seq = 0; next; next = queue.next(seq)) {
+    kept++;
+    seq += next.length;
+  }
+  assert(kept <= 10 && queue.empty);
+  queue.add(0xffff_fff0, bytes(0x20));
+  assertEquals(queue.next(0xffff_fff8)!.length, 0x18, "numbers go round");
 });
 
 Deno.test("no more than 512 connections at a time; more are reset", async () => {

@@ -56,7 +56,7 @@ export class TcpConnection {
   #hostEof = false;
   // From the guest.
   readonly #in = new ByteQueue(BUFFER_BYTES);
-  readonly #early = new ReorderQueue();
+  readonly #early = new ReorderQueue(BUFFER_BYTES);
   #rcvNext = 0;
   #advertised = 0;
   #ownScale = -1;

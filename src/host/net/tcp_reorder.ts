@@ -1,10 +1,13 @@
-/** Segments that came before their turn. They lie within the receive window, so they are no more than it. */
+/** Segments that came before their turn, within bounds: they may overlap, so the receive window alone is none. */
 
 const MAX_SEGMENTS = 64;
 
 export class ReorderQueue {
-  /** By sequence number; they may overlap. */
+  /** By sequence number. */
   readonly #segments: { readonly seq: number; readonly data: Uint8Array }[] = [];
+  #bytes = 0;
+
+  constructor(private readonly maxBytes: number) {}
 
   get empty(): boolean {
     return this.#segments.length === 0;
@@ -12,15 +15,15 @@ export class ReorderQueue {
 
   /** Keeps a copy. What does not fit the guest sends again. */
   add(seq: number, data: Uint8Array): void {
-    if (this.#segments.length >= MAX_SEGMENTS || data.length === 0) return;
+    if (data.length === 0) return;
     let i = this.#segments.findIndex((s) => ((s.seq - seq) | 0) >= 0);
     if (i < 0) i = this.#segments.length;
-    const same = this.#segments[i];
-    if (same && same.seq === seq) {
-      if (same.data.length < data.length) this.#segments[i] = { seq, data: data.slice() };
-      return;
-    }
-    this.#segments.splice(i, 0, { seq, data: data.slice() });
+    const found = this.#segments[i];
+    const same = found && found.seq === seq ? found : null;
+    const more = data.length - (same?.data.length ?? 0);
+    if (more <= 0 || this.#bytes + more > this.maxBytes || (!same && this.#segments.length >= MAX_SEGMENTS)) return;
+    this.#segments.splice(i, same ? 1 : 0, { seq, data: data.slice() });
+    this.#bytes += more;
   }
 
   /** Takes out what continues at `seq`; null if nothing does. */
@@ -29,6 +32,7 @@ export class ReorderQueue {
       const ahead = (seq - first.seq) | 0;
       if (ahead < 0) return null;
       this.#segments.shift();
+      this.#bytes -= first.data.length;
       if (ahead < first.data.length) return first.data.subarray(ahead);
     }
     return null;
@@ -36,5 +40,6 @@ export class ReorderQueue {
 
   clear(): void {
     this.#segments.length = 0;
+    this.#bytes = 0;
   }
 }
