@@ -5,7 +5,8 @@ import { conclude, lineOf, ROOT, sources, split } from "./tree.ts";
 const BRACKET = /(?<![\w\])])\[([a-z][a-z0-9-]+(?:,? [^\][\n]*)?)\]/g;
 /** In a comment, what else stands in brackets: `[base + disp]`, `[disp32]`, plain words. */
 const PLACE = /^\w+ [-+*×]|^disp\d+$|^bits? /;
-const CITATION = /^[a-z]+[\d-]|^[a-z0-9-]+ (?:§|\d|[A-Z]|table|chapter|appendix)/;
+// A register in brackets, as in assembly, is no citation.
+const CITATION = /^(?!r\d)[a-z]+[\d-]|^[a-z0-9-]+ (?:§|\d|[A-Z]|table|chapter|appendix)/;
 /** Within one bracket another key may follow: `sdm2 MOV, sdm3 §2.5`. */
 const FURTHER = /[,;] ([a-z][a-z0-9-]{2,}) (?=§|\d)/g;
 /** An RFC's number says which document it is, and it never changes. */

@@ -17,7 +17,7 @@ import { defineLinear } from "./linear.ts";
 import { defineLocked, lockedRows } from "./locked.ts";
 import { Loop } from "./loop.ts";
 import { type CpuFuncs, type Host, STATUS } from "./ops.ts";
-import { specialName, SPECIALS } from "./specials.ts";
+import { SPECIALS } from "./specials.ts";
 import { defineMmu } from "./system/mmu.ts";
 
 export interface Interpreter {
@@ -98,9 +98,4 @@ function handlerFunc(m: Module, f: CpuFuncs, v: Variant, cpu: number): Func {
     emitVariant(v, c, f, host, i32(cpu), c.param(1), c.paramVar(2));
     c.return(STATUS.NEXT);
   });
-}
-
-/** The name of handler `h`, for statistics and profiles. */
-export function handlerName(variants: Variants, h: number): string {
-  return h < SPECIALS ? specialName(h) : variants.all[h - SPECIALS]!.name;
 }

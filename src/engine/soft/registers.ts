@@ -104,3 +104,24 @@ export function startState(v: SoftVcpu, vector: number): void {
   setSegment(v, CS, { selector: vector << 8, base: vector << 12, limit: 0xffff, rights: CODE });
   v.put64("rip", 0);
 }
+
+/** A few lines for a person: where it is, and the registers. */
+export function describeRegisters(v: SoftVcpu): string {
+  const hex = (v: bigint) => v.toString(16).padStart(16, "0");
+  const flags = v.exports.rflags(v.base) >>> 0;
+  const lines = [
+    `rip ${hex(v.get64("rip"))}, cpl ${v.get("cpl")}, last exception ${v.get("faultVector")} (error ${
+      (v.get("faultError") >>> 0).toString(16)
+    }, cr2 ${hex(v.get64("cr2"))})`,
+  ];
+  for (let i = 0; i < 16; i += 4) {
+    lines.push(GPRS.slice(i, i + 4).map((n, k) => `${n.padStart(3)} ${hex(v.get64("gpr", i + k))}`).join("  "));
+  }
+  lines.push(
+    `rflags ${flags.toString(16).padStart(8, "0")}  cs ${v.get("segSelector", 1).toString(16)}  mode ${v.get("mode")}`,
+  );
+  lines.push(
+    `cr0 ${hex(v.get64("cr0"))}  cr3 ${hex(v.get64("cr3"))}  cr4 ${hex(v.get64("cr4"))}  efer ${hex(v.get64("efer"))}`,
+  );
+  return lines.join("\n");
+}

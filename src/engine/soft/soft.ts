@@ -9,10 +9,9 @@ import { HostError, messageOf } from "../../base/errors.ts";
 import { Decoder } from "../../cpu/x86/decode.ts";
 import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
-import { generate, handlerName, type Interpreter } from "../../cpu/x86/interp.ts";
+import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
 import { IF, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
-import { cpuidTable } from "../../cpu/x86/system/cpuid.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
 import { CODE_BASE, CODE_BYTES, PAGE_BYTES, RAM_BASE, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
@@ -25,13 +24,14 @@ import {
   type VcpuParts,
   type VcpuStats,
 } from "../engine.ts";
+import { boardImports } from "./board_imports.ts";
+import { interpreterFor } from "./interpreter.ts";
 import { CodeCache } from "./code_cache.ts";
-import { initState, resetState, setInitialState, startState } from "./registers.ts";
+import { describeRegisters, initState, resetState, setInitialState, startState } from "./registers.ts";
 import { RegionTier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
 const SLICE = 20_000;
-const IA32_APIC_BASE = 0x1b, APIC_ENABLED = 1 << 11;
 /** Guest nanoseconds an instruction stands for when time counts instructions. */
 const NS_PER_INSTRUCTION = 1;
 
@@ -43,19 +43,6 @@ export const softEngine: Engine = {
     return vcpu;
   },
 };
-
-const generated = new Map<string, Interpreter>();
-
-/** Generates the module of the vCPU whose state is at `cpu`, alone in its machine or one of several; once a thread. */
-export function interpreterFor(memory: WebAssembly.Memory, cpu: number, several = false): Interpreter {
-  const pages = memory.buffer.byteLength / 65536;
-  const key = `${cpu} ${several}`;
-  const known = generated.get(key);
-  if (known) return known;
-  const made = generate(1, Math.max(pages, 65536), cpu, several);
-  generated.set(key, made);
-  return made;
-}
 
 export class SoftVcpu implements Vcpu {
   lastError: Error | null = null;
@@ -474,32 +461,17 @@ export class SoftVcpu implements Vcpu {
   }
 
   #imports(): ImportImpls {
-    const { board, clock, icount, index } = this.#parts;
-    const cpuid = cpuidTable({
-      vcpu: index,
-      vcpus: this.#vcpus,
-      cr4: () => this.get("cr4"),
-      apicEnabled: () => !board.readMsr(index, IA32_APIC_BASE) || (board.msrLo & APIC_ENABLED) !== 0,
-    });
-    const answer = (lo: number, hi: number) => {
-      this.i32[(this.base + S.answer) >> 2] = lo;
-      this.i32[(this.base + S.answer + 4) >> 2] = hi;
-    };
-    /** Time as of this very instruction. */
-    const settle = () => {
-      if (icount) icount.setNs(this.#icountOffset + this.retired * NS_PER_INSTRUCTION);
-    };
-    const random = new Uint32Array(2);
+    const { icount, index } = this.#parts;
     return {
-      ioRead: (port, size) => (settle(), board.ioRead(port, size) | 0),
-      ioWrite: (port, size, value) => (settle(), board.ioWrite(port, size, value >>> 0)),
-      mmioRead: (lo, hi, size) => (settle(), board.mmioRead((lo >>> 0) + (hi >>> 0) * 0x1_0000_0000, size) | 0),
-      mmioWrite: (
-        lo,
-        hi,
-        size,
-        value,
-      ) => (settle(), board.mmioWrite((lo >>> 0) + (hi >>> 0) * 0x1_0000_0000, size, value >>> 0)),
+      ...boardImports({
+        vcpu: this,
+        parts: this.#parts,
+        vcpus: this.#vcpus,
+        msrs: this.#msrs,
+        settle: () => {
+          if (icount) icount.setNs(this.#icountOffset + this.retired * NS_PER_INSTRUCTION);
+        },
+      }),
       codeWrite: (page) => {
         this.#cache.invalidate(page);
         this.put("codeEpoch", this.#cache.epoch);
@@ -508,40 +480,7 @@ export class SoftVcpu implements Vcpu {
         this.#statuses.evictions++;
         this.#parts.codeMap.evict(first, second, index, this.#vcpus, this.#obey, this.#holds);
       },
-      readTsc: () => {
-        settle();
-        const ns = Math.floor(clock.nowNs());
-        answer(ns >>> 0, Math.floor(ns / 0x1_0000_0000));
-      },
-      cpuid: () => {
-        const leaf = this.i32[(this.base + reg(0)) >> 2]! >>> 0, sub = this.i32[(this.base + reg(1)) >> 2]! >>> 0;
-        const out = cpuid(leaf, sub);
-        [0, 3, 1, 2].forEach((n, i) => this.put64At(reg(n), out[i]!));
-      },
-      readMsr: (msr) => {
-        settle();
-        if (!this.#msrs.read(msr >>> 0)) return 0;
-        answer(this.#msrs.lo, this.#msrs.hi);
-        return 1;
-      },
-      writeMsr: (msr, lo, hi) => {
-        settle();
-        return this.#msrs.write(msr >>> 0, lo >>> 0, hi >>> 0) ? 1 : 0;
-      },
-      readTpr: () => board.readTpr(index),
-      writeTpr: (value) => board.writeTpr(index, value),
-      random: () => {
-        // Runs that count instructions repeat exactly: the count is then the seed.
-        if (icount) scatter(this.retired, random);
-        else crypto.getRandomValues(random);
-        answer(random[0]!, random[1]!);
-      },
     };
-  }
-
-  put64At(offset: number, value: number): void {
-    this.i32[(this.base + offset) >> 2] = value;
-    this.i32[(this.base + offset + 4) >> 2] = 0;
   }
 
   stats(): VcpuStats {
@@ -560,59 +499,6 @@ export class SoftVcpu implements Vcpu {
   }
 
   describe(): string {
-    const names = [
-      "rax",
-      "rcx",
-      "rdx",
-      "rbx",
-      "rsp",
-      "rbp",
-      "rsi",
-      "rdi",
-      "r8",
-      "r9",
-      "r10",
-      "r11",
-      "r12",
-      "r13",
-      "r14",
-      "r15",
-    ];
-    const hex = (v: bigint) => v.toString(16).padStart(16, "0");
-    const flags = this.exports.rflags(this.base) >>> 0;
-    const lines = [
-      `rip ${hex(this.get64("rip"))}, cpl ${this.get("cpl")}, last exception ${this.get("faultVector")} (error ${
-        (this.get("faultError") >>> 0).toString(16)
-      }, cr2 ${hex(this.get64("cr2"))})`,
-    ];
-    for (let i = 0; i < 16; i += 4) {
-      lines.push(names.slice(i, i + 4).map((n, k) => `${n.padStart(3)} ${hex(this.get64("gpr", i + k))}`).join("  "));
-    }
-    lines.push(
-      `rflags ${flags.toString(16).padStart(8, "0")}  cs ${this.get("segSelector", 1).toString(16)}  mode ${
-        this.get("mode")
-      }`,
-    );
-    lines.push(
-      `cr0 ${hex(this.get64("cr0"))}  cr3 ${hex(this.get64("cr3"))}  cr4 ${hex(this.get64("cr4"))}  efer ${
-        hex(this.get64("efer"))
-      }`,
-    );
-    return lines.join("\n");
-  }
-
-  /** The handler of a record, for traces. */
-  nameOf(h: number): string {
-    return handlerName(this.#interp.variants, h);
-  }
-}
-
-/** Two words that tell of `n` and look like nothing, the same each time; murmur3's finalizer twice. Not for secrets. */
-function scatter(n: number, into: Uint32Array): void {
-  let word = n % 0x1_0000_0000 ^ Math.imul(Math.floor(n / 0x1_0000_0000), 0x9e3779b1);
-  for (let i = 0; i < into.length; i++) {
-    word = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
-    word = Math.imul(word ^ (word >>> 13), 0xc2b2ae35);
-    into[i] = word = (word ^ (word >>> 16)) + 0x6d2b79f5 | 0;
+    return describeRegisters(this);
   }
 }

@@ -15,8 +15,9 @@ import { FORM, type Variants } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
 import { EXC, FS, ITLB_ENTRIES, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
-import { IMPLICIT, INLINE, INLINE_OPERANDS, NEVER, VECTOR_OPERANDS } from "./inline_rows.ts";
+import { INLINE, INLINE_OPERANDS, NEVER, VECTOR_OPERANDS } from "./inline_rows.ts";
 import { constant, JitOps, RegionState, WAY } from "./jit_ops.ts";
+import { findRegisters } from "./used_registers.ts";
 import { Memory, notWritable, Register, Vector } from "./operands.ts";
 import { type Block, End, fieldRegister, hasBase, type Instruction, isRegister, type Region } from "./region.ts";
 import { Structure } from "./structure.ts";
@@ -147,7 +148,7 @@ class Lowering {
 
   emit(): void {
     const c = this.c, s = this.#state, cpu = this.host.cpu;
-    this.#registers();
+    findRegisters(this.region, this.host, this.inline, s);
     // The interpreter has counted the operation that led here.
     s.budget.set(c.ld32(cpu, S.budget).add(1));
     s.epoch.set(c.ld32(cpu, S.codeEpoch));
@@ -165,46 +166,6 @@ class Lowering {
     });
     s.finish();
     c.return(s.status.get());
-  }
-
-  /** Finds the registers the region uses and changes. */
-  #registers(): void {
-    const s = this.#state;
-    const use = (n: number, write: boolean) => {
-      s.registers[n] ??= this.c.variable("i64");
-      if (write) s.written[n] = 1;
-    };
-    for (const b of this.region.blocks) {
-      for (const i of b.instructions) {
-        const row = this.host.decoder.rows[i.row]!;
-        if (i.hasMemory) {
-          if (isRegister(i.base)) use(fieldRegister(i.base), false);
-          if (isRegister(i.index)) use(fieldRegister(i.index), false);
-        }
-        if (!this.inline[i.row]) {
-          if (b.end !== End.Fall && i === b.instructions[b.instructions.length - 1]) {
-            if (b.end === End.Call || b.end === End.Ret || b.end === End.IndirectCall) use(RSP, true);
-            if ((b.end === End.IndirectCall || b.end === End.IndirectJmp) && !i.hasMemory) {
-              use(fieldRegister(i.d), false);
-            }
-          }
-          continue;
-        }
-        for (const a of this.host.variants.args[i.row]!) {
-          const field = a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x;
-          if (a.letter === "CL") use(1, false);
-          if (VECTOR_OPERANDS.has(a.letter) && !(isMemoryLetter(a.letter) && i.hasMemory)) {
-            const n = field >> 4;
-            s.vectors[n] ??= this.c.variable("v128");
-            if (a.access !== "r") s.vectorWritten[n] = 1;
-          }
-          if ("ERGZBA".includes(a.letter) && a.slot >= 0 && !(isMemoryLetter(a.letter) && i.hasMemory)) {
-            use(fieldRegister(field), a.access !== "r");
-          }
-        }
-        for (const n of IMPLICIT[row.name] ?? []) use(n, true);
-      }
-    }
   }
 
   #block(b: Block): void {
