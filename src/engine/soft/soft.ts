@@ -59,7 +59,7 @@ export class SoftVcpu implements Vcpu {
   /** Absent where time counts instructions: regions look at the budget less often. */
   readonly #tier: RegionTier | null;
   readonly #msrs: MsrFile;
-  readonly #cross = new Uint8Array(2 * 4096);
+  readonly #cross = new Uint8Array(2 * PAGE_BYTES);
   /** How many vCPUs the machine has. */
   readonly #vcpus: number;
   /** Notices of the code map that have been obeyed. */
@@ -77,7 +77,6 @@ export class SoftVcpu implements Vcpu {
   /** Guest time minus instructions, when time counts instructions: it grows by what HLT skipped. */
   #icountOffset = 0;
   #sliceBudget = 0;
-  #running = false;
   #halted = false;
   /** After INIT: nothing but a start-up IPI makes it run. */
   #waitsForSipi = false;
@@ -128,9 +127,7 @@ export class SoftVcpu implements Vcpu {
     this.i32[(this.base + S[field] + index * 4) >> 2] = value;
   }
   /** A 64-bit field: for tests, loaders and messages, never in a loop. */
-  get64(field: keyof typeof S, index = 0): bigint {
-    return this.dv.getBigUint64(this.base + S[field] + index * 8, true);
-  }
+  get64 = (field: keyof typeof S, index = 0): bigint => this.dv.getBigUint64(this.base + S[field] + index * 8, true);
   put64(field: keyof typeof S, value: bigint | number, index = 0): void {
     this.dv.setBigUint64(this.base + S[field] + index * 8, BigInt.asUintN(64, BigInt(value)), true);
   }
@@ -172,13 +169,11 @@ export class SoftVcpu implements Vcpu {
 
   run(untilNs: number): ExitReason {
     try {
-      this.#running = true;
       return this.#run(untilNs);
     } catch (error) {
       this.lastError = new HostError(`The software CPU failed: ${messageOf(error)}`, { cause: error });
       return "error";
     } finally {
-      this.#running = false;
       this.#parts.codeMap.report(this.#parts.index, this.#codeSeen, false);
     }
   }
@@ -456,7 +451,6 @@ export class SoftVcpu implements Vcpu {
   #drainCode(): void {
     const { codeMap, index } = this.#parts;
     this.#codeSeen = codeMap.drain(this.#codeSeen, index, this.#notices);
-    codeMap.report(index, this.#codeSeen, this.#running);
     this.put("codeEpoch", this.#cache.epoch);
   }
 
