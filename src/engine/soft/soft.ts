@@ -451,6 +451,8 @@ export class SoftVcpu implements Vcpu {
   #drainCode(): void {
     const { codeMap, index } = this.#parts;
     this.#codeSeen = codeMap.drain(this.#codeSeen, index, this.#notices);
+    // Only a vCPU that runs gets here.
+    codeMap.report(index, this.#codeSeen, true);
     this.put("codeEpoch", this.#cache.epoch);
   }
 
