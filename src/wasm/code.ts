@@ -337,6 +337,11 @@ export class Code {
     this.out.u8(0x0f);
   }
 
+  /** atomic.fence: stores before it are seen by others before loads after it look. */
+  fence(): void {
+    this.out.raw(Uint8Array.of(0xfe, 0x03, 0x00));
+  }
+
   /** What cannot be reached. */
   unreachable(): void {
     this.out.u8(0x00);

@@ -299,6 +299,9 @@ export class Loop {
       case SPECIAL.TOO_LONG:
         o.fault(EXC.GP, 0);
         return;
+      case SPECIAL.FENCE:
+        c.fence();
+        return micro();
       case SPECIAL.NOP:
         return this.#next();
       case SPECIAL.JMP:

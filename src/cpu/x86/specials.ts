@@ -37,6 +37,8 @@ const FIXED = [
   "UNDEFINED",
   "TOO_LONG",
   "NOP",
+  /** A barrier behind a locked instruction on the stack, which is how kernels write one: devices run in other threads. */
+  "FENCE",
   /** Jump, call: imm is the operation's address if known, disp the target's offset from the page. */
   "JMP",
   "CALL",

@@ -69,6 +69,8 @@ class Slot {
   /** For kind Bad: the special that raises. */
   bad = 0;
   live = true;
+  /** A locked access to the stack. */
+  barrier = false;
 }
 
 export class TraceBuilder {
@@ -124,7 +126,9 @@ export class TraceBuilder {
     let open = true;
     for (let i = 0; i < n; i++) {
       const fused = i + 1 < n && !single ? this.#fusedWith(i, is64) : -1;
-      open = this.#emit(this.#slots[i]!, is64, single, sink, fused);
+      const slot = this.#slots[i]!;
+      open = this.#emit(slot, is64, single, sink, fused);
+      if (slot.barrier && open) sink.emit(SPECIAL.FENCE, slot.at, slot.length, 0, 0, 0, 0, 0, 0);
     }
     if (open) {
       if (single) sink.emit(SPECIAL.STEP_END, this.end & 0xfff, 0, 0, 0, 0, 0, 0, this.end);
@@ -201,6 +205,7 @@ export class TraceBuilder {
     slot.addressBits = d.addressBits;
     slot.repeat = d.repeat;
     slot.absolute = d.absolute;
+    slot.barrier = d.lock && d.hasMemory && d.base === reg(RSP);
     // POP [RSP + n] uses the stack pointer after the pop.
     if (d.hasMemory && d.base === reg(RSP) && this.#isPop[d.row]) slot.disp += d.size >> 3;
   }

@@ -25,7 +25,7 @@ function nop(): void {}
 
 /** A store becomes visible before later loads look. */
 function mfence(o: Ops): void {
-  o.c.out.raw(Uint8Array.of(0xfe, 0x03, 0x00)); // atomic.fence
+  o.c.fence();
 }
 
 /** Caches are always coherent; what is left is that the line must be readable. */

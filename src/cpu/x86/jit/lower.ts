@@ -181,6 +181,7 @@ class Lowering {
       if (last && b.end !== End.Fall && b.end !== End.Leave) break;
       c.scope(() => {
         stopped = this.#instruction(i, remaining, last && b.end === End.Leave);
+        if (i.barrier && !stopped) c.fence();
       });
     }
     if (stopped) return;

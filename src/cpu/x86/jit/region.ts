@@ -40,6 +40,8 @@ export interface Instruction {
   readonly addressBits: number;
   readonly absolute: boolean;
   readonly repeat: number;
+  /** A locked access to the stack: see SPECIAL.FENCE. */
+  readonly barrier: boolean;
   /** Somebody may see the flags it leaves. */
   live: boolean;
   /** Address of its operation record: for faults, and for calls of its handler. */
@@ -153,6 +155,7 @@ export class RegionFinder {
       addressBits: d.addressBits,
       absolute: d.absolute,
       repeat: d.repeat,
+      barrier: d.lock && d.hasMemory && d.base === reg(RSP),
       live: true,
       record: 0,
     };
