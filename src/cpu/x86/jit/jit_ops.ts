@@ -53,7 +53,10 @@ export class RegionState {
   /** Where everything leaves: with `exit*` set, and for `jumpOut` the page offset to go on at. */
   epilogue: Label | undefined;
   jumpOut: Label | undefined;
-  readonly exitKind: Var;
+  /** Where the flags are when no pending ones are known: 0 in the state, else one more than their kind, in the kept locals. */
+  readonly flagKind: Var;
+  /** While generating: the flags are in the state for sure. */
+  inState = false;
   readonly exitRecord: Var;
   readonly exitAdjust: Var;
   readonly exitAt: Var;
@@ -65,7 +68,7 @@ export class RegionState {
     this.vbase = c.variable("i64");
     this.slow = c.variable("i32");
     this.micro = c.variable("i32");
-    this.exitKind = c.variable("i32");
+    this.flagKind = c.variable("i32");
     this.exitRecord = c.variable("i32");
     this.exitAdjust = c.variable("i32");
     this.exitAt = c.variable("i32");
@@ -77,16 +80,21 @@ export class RegionState {
     if (!v) throw new Bug(`Register ${n} is not in this region`);
     return v;
   }
-  /** At the end: pending flags (exitKind is one more than their kind; 0: none), the record and the count, then the registers. */
-  finish(): void {
+  /** Writes kept flags to the state, if that is where they are. */
+  writeKept(): void {
     const c = this.c, k = this.kept;
-    c.if(this.exitKind.get(), () => {
-      const kind = c.let(this.exitKind.get().sub(1));
+    c.if(this.flagKind.get(), () => {
+      const kind = c.let(this.flagKind.get().sub(1));
       c.st64(this.cpu, k.result.get(), S.fRes);
       c.st64(this.cpu, k.a.get(), S.fA);
       c.st64(this.cpu, select(kind.leU(KIND.EXPLICIT), k.extra.get().zx(), k.b.get()), S.fB);
       c.st32(this.cpu, kind, S.fKind);
     });
+  }
+  /** At the end: flags, the record and the count, then the registers. */
+  finish(): void {
+    const c = this.c;
+    this.writeKept();
     c.st32(this.cpu, this.exitRecord.get(), S.curOp);
     c.st32(this.cpu, this.budget.get().add(this.exitAdjust.get()), S.budget);
     this.spill();
@@ -208,7 +216,7 @@ export class JitOps extends Ops {
   }
   /** What the epilogue has to write of the flags: they are in the kept locals. */
   exitFlags(): void {
-    if (this.pending) this.region.exitKind.set(this.pending.kind + 1);
+    if (this.pending) this.region.flagKind.set(this.pending.kind + 1);
   }
   /** Leaves to page offset `at`; `remaining` instructions of the block have not run. */
   exitTo(at: number, remaining: number): void {
@@ -277,6 +285,7 @@ export class JitOps extends Ops {
   #set(p: Pending): void {
     this.pending = p;
     this.#fresh = true;
+    if (!this.direct) this.region.inState = false;
     if (this.direct) {
       this.writeFlags();
       this.pending = null;
@@ -313,8 +322,16 @@ export class JitOps extends Ops {
   }
   /** Writes them and forgets them: from here on the state is right. */
   settleFlags(): void {
-    this.writeFlags();
-    this.pending = null;
+    const r = this.region;
+    if (this.pending) {
+      this.writeFlags();
+      this.pending = null;
+      r.flagKind.set(0);
+    } else if (!r.inState) {
+      r.writeKept();
+      r.flagKind.set(0);
+    }
+    r.inState = true;
   }
 
   override getFlags(): Value {
@@ -327,6 +344,7 @@ export class JitOps extends Ops {
     if (p?.kind === KIND.ADD) return this.c.let(p.result.ltU(p.a!));
     if (p?.kind === KIND.LOGIC) return i32(0);
     if (p?.extra) return this.c.let(p.extra.and(1));
+    this.settleFlags();
     return super.cf();
   }
   override cond(cc: number): Value {

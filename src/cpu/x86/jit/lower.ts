@@ -173,6 +173,7 @@ class Lowering {
     const list = b.instructions;
     s.budget.set(s.budget.get().sub(list.length));
     this.#previous = null;
+    s.inState = false;
     this.#unitChecked = false;
     let stopped = false;
     for (let k = 0; k < list.length && !stopped; k++) {
@@ -254,10 +255,11 @@ class Lowering {
     if (row.unit && !this.#unitChecked) {
       // Only whole instructions of tier 0 change what traps, and they look their successor up.
       this.#unitChecked = true;
-      const previous = this.#previous, pending = previous?.pending ?? null;
+      const previous = this.#previous, pending = previous?.pending ?? null, inState = this.#state.inState;
       this.c.if(this.c.ld32(this.host.cpu, S.unitTraps).and(1), () => void this.#cold(i, remaining, false));
       this.#previous = previous;
       if (previous) previous.pending = pending;
+      this.#state.inState = inState;
     }
     const o = this.#ops(i, i.size, i.live || !row.flags, remaining);
     const args = this.host.variants.args[i.row]!;
@@ -463,7 +465,7 @@ class Lowering {
     const c = this.c, s = this.#state;
     if (to < 0 || !this.#structure.expressible(b.number, to)) return this.#exitTo(offset);
     const o = this.#previous;
-    if (o && this.region.blocks[to]!.liveIn !== 0) o.writeFlags();
+    if (o && this.region.blocks[to]!.liveIn !== 0) o.exitFlags();
     if (jump) {
       c.if(s.budget.get().ltS(0), () => {
         o?.exitFlags();
