@@ -344,8 +344,17 @@ export class JitOps extends Ops {
     if (p?.kind === KIND.ADD) return this.c.let(p.result.ltU(p.a!));
     if (p?.kind === KIND.LOGIC) return i32(0);
     if (p?.extra) return this.c.let(p.extra.and(1));
-    this.settleFlags();
-    return super.cf();
+    const r = this.region, c = this.c;
+    if (p || r.inState) {
+      this.settleFlags();
+      return super.cf();
+    }
+    // A loop that ends in DEC and JNZ asks for what the last round's DEC has kept: not worth a way through the state.
+    return c.choose(r.flagKind.get().eq(KIND.RES + 1), () => r.kept.extra.get().and(1), () => {
+      r.writeKept();
+      r.flagKind.set(0);
+      return super.cf();
+    }, "i32");
   }
   override cond(cc: number): Value {
     const p = this.pending;
