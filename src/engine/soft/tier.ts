@@ -15,7 +15,7 @@ import { MODE_64 } from "../../cpu/x86/state.ts";
 import type { CodeCache } from "./code_cache.ts";
 
 /** Samples before a target is compiled; the table of counts is emptied when it holds this many. */
-const THRESHOLD = 24, MAX_COUNTS = 16384;
+const THRESHOLD = 80, MAX_COUNTS = 16384;
 const LIMITS = { blocks: 64, instructions: 300 } as const;
 /** Regions that may be on their way at a time. */
 const MAX_PENDING = 32;
