@@ -86,23 +86,13 @@ export interface InitialState {
   readonly idtr: { readonly base: number; readonly limit: number };
 }
 
-export type GprName =
-  | "rax"
-  | "rcx"
-  | "rdx"
-  | "rbx"
-  | "rsp"
-  | "rbp"
-  | "rsi"
-  | "rdi"
-  | "r8"
-  | "r9"
-  | "r10"
-  | "r11"
-  | "r12"
-  | "r13"
-  | "r14"
-  | "r15";
+/** General registers by number, as ModRM has them. */
+// deno-fmt-ignore
+export const GPR_NAMES = [
+  "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+  "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
+] as const;
+export type GprName = typeof GPR_NAMES[number];
 
 /** Counters for --stats. Numbers only; keys are stable names. */
 export type VcpuStats = Record<string, number>;

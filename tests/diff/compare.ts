@@ -1,26 +1,9 @@
 /** Two results of one case, side by side. */
 import { RF } from "../../src/cpu/x86/state.ts";
+import { GPR_NAMES } from "../../src/engine/engine.ts";
 import { FX, R } from "./arena.ts";
 import type { Case } from "./generate.ts";
 
-const GPR = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-];
 /** Flags that are the same natively and in the guest: status, DF, and the rest as user code sees it. */
 const FLAGS = 0x8d5 | 0x400;
 
@@ -48,7 +31,7 @@ export function differences(c: Case, native: Uint32Array, a: number, soft: Uint3
   }
   for (let n = 0; n < 16; n++) {
     if (native[a + 2 * n] !== soft[b + 2 * n] || native[a + 2 * n + 1] !== soft[b + 2 * n + 1]) {
-      say(GPR[n]!, hex(native, a + 2 * n, 2), hex(soft, b + 2 * n, 2));
+      say(GPR_NAMES[n]!, hex(native, a + 2 * n, 2), hex(soft, b + 2 * n, 2));
     }
   }
   const flags = native[a + R.FLAGS / 4]! ^ soft[b + R.FLAGS / 4]!;
@@ -155,7 +138,9 @@ function flagNames(v: number): string {
 export function describeState(words: Uint32Array, at: number, floating: boolean): string[] {
   const lines: string[] = [];
   for (let n = 0; n < 16; n += 4) {
-    lines.push([0, 1, 2, 3].map((k) => `${GPR[n + k]!.padStart(3)} ${hex(words, at + 2 * (n + k), 2)}`).join("  "));
+    lines.push(
+      [0, 1, 2, 3].map((k) => `${GPR_NAMES[n + k]!.padStart(3)} ${hex(words, at + 2 * (n + k), 2)}`).join("  "),
+    );
   }
   lines.push(`flags ${flagNames(words[at + R.FLAGS / 4]!)}  gs ${hex(words, at + R.GS / 4, 2)}`);
   if (!floating) return lines;

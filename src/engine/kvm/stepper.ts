@@ -8,31 +8,13 @@
 import * as K from "../../../ffi/kvm.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
 import { CS, DS, ES, FS, GS, LDTR, S, SS, TR } from "../../cpu/x86/state.ts";
-import type { VcpuParts } from "../engine.ts";
+import { GPR_NAMES, type VcpuParts } from "../engine.ts";
 import { SoftVcpu } from "../soft/soft.ts";
 import type { Bytes, Host } from "./host.ts";
 
 /** `unknown`: the software CPU does not know the instruction either, and the guest is as it was but for its memory. */
 export type StepResult = "done" | "halt" | "shutdown" | "unknown";
 
-const GPRS = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-] as const;
 const SEGMENTS = [["es", ES], ["cs", CS], ["ss", SS], ["ds", DS], ["fs", FS], ["gs", GS], ["ldt", LDTR], [
   "tr",
   TR,
@@ -134,7 +116,7 @@ export class Stepper {
 
   #load(v: SoftVcpu): void {
     const regs = this.#regs.dv, sregs = this.#sregs.dv, events = this.#events.dv;
-    GPRS.forEach((name, n) => v.put64("gpr", regs.getBigUint64(K.kvm_regs[name], true), n));
+    GPR_NAMES.forEach((name, n) => v.put64("gpr", regs.getBigUint64(K.kvm_regs[name], true), n));
     v.put64("rip", regs.getBigUint64(K.kvm_regs.rip, true));
     v.exports.setRflags(v.base, regs.getInt32(K.kvm_regs.rflags, true));
     for (const [name, n] of SEGMENTS) loadSegment(v, n, sregs, K.kvm_sregs[name]);
@@ -155,7 +137,7 @@ export class Stepper {
 
   #store(v: SoftVcpu): void {
     const regs = this.#regs.dv, sregs = this.#sregs.dv, events = this.#events.dv;
-    GPRS.forEach((name, n) => regs.setBigUint64(K.kvm_regs[name], v.get64("gpr", n), true));
+    GPR_NAMES.forEach((name, n) => regs.setBigUint64(K.kvm_regs[name], v.get64("gpr", n), true));
     regs.setBigUint64(K.kvm_regs.rip, v.get64("rip"), true);
     regs.setUint32(K.kvm_regs.rflags, v.exports.rflags(v.base), true);
     for (const [name, n] of SEGMENTS) storeSegment(v, n, sregs, K.kvm_sregs[name]);

@@ -1,26 +1,8 @@
 /** The vCPU's registers from outside: the architectural reset state [sdm3 table 9-1], and what a loader asks for. */
 import { CR0, CS, DS, ES, FS, GS, LDTR, reg, S, SS, TR, VCPU_BYTES } from "../../cpu/x86/state.ts";
-import type { GprName, InitialState, SegmentState } from "../engine.ts";
+import { GPR_NAMES, type GprName, type InitialState, type SegmentState } from "../engine.ts";
 import type { SoftVcpu } from "./soft.ts";
 
-const GPRS: readonly GprName[] = [
-  "rax",
-  "rcx",
-  "rdx",
-  "rbx",
-  "rsp",
-  "rbp",
-  "rsi",
-  "rdi",
-  "r8",
-  "r9",
-  "r10",
-  "r11",
-  "r12",
-  "r13",
-  "r14",
-  "r15",
-];
 const SEGMENTS = { es: ES, cs: CS, ss: SS, ds: DS, fs: FS, gs: GS, ldtr: LDTR, tr: TR } as const;
 /** Present, writable, accessed data; code; busy 32-bit TSS; LDT. */
 const DATA = 0x93, CODE = 0x9b, TSS_BUSY = 0x8b, LDT = 0x82;
@@ -63,7 +45,7 @@ export function setInitialState(v: SoftVcpu, state: InitialState): void {
   v.put64("cr4", state.cr4);
   v.put64("efer", state.efer);
   for (const [name, value] of Object.entries(state.gpr)) {
-    v.dv.setBigUint64(v.base + reg(GPRS.indexOf(name as GprName)), BigInt(value), true);
+    v.dv.setBigUint64(v.base + reg(GPR_NAMES.indexOf(name as GprName)), BigInt(value), true);
   }
   for (const [name, segment] of Object.entries(state.segments)) {
     setSegment(v, SEGMENTS[name as keyof typeof SEGMENTS], segment);
@@ -115,7 +97,7 @@ export function describeRegisters(v: SoftVcpu): string {
     }, cr2 ${hex(v.get64("cr2"))})`,
   ];
   for (let i = 0; i < 16; i += 4) {
-    lines.push(GPRS.slice(i, i + 4).map((n, k) => `${n.padStart(3)} ${hex(v.get64("gpr", i + k))}`).join("  "));
+    lines.push(GPR_NAMES.slice(i, i + 4).map((n, k) => `${n.padStart(3)} ${hex(v.get64("gpr", i + k))}`).join("  "));
   }
   lines.push(
     `rflags ${flags.toString(16).padStart(8, "0")}  cs ${v.get("segSelector", 1).toString(16)}  mode ${v.get("mode")}`,
