@@ -45,6 +45,8 @@ export interface RecordType<F extends Fields> {
 
 /** The view type of a record constant: `View<typeof PicRecord>`. */
 export type View<R> = R extends RecordType<infer F> ? ViewOf<F> : never;
+/** The fields of a record constant, as they were declared. */
+export type FieldsOf<R> = R extends RecordType<infer F> ? F : never;
 
 const SIZE = { u8: 1, u16: 2, u32: 4, i32: 4, f64: 8 } as const;
 type ArrayConstructor = new (buffer: ArrayBufferLike, at: number, length: number) => ArrayOf[keyof ArrayOf];

@@ -7,6 +7,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { CodeMap } from "../base/code_map.ts";
 import type { GuestRam } from "../base/ram.ts";
+import type { VcpuState } from "./vcpu_state.ts";
 
 /** What a vCPU's exits reach. Each call takes the machine lock by itself. Values are unsigned; `size` is 1, 2 or 4 bytes. */
 export interface Board {
@@ -108,6 +109,16 @@ export interface Vcpu {
    */
   run(untilNs: number): ExitReason;
   stats(): VcpuStats;
+  /**
+   * Copies the architectural state out, every field of it. Only between two calls of `run`, while guest time stands still.
+   * Absent where an engine cannot.
+   */
+  save?(state: VcpuState): void;
+  /**
+   * Becomes what `state` says; guest time has been set before. Throws RestoreError, and changes nothing, if the state is not
+   * one that this engine can be in. What waits in the event word goes back there.
+   */
+  restore?(state: VcpuState): void;
   /** Makes a vCPU of the machine look at its events at once. Absent where vCPUs do so often enough by themselves. */
   poke?(vcpu: number): void;
   /** A few lines for a person: registers and where it stopped. */
