@@ -11,9 +11,20 @@ export class GuestRam {
   /** Called after bytes of RAM changed. */
   onWrite: (gpa: number, sizeBytes: number) => void = () => {};
 
-  constructor(readonly buffer: ArrayBufferLike, readonly base: number, readonly sizeBytes: number) {
+  /** `extraBytes` after it are backing of what is no RAM to the guest: see MemoryMap. */
+  constructor(
+    readonly buffer: ArrayBufferLike,
+    readonly base: number,
+    readonly sizeBytes: number,
+    readonly extraBytes = 0,
+  ) {
     this.#dv = new DataView(buffer, base, sizeBytes);
     this.#u8 = new Uint8Array(buffer, base, sizeBytes);
+  }
+
+  /** RAM and what lies after it. */
+  get backedBytes(): number {
+    return this.sizeBytes + this.extraBytes;
   }
 
   /** RAM of its own memory: for tests. */

@@ -6,6 +6,7 @@
  */
 import type { Clock } from "../base/clock.ts";
 import type { CodeMap } from "../base/code_map.ts";
+import type { MemoryMap } from "../base/memory_map.ts";
 import type { GuestRam } from "../base/ram.ts";
 import type { VcpuState } from "./vcpu_state.ts";
 
@@ -54,6 +55,8 @@ export interface VcpuParts {
   readonly vcpus?: number;
   readonly memory: WebAssembly.Memory;
   readonly ram: GuestRam;
+  /** ROM, video memory and the like. Without it RAM is all there is. */
+  readonly memoryMap?: MemoryMap | null;
   readonly board: Board;
   readonly clock: Clock;
   /** Fed by `ram.onWrite` in every thread of the machine. */

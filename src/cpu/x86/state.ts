@@ -180,6 +180,8 @@ export const S = layout({
   splitLock: 4,
   /** An operand of a locked access that is not aligned (locked.ts). */
   locked: [8, 6],
+  /** Address in memory of the map of what is not plainly RAM (base/memory_map.ts), or 0. */
+  memoryMap: 4,
 });
 
 /** Bytes. */

@@ -15,10 +15,12 @@ export interface BoardImportParts {
   readonly msrs: MsrFile;
   /** Brings guest time up to this very instruction, where instructions make the time. */
   settle(): void;
+  /** Called after a write that a device has taken, if not null. */
+  readonly written: (() => void) | null;
 }
 
 export function boardImports(
-  { vcpu, parts, vcpus, msrs, settle }: BoardImportParts,
+  { vcpu, parts, vcpus, msrs, settle, written }: BoardImportParts,
 ): Omit<ImportImpls, "codeWrite" | "codeEvict"> {
   const { board, clock, icount, index } = parts;
   const cpuid = cpuidTable({
@@ -31,13 +33,22 @@ export function boardImports(
     vcpu.i32[(vcpu.base + S.answer) >> 2] = lo;
     vcpu.i32[(vcpu.base + S.answer + 4) >> 2] = hi;
   };
-  const address = (lo: number, hi: number) => (lo >>> 0) + (hi >>> 0) * 0x1_0000_0000;
+  // Without the bit by which the memory map marks what a device answers for.
+  const address = (lo: number, hi: number) => (lo >>> 0) + (hi & 0xff) * 0x1_0000_0000;
   const random = new Uint32Array(2);
   return {
     ioRead: (port, size) => (settle(), board.ioRead(port, size) | 0),
-    ioWrite: (port, size, value) => (settle(), board.ioWrite(port, size, value >>> 0)),
+    ioWrite: (port, size, value) => {
+      settle();
+      board.ioWrite(port, size, value >>> 0);
+      written?.();
+    },
     mmioRead: (lo, hi, size) => (settle(), board.mmioRead(address(lo, hi), size) | 0),
-    mmioWrite: (lo, hi, size, value) => (settle(), board.mmioWrite(address(lo, hi), size, value >>> 0)),
+    mmioWrite: (lo, hi, size, value) => {
+      settle();
+      board.mmioWrite(address(lo, hi), size, value >>> 0);
+      written?.();
+    },
     readTsc: () => {
       settle();
       const ns = Math.floor(clock.nowNs());

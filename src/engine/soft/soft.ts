@@ -24,10 +24,14 @@ import {
   type VcpuParts,
   type VcpuStats,
 } from "../engine.ts";
+import { Activity, VcpuRecord, type VcpuState } from "../vcpu_state.ts";
 import { boardImports } from "./board_imports.ts";
 import { interpreterFor } from "./interpreter.ts";
 import { CodeCache } from "./code_cache.ts";
+import { CpuView } from "./cpu_view.ts";
+import { copyEvent, finishDelivery, restoreEvents, saveEvents } from "./saved_events.ts";
 import { describeRegisters, initState, resetState, setInitialState, startState } from "./registers.ts";
+import { checkRegisters, restoreRegisters, saveRegisters } from "./saved_state.ts";
 import { RegionTier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
@@ -44,13 +48,9 @@ export const softEngine: Engine = {
   },
 };
 
-export class SoftVcpu implements Vcpu {
+export class SoftVcpu extends CpuView implements Vcpu {
   lastError: Error | null = null;
-  readonly base: number;
   readonly exports: CpuExports;
-  readonly i32: Int32Array;
-  readonly f64: Float64Array;
-  readonly dv: DataView;
   readonly #u8: Uint8Array;
   readonly #parts: VcpuParts;
   readonly #interp: Interpreter;
@@ -64,6 +64,8 @@ export class SoftVcpu implements Vcpu {
   readonly #vcpus: number;
   /** Notices of the code map that have been obeyed. */
   #codeSeen = 0;
+  /** The memory map that translations rest on. */
+  #mapSeen = 0;
   readonly #notices: NoticeHandler = {
     stale: (page) => this.#cache.invalidate(page),
     evicted: (page) => this.#cache.invalidate(page, true),
@@ -82,19 +84,18 @@ export class SoftVcpu implements Vcpu {
   #waitsForSipi = false;
   /** A delivery ended in a triple fault. */
   #shutdown = false;
+  /** An event that a restored state was in the middle of. */
+  #unfinished: VcpuState | null = null;
   #statuses = { slices: 0, translations: 0, resyncs: 0, halts: 0, steps: 0, pagesClaimed: 0, evictions: 0 };
 
   constructor(parts: VcpuParts) {
-    this.#parts = parts;
-    this.base = VCPU_BASE + parts.index * VCPU_STRIDE;
     const buffer = parts.memory.buffer;
-    this.i32 = new Int32Array(buffer);
-    this.f64 = new Float64Array(buffer, 0, Math.floor(buffer.byteLength / 8));
-    this.dv = new DataView(buffer);
+    super(buffer, VCPU_BASE + parts.index * VCPU_STRIDE);
+    this.#parts = parts;
     this.#u8 = new Uint8Array(buffer);
     const vcpus = this.#vcpus = parts.vcpus ?? 1;
     this.#interp = interpreterFor(parts.memory, this.base, vcpus > 1);
-    const ramPages = Math.floor(parts.ram.sizeBytes / 4096);
+    const ramPages = Math.floor(parts.ram.backedBytes / 4096);
     const codeBytes = Math.floor(CODE_BYTES / vcpus / PAGE_BYTES) * PAGE_BYTES;
     this.#cache = new CodeCache(buffer, CODE_BASE + parts.index * codeBytes, codeBytes, ramPages, parts.codeMap);
     this.#builder = new TraceBuilder(
@@ -119,19 +120,6 @@ export class SoftVcpu implements Vcpu {
     this.reset();
   }
 
-  /** A 32-bit field of the state. */
-  get(field: keyof typeof S, index = 0): number {
-    return this.i32[(this.base + S[field] + index * 4) >> 2]!;
-  }
-  put(field: keyof typeof S, value: number, index = 0): void {
-    this.i32[(this.base + S[field] + index * 4) >> 2] = value;
-  }
-  /** A 64-bit field: for tests, loaders and messages, never in a loop. */
-  get64 = (field: keyof typeof S, index = 0): bigint => this.dv.getBigUint64(this.base + S[field] + index * 8, true);
-  put64(field: keyof typeof S, value: bigint | number, index = 0): void {
-    this.dv.setBigUint64(this.base + S[field] + index * 8, BigInt.asUintN(64, BigInt(value)), true);
-  }
-
   reset(): void {
     resetState(this);
     this.#waitsForSipi = this.#parts.index !== 0;
@@ -148,21 +136,62 @@ export class SoftVcpu implements Vcpu {
   #afterReset(): void {
     this.put("events", this.#parts.events.byteOffset + this.#parts.eventsIndex * 4);
     this.put("codePages", this.#parts.codeMap.pagesAt);
-    this.put("ramPages", Math.floor(this.#parts.ram.sizeBytes / 4096));
+    this.put("ramPages", Math.floor(this.#parts.ram.backedBytes / 4096));
+    this.put("memoryMap", this.#parts.memoryMap?.at ?? 0);
     this.put("ramBase", RAM_BASE);
     this.put("codeDir", this.#cache.directory);
     this.put("splitLock", this.#parts.codeMap.splitLockAt);
-    this.#halted = false;
-    this.#shutdown = false;
+    this.#halted = this.#shutdown = false;
+    this.#unfinished = null;
     this.#cache.flush();
+    this.#mapSeen = this.#parts.memoryMap?.generation ?? 0;
     this.exports.flushTlb(this.base);
     this.exports.updateMode(this.base);
   }
+
+  /** The memory map has changed: what was translated or decoded may be elsewhere now. Also in the middle of an instruction. */
+  #remap(): void {
+    this.#mapSeen = this.#parts.memoryMap!.generation;
+    const { pages } = this.#parts.codeMap;
+    for (let page = 0; page < pages.length; page++) if (pages[page] !== 0) this.#cache.invalidate(page);
+    this.put("codeEpoch", this.#cache.epoch);
+    this.exports.flushTlb(this.base);
+  }
+
+  /** To call after each access that the board has answered. */
+  readonly #lookAtMap = () => {
+    if (this.#parts.memoryMap!.generation !== this.#mapSeen) this.#remap();
+  };
 
   setState(state: InitialState): void {
     this.reset();
     setInitialState(this, state);
     this.#waitsForSipi = false;
+    this.exports.flushTlb(this.base);
+    this.exports.updateMode(this.base);
+  }
+
+  save(state: VcpuState): void {
+    const { ram, clock, events, eventsIndex } = this.#parts;
+    VcpuRecord.reset(state);
+    saveRegisters({ vcpu: this, msrs: this.#msrs, ram, nowNs: clock.nowNs() }, state);
+    state.activity = this.#waitsForSipi ? Activity.WAIT_FOR_SIPI : this.#halted ? Activity.HALTED : Activity.RUNNING;
+    saveEvents(Atomics.load(events, eventsIndex), state);
+    if (this.#unfinished) copyEvent(this.#unfinished, state);
+    state.instructions = this.#retired;
+  }
+
+  restore(state: VcpuState): void {
+    checkRegisters(state);
+    const { ram, clock, events, eventsIndex } = this.#parts;
+    this.reset();
+    this.#msrs.reset();
+    restoreRegisters({ vcpu: this, msrs: this.#msrs, ram, nowNs: clock.nowNs() }, state);
+    this.#waitsForSipi = state.activity === Activity.WAIT_FOR_SIPI;
+    this.#halted = state.activity === Activity.HALTED;
+    restoreEvents(state, events, eventsIndex);
+    this.#unfinished = state.eventValid ? copyEvent(state, VcpuRecord.create()) : null;
+    this.#retired = state.instructions;
     this.exports.flushTlb(this.base);
     this.exports.updateMode(this.base);
   }
@@ -183,10 +212,16 @@ export class SoftVcpu implements Vcpu {
     if (icount) this.#icountOffset = clock.nowNs() - this.#retired * NS_PER_INSTRUCTION;
     // From here on others wait for this vCPU to obey them, and it looks what they have asked before.
     this.#parts.codeMap.report(this.#parts.index, this.#codeSeen, true);
+    if (this.#unfinished) {
+      this.#shutdown = finishDelivery(this, this.#unfinished) === STATUS.SHUTDOWN;
+      this.#unfinished = null;
+      if (this.#shutdown) return "shutdown";
+    }
     for (;;) {
       // Events first: whoever wrote code and then sends an interrupt has posted the one before the other.
       const pending = Atomics.load(events, eventsIndex);
       if (this.#parts.codeMap.count !== this.#codeSeen) this.#drainCode();
+      if (this.#parts.memoryMap) this.#lookAtMap();
       if (pending & VcpuEvent.KICK) {
         Atomics.and(events, eventsIndex, ~VcpuEvent.KICK);
         return "kick";
@@ -464,6 +499,7 @@ export class SoftVcpu implements Vcpu {
         parts: this.#parts,
         vcpus: this.#vcpus,
         msrs: this.#msrs,
+        written: this.#parts.memoryMap ? this.#lookAtMap : null,
         settle: () => {
           if (icount) icount.setNs(this.#icountOffset + this.retired * NS_PER_INSTRUCTION);
         },

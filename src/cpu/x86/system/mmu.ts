@@ -7,6 +7,7 @@
  * An access that has no single place in RAM (it crosses into a page that is elsewhere, or touches device memory) goes through
  * the bounce buffer: both pages are translated first, reads gather, and `commit` scatters what was written.
  */
+import { LEGACY_PAGES, MAPPING, MEMORY_MAP } from "../../../base/memory_map.ts";
 import type { Code } from "../../../wasm/code.ts";
 import type { Func, Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";
@@ -15,7 +16,10 @@ import type { Imports } from "../imports.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS, WRITE_ONLY } from "../ops.ts";
 import { BOUNCE, CODE_INFO, DTLB, DTLB_BYTES, EXC, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
 import { defineTlb, dtlbEntry, itlbEntry } from "./tlb.ts";
-import { ACCESS, defineWalk, WALK } from "./walk.ts";
+import { ACCESS, defineWalk, MAXPHYADDR, WALK } from "./walk.ts";
+
+/** Set in the address of what a device answers for, though its page number is one of the backing's. */
+const DEVICE_BIT = 1n << BigInt(MAXPHYADDR);
 
 /** The access bits of the data TLB at `tlb`: supervisor, user, supervisor with EFLAGS.AC. */
 function accessOf(cpu: Value, tlb: Value): Value {
@@ -35,6 +39,47 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
 
   /** Whether a physical address (an i64) is in RAM. */
   const inRam = (c: Code, cpu: Value, physical: Value) => physical.shrU(12).ltU(c.ld32(cpu, S.ramPages).zx());
+  /**
+   * (cpu, physical address, WALK flags, 1 for a write) → where it is in the backing, WALK flags; beyond all backing if a device
+   * answers. See base/memory_map.ts.
+   */
+  const lookUp = m.func("mmu.lookUp", ["i32", "i64", "i32", "i32"], ["i64", "i32"], (c) => {
+    const physical = c.param(1), flags = c.param(2);
+    const map = c.let(c.ld32(c.param(0), S.memoryMap));
+    const page = c.let(physical.shrU(12).lo());
+    const inRam = c.let(page.ltU(c.ld32(map, MEMORY_MAP.RAM_PAGES)));
+    const legacy = page.sub(LEGACY_PAGES.first).ltU(LEGACY_PAGES.end - LEGACY_PAGES.first);
+    c.if(inRam.gtU(legacy), () => c.return(physical, flags));
+    const at = c.variable("i32", map.add(MEMORY_MAP.MAPPINGS));
+    const end = c.let(at.get().add(c.ld32(map, MEMORY_MAP.COUNT).shl(Math.log2(MEMORY_MAP.MAPPING_BYTES))));
+    c.block((none) =>
+      c.loop((next) => {
+        c.brIf(none, at.get().geU(end));
+        const first = c.let(c.ld32(at.get(), MAPPING.FIRST));
+        c.if(page.sub(first).ltU(c.ld32(at.get(), MAPPING.PAGES)), () => {
+          const backing = c.let(c.ld32(at.get(), MAPPING.BACKING)),
+            writable = c.let(c.ld32(at.get(), MAPPING.WRITABLE));
+          c.if(backing.ltS(0).or(c.param(3).gtU(writable)), () => c.return(physical.or(DEVICE_BIT), flags));
+          const there = page.sub(first).add(backing).zx().shl(12).or(physical.and(0xfff));
+          c.return(there, select(writable, flags, flags.and(~WALK.WRITABLE)));
+        });
+        at.set(at.get().add(MEMORY_MAP.MAPPING_BYTES));
+        c.br(next);
+      })
+    );
+    c.return(select(inRam, physical, physical.or(DEVICE_BIT)), flags);
+  });
+  /** What a walk has found, as the memory map has it. */
+  const place = (c: Code, cpu: Value, physical: Value, info: Value, write: 0 | 1): [Value, Value] => {
+    const at = c.variable("i64", physical), flags = c.variable("i32", info);
+    c.if(c.ld32(cpu, S.memoryMap), () => {
+      const [there, rest] = c.call(lookUp, cpu, physical, info, write) as [Value, Value];
+      at.set(there);
+      flags.set(rest);
+    });
+    return [c.let(at.get()), c.let(flags.get())];
+  };
+
   /** Calls part(cpu, physical, buffer, bytes) for the parts of the bounced access. */
   const forParts = (c: Code, cpu: Value, size: Value, part: Func) => {
     const split = c.ld32(cpu, S.bounceSplit);
@@ -158,8 +203,9 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     const offset = c.let(a.lo().and(4095));
     const access = c.let(accessOf(cpu, tlb));
     c.st32(cpu, c.ld32(cpu, S.tlbMisses).add(1), S.tlbMisses);
-    const [status, physical, info] = c.call(walk, cpu, a, access) as [Value, Value, Value];
+    const [status, walked, flags] = c.call(walk, cpu, a, access) as [Value, Value, Value];
     c.if(status, () => c.return(0));
+    const [physical, info] = place(c, cpu, walked, flags, 0);
     const ram = c.let(inRam(c, cpu, physical));
     const host = c.variable("i32", 0);
     c.if(ram, () => {
@@ -172,8 +218,9 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
       c.st32(cpu, bytes, S.bounceSplit);
     }, () => {
       const next = nextPage(c, cpu, a);
-      const [status2, physical2, info2] = c.call(walk, cpu, next, access) as [Value, Value, Value];
+      const [status2, walked2, flags2] = c.call(walk, cpu, next, access) as [Value, Value, Value];
       c.if(status2, () => c.return(0));
+      const [physical2, info2] = place(c, cpu, walked2, flags2, 0);
       c.if(inRam(c, cpu, physical2), () => {
         const code = c.ld8u(c.ld32(cpu, S.codePages).add(physical2.shrU(12).lo()));
         const host2 = c.call1(fill, cpu, tlb, next, physical2, info2, code);
@@ -195,8 +242,9 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     const access = c.let(accessOf(cpu, tlb).or(ACCESS.WRITE));
     const split = c.let(i32(4096).sub(offset));
     c.st32(cpu, c.ld32(cpu, S.tlbMisses).add(1), S.tlbMisses);
-    const [status, physical, info] = c.call(walk, cpu, a, access) as [Value, Value, Value];
+    const [status, walked, flags] = c.call(walk, cpu, a, access) as [Value, Value, Value];
     c.if(status, () => c.return(0));
+    const [physical, info] = place(c, cpu, walked, flags, 1);
     const ram = c.let(inRam(c, cpu, physical));
     c.if(bytes.leU(split), () => {
       c.if(ram, () => {
@@ -207,8 +255,9 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
       c.st32(cpu, bytes, S.bounceSplit);
     }, () => {
       const next = nextPage(c, cpu, a);
-      const [status2, physical2, info2] = c.call(walk, cpu, next, access) as [Value, Value, Value];
+      const [status2, walked2, flags2] = c.call(walk, cpu, next, access) as [Value, Value, Value];
       c.if(status2, () => c.return(0));
+      const [physical2, info2] = place(c, cpu, walked2, flags2, 1);
       const ram2 = c.let(inRam(c, cpu, physical2));
       const host = c.variable("i32", 0), host2 = c.variable("i32", 0);
       const code = c.variable("i32", 0), code2 = c.variable("i32", 0);
@@ -300,7 +349,8 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
   deepFunc(m, f, "fetch", ["i64"], [], (o, a) => {
     const c = o.c;
     const user = o.ld32("cpl").eq(3).shl(1);
-    const [physical, info] = o.callF(walk, o.cpu, a!, user.or(ACCESS.FETCH)) as [Value, Value];
+    const [walked, flags] = o.callF(walk, o.cpu, a!, user.or(ACCESS.FETCH)) as [Value, Value];
+    const [physical, info] = place(c, o.cpu, walked, flags, 0);
     o.st32("physLo", physical.lo());
     o.st32("physHi", high(physical));
     c.if(inRam(c, o.cpu, physical).eqz(), () => o.fault(EXC.GP, 0));
