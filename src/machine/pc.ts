@@ -4,26 +4,23 @@
  * Each thread of a machine assembles the same board over the same memory, in the same order, and so finds every record where
  * the others do. Assembling writes no record: that is `powerOn`, for the thread that made the machine.
  */
-import { AcpiPm, AcpiPmRecord, SMI_CMD_PORT } from "../../devices/acpi_pm.ts";
-import { CmosRtc, CmosRtcRecord, RTC_PORT } from "../../devices/cmos_rtc.ts";
+import { AcpiPm, AcpiPmRecord } from "../../devices/acpi_pm.ts";
+import { CmosRtc, CmosRtcRecord } from "../../devices/cmos_rtc.ts";
 import {
-  DEBUG_CONSOLE_PORT,
   DEBUG_EXIT_BYTES,
-  DEBUG_EXIT_PORT,
   DebugConsole,
   DebugConsoleRecord,
   DebugExit,
-  POST_PORT,
   PostCode,
   PostCodeRecord,
 } from "../../devices/debug_ports.ts";
-import { I8254, I8254_PORT, I8254Record, PORT61 } from "../../devices/i8254.ts";
-import { I8042, I8042_COMMAND_PORT, I8042_DATA_PORT, I8042Record } from "../../devices/i8042.ts";
-import { ELCR_PORT, I8259, I8259_MASTER_PORT, I8259_SLAVE_PORT, I8259Record } from "../../devices/i8259.ts";
+import { I8254, I8254Record } from "../../devices/i8254.ts";
+import { I8042, I8042Record } from "../../devices/i8042.ts";
+import { I8259, I8259Record } from "../../devices/i8259.ts";
 import { InterruptRouter, InterruptRouterRecord } from "../../devices/interrupt_router.ts";
-import { IO_APIC_BASE, IO_APIC_BYTES, IO_APIC_PINS, IoApic, IoApicRecord } from "../../devices/io_apic.ts";
+import { IO_APIC_BYTES, IO_APIC_PINS, IoApic, IoApicRecord } from "../../devices/io_apic.ts";
 import { LocalApic } from "../../devices/local_apic.ts";
-import { LOCAL_APIC_BASE, LocalApicRecord } from "../../devices/local_apic_registers.ts";
+import { LocalApicRecord } from "../../devices/local_apic_registers.ts";
 import { PciFunctionRecord } from "../../devices/pci/function.ts";
 import { PciHost, PciHostRecord } from "../../devices/pci/host.ts";
 import { Ich9Lpc } from "../../devices/pci/lpc.ts";
@@ -31,8 +28,8 @@ import { MemoryController } from "../../devices/pci/mch.ts";
 import { PirqRouter, PIRQS } from "../../devices/pci/pirq.ts";
 import { Ps2KeyboardRecord } from "../../devices/ps2_keyboard.ts";
 import { Ps2MouseRecord } from "../../devices/ps2_mouse.ts";
-import { PvPanic, PVPANIC_PORT } from "../../devices/pvpanic.ts";
-import { PORT92, ResetControl, ResetControlRecord } from "../../devices/reset_control.ts";
+import { PvPanic } from "../../devices/pvpanic.ts";
+import { ResetControl, ResetControlRecord } from "../../devices/reset_control.ts";
 import { Uart16550, Uart16550Record } from "../../devices/uart16550.ts";
 import { VirtioBlock } from "../../devices/virtio/block.ts";
 import { type ConsoleOutput, VirtioConsole } from "../../devices/virtio/console.ts";
@@ -48,71 +45,15 @@ import { ByteRing } from "../base/ring.ts";
 import { Timers } from "../base/timers.ts";
 import { VcpuEvent } from "../engine/engine.ts";
 import { HostEntropy } from "../host/entropy.ts";
+import { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
 import { Control, EndCause, NetBell } from "./control.ts";
 import { Counters } from "./counters.ts";
 import { ARENA_BASE, ARENA_BYTES, RAM_BASE } from "./memory.ts";
 import type { MachineSpec } from "./spec.ts";
 
-const MIB = 1 << 20;
+export { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
 
-/** Guest-physical addresses. RAM is below PCI_MEMORY. */
-export const ADDRESS = {
-  PCI_MEMORY: 0xc000_0000,
-  /** One MiB, for bus 0; PCIEXBAR claims 256 of them. */
-  ECAM: 0xe000_0000,
-  ECAM_BYTES: 1 * MIB,
-  ECAM_RESERVED_BYTES: 256 * MIB,
-  IO_APIC: IO_APIC_BASE,
-  LOCAL_APIC: LOCAL_APIC_BASE,
-} as const;
-
-/** I/O ports. */
-export const PORT = {
-  PIC_MASTER: I8259_MASTER_PORT,
-  PIT: I8254_PORT,
-  KEYBOARD_DATA: I8042_DATA_PORT,
-  NMI_SC: PORT61,
-  KEYBOARD_COMMAND: I8042_COMMAND_PORT,
-  RTC: RTC_PORT,
-  POST: POST_PORT,
-  FAST_A20: PORT92,
-  PIC_SLAVE: I8259_SLAVE_PORT,
-  SMI_CMD: SMI_CMD_PORT,
-  DEBUG_EXIT: DEBUG_EXIT_PORT,
-  COM: [0x3f8, 0x2f8, 0x3e8, 0x2e8],
-  DEBUG_CONSOLE: DEBUG_CONSOLE_PORT,
-  ELCR: ELCR_PORT,
-  PVPANIC: PVPANIC_PORT,
-  PM: 0x600,
-  /** With the reset register at CF9h among them. */
-  PCI_CONFIG: 0xcf8,
-  PCI_IO: 0xc000,
-  PCI_IO_END: 0x1_0000,
-} as const;
-
-/** ISA interrupts: 8259A inputs, and I/O APIC inputs but for the PIT's, which is input 2 there. */
-export const IRQ = {
-  PIT: 0,
-  KEYBOARD: 1,
-  RTC: 8,
-  SCI: 9,
-  MOUSE: 12,
-  /** Four serial ports with an interrupt each: edges cannot be shared. */
-  COM: [4, 3, 5, 7],
-} as const;
-
-/** The first of the eight I/O APIC inputs of PCI's PIRQA to PIRQH. */
-export const PIRQ_GSI = 16;
-
-/** From PORT.PM. */
-export const PM_BYTES = 16;
-
-/** PCI devices of bus 0; the disks take MAX_DISKS of them. */
-export const SLOT = { HOST_BRIDGE: 0, ENTROPY: 1, CONSOLE: 2, FIRST_DISK: 3, NET: 19, LPC: 31 } as const;
-
-/** Bits of a guest-physical address, as CPUID tells. */
-export const PHYSICAL_ADDRESS_BITS = 40;
 const SERIAL_RING_BYTES = 64 * 1024;
 const DEBUG_RING_BYTES = 4096;
 /** Every run that counts instructions starts at this moment: 2025-01-01. */
