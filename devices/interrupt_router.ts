@@ -37,7 +37,14 @@ export interface WireInputs {
   eoi(vector: number): void;
 }
 
+/** Chips that are not the board's, asked first: whether they have taken it. */
+export interface OtherChips {
+  wire(gsi: number, level: boolean): boolean;
+  message(addressLo: number, addressHi: number, data: number): boolean;
+}
+
 export class InterruptRouter implements ApicBus, MsiSink {
+  others: OtherChips | null = null;
   readonly #apics: LocalApic[] = [];
   readonly #ioApics: WireInputs[] = [];
   /** Per wire, the inputs it is tied to. */
@@ -105,6 +112,7 @@ export class InterruptRouter implements ApicBus, MsiSink {
 
   /** A message-signalled interrupt. What is not one goes nowhere. [sdm3 §11.11.1, §11.11.2] */
   send(addressLo: number, addressHi: number, data: number): void {
+    if (this.others?.message(addressLo, addressHi, data)) return;
     if (addressHi !== 0 || addressLo >>> 20 !== MSI_ADDRESS.PREFIX) return;
     const level = (data & MSI_DATA.LEVEL) !== 0;
     if (level && (data & MSI_DATA.ASSERT) === 0) return;
@@ -119,6 +127,7 @@ export class InterruptRouter implements ApicBus, MsiSink {
 
   /** Delivers a message to the local APICs it names; whether one of them accepted it. */
   deliver(message: InterruptMessage): boolean {
+    if (this.others?.message(...encoded(message))) return true;
     return this.#deliver(message, Shorthand.NONE, null);
   }
 
@@ -154,8 +163,15 @@ export class InterruptRouter implements ApicBus, MsiSink {
     sources[gsi] = level ? before | bit : before & ~bit;
     const after = sources[gsi]!;
     if ((before === 0) === (after === 0)) return;
+    if (this.others?.wire(gsi, after !== 0)) return;
     for (const input of this.#inputs[gsi]!) input.set(after !== 0);
   }
+}
+
+/** A message as the write that would send it. */
+function encoded({ mode, vector, level, logical, destination }: InterruptMessage): [number, number, number] {
+  const address = MSI_ADDRESS.PREFIX * 0x10_0000 + ((destination & 0xff) << 12) + (logical ? MSI_ADDRESS.LOGICAL : 0);
+  return [address, 0, vector | (mode << 8) | (level ? MSI_DATA.LEVEL | MSI_DATA.ASSERT : 0)];
 }
 
 /** Which wire ISA interrupt `irq` is. */

@@ -51,6 +51,7 @@ export const kvm_run = {
   msr_index: 44,
   msr_data: 48,
   system_event_type: 32,
+  eoi_vector: 32,
 } as const;
 
 export const KVM_EXIT_IO_IN = 0, KVM_EXIT_IO_OUT = 1;
@@ -163,6 +164,88 @@ export const kvm_xsave = { region: 0, SIZEOF: 4096 } as const;
 export const kvm_lapic_state = { regs: 0, SIZEOF: 1024 } as const;
 export const kvm_irqchip = { chip_id: 0, chip: 8, SIZEOF: 520 } as const;
 export const kvm_mp_state = { mp_state: 0, SIZEOF: 4 } as const;
+/** The two 8259As, chip_id 0 and 1, lie at kvm_irqchip.chip. */
+export const kvm_pic_state = {
+  last_irr: 0,
+  irr: 1,
+  imr: 2,
+  isr: 3,
+  priority_add: 4,
+  irq_base: 5,
+  read_reg_select: 6,
+  poll: 7,
+  special_mask: 8,
+  init_state: 9,
+  auto_eoi: 10,
+  rotate_on_auto_eoi: 11,
+  special_fully_nested_mode: 12,
+  init4: 13,
+  elcr: 14,
+  elcr_mask: 15,
+  SIZEOF: 16,
+} as const;
+
+/** The I/O APIC, chip_id 2; its redirection entries have 8 bytes each. */
+export const kvm_ioapic_state = { base_address: 0, ioregsel: 8, id: 12, irr: 16, redirtbl: 24, SIZEOF: 216 } as const;
+export const KVM_IOAPIC_NUM_PINS = 24;
+export const KVM_IRQCHIP_PIC_MASTER = 0, KVM_IRQCHIP_PIC_SLAVE = 1, KVM_IRQCHIP_IOAPIC = 2;
+
+export const kvm_pit_config = { flags: 0, SIZEOF: 64 } as const;
+export const KVM_PIT_SPEAKER_DUMMY = 1;
+export const kvm_pit_channel_state = {
+  count: 0,
+  latched_count: 4,
+  count_latched: 6,
+  status_latched: 7,
+  status: 8,
+  read_state: 9,
+  write_state: 10,
+  write_latch: 11,
+  rw_mode: 12,
+  mode: 13,
+  bcd: 14,
+  gate: 15,
+  count_load_time: 16,
+  SIZEOF: 24,
+} as const;
+export const kvm_pit_state2 = { channels: 0, flags: 72, SIZEOF: 112 } as const;
+export const KVM_PIT_FLAGS_SPEAKER_DATA_ON = 2;
+
+export const kvm_irq_level = { irq: 0, level: 4, SIZEOF: 8 } as const;
+export const kvm_msi = { address_lo: 0, address_hi: 4, data: 8, flags: 12, devid: 16, SIZEOF: 32 } as const;
+
+/** The entries follow at its end. */
+export const kvm_irq_routing = { nr: 0, flags: 4, entries: 8, SIZEOF: 8 } as const;
+export const kvm_irq_routing_entry = {
+  gsi: 0,
+  type: 4,
+  flags: 8,
+  u_irqchip_irqchip: 16,
+  u_irqchip_pin: 20,
+  u_msi_address_lo: 16,
+  u_msi_address_hi: 20,
+  u_msi_data: 24,
+  SIZEOF: 48,
+} as const;
+export const KVM_IRQ_ROUTING_IRQCHIP = 1, KVM_IRQ_ROUTING_MSI = 2;
+
+export const kvm_irqfd = { fd: 0, gsi: 4, flags: 8, resamplefd: 12, SIZEOF: 32 } as const;
+export const kvm_ioeventfd = { datamatch: 0, addr: 8, len: 16, fd: 20, flags: 24, SIZEOF: 64 } as const;
+export const KVM_IRQFD_FLAG_DEASSIGN = 1;
+export const KVM_IOEVENTFD_FLAG_DATAMATCH = 1, KVM_IOEVENTFD_FLAG_PIO = 2, KVM_IOEVENTFD_FLAG_DEASSIGN = 4;
+
+export const kvm_coalesced_mmio_zone = { addr: 0, size: 8, pio: 12, SIZEOF: 16 } as const;
+export const kvm_coalesced_mmio = { phys_addr: 0, len: 8, pio: 12, data: 16, SIZEOF: 24 } as const;
+/** The entries follow at its end, as many as fit in a page. */
+export const kvm_coalesced_mmio_ring = { first: 0, last: 4, coalesced_mmio: 8, SIZEOF: 8 } as const;
+/** In pages, from the start of a vCPU's mapping. */
+export const KVM_COALESCED_MMIO_PAGE_OFFSET = 2;
+
+export const kvm_clock_data = { clock: 0, flags: 8, realtime: 16, host_tsc: 24, SIZEOF: 48 } as const;
+
+export const KVM_MP_STATE_RUNNABLE = 0, KVM_MP_STATE_UNINITIALIZED = 1, KVM_MP_STATE_INIT_RECEIVED = 2;
+export const KVM_MP_STATE_HALTED = 3, KVM_MP_STATE_SIPI_RECEIVED = 4;
+
 export const kvm_interrupt = { irq: 0, SIZEOF: 4 } as const;
 export const kvm_signal_mask = { len: 0, sigset: 4, SIZEOF: 4 } as const;
 
@@ -183,6 +266,8 @@ export const kvm_vcpu_events = {
   flags: 20,
   SIZEOF: 64,
 } as const;
+export const KVM_VCPUEVENT_VALID_NMI_PENDING = 1, KVM_VCPUEVENT_VALID_SIPI_VECTOR = 2;
+export const KVM_VCPUEVENT_VALID_SHADOW = 4, KVM_VCPUEVENT_VALID_SMM = 8;
 
 export const kvm_userspace_memory_region = {
   slot: 0,
@@ -193,7 +278,10 @@ export const kvm_userspace_memory_region = {
   SIZEOF: 32,
 } as const;
 
+export const KVM_MEM_LOG_DIRTY_PAGES = 1;
 export const kvm_dirty_log = { slot: 0, dirty_bitmap: 8, SIZEOF: 16 } as const;
+export const kvm_clear_dirty_log = { slot: 0, num_pages: 4, first_page: 8, dirty_bitmap: 16, SIZEOF: 24 } as const;
+export const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1;
 
 export const kvm_cpuid_entry2 = {
   function: 0,
@@ -237,7 +325,20 @@ export const KVM_SET_IDENTITY_MAP_ADDR = iow(0x48, 8);
 export const KVM_CREATE_IRQCHIP = io(0x60);
 export const KVM_GET_IRQCHIP = iowr(0x62, kvm_irqchip.SIZEOF);
 export const KVM_SET_IRQCHIP = ior(0x63, kvm_irqchip.SIZEOF);
+export const KVM_IRQ_LINE = iow(0x61, kvm_irq_level.SIZEOF);
+export const KVM_REGISTER_COALESCED_MMIO = iow(0x67, kvm_coalesced_mmio_zone.SIZEOF);
+export const KVM_UNREGISTER_COALESCED_MMIO = iow(0x68, kvm_coalesced_mmio_zone.SIZEOF);
+export const KVM_SET_GSI_ROUTING = iow(0x6a, kvm_irq_routing.SIZEOF);
+export const KVM_IRQFD = iow(0x76, kvm_irqfd.SIZEOF);
+export const KVM_CREATE_PIT2 = iow(0x77, kvm_pit_config.SIZEOF);
+export const KVM_IOEVENTFD = iow(0x79, kvm_ioeventfd.SIZEOF);
+export const KVM_SET_CLOCK = iow(0x7b, kvm_clock_data.SIZEOF);
+export const KVM_GET_CLOCK = ior(0x7c, kvm_clock_data.SIZEOF);
+export const KVM_GET_PIT2 = ior(0x9f, kvm_pit_state2.SIZEOF);
+export const KVM_SET_PIT2 = iow(0xa0, kvm_pit_state2.SIZEOF);
 export const KVM_ENABLE_CAP = iow(0xa3, kvm_enable_cap.SIZEOF);
+export const KVM_SIGNAL_MSI = iow(0xa5, kvm_msi.SIZEOF);
+export const KVM_CLEAR_DIRTY_LOG = iowr(0xc0, kvm_clear_dirty_log.SIZEOF);
 export const KVM_X86_SET_MSR_FILTER = iow(0xc6, kvm_msr_filter.SIZEOF);
 
 /** Requests to a vCPU. */
@@ -278,8 +379,15 @@ export const KVM_CAP = {
   EXT_CPUID: 7,
   NR_VCPUS: 9,
   MP_STATE: 14,
+  COALESCED_MMIO: 15,
   USER_NMI: 22,
+  IRQ_ROUTING: 25,
+  IRQFD: 32,
+  PIT2: 33,
+  PIT_STATE2: 35,
+  IOEVENTFD: 36,
   SET_IDENTITY_MAP_ADDR: 37,
+  ADJUST_CLOCK: 39,
   VCPU_EVENTS: 41,
   DEBUGREGS: 50,
   XSAVE: 55,
@@ -288,7 +396,11 @@ export const KVM_CAP = {
   GET_TSC_KHZ: 61,
   MAX_VCPUS: 66,
   TSC_DEADLINE_TIMER: 72,
+  SIGNAL_MSI: 77,
+  SPLIT_IRQCHIP: 121,
   IMMEDIATE_EXIT: 136,
+  COALESCED_PIO: 162,
+  MANUAL_DIRTY_LOG_PROTECT2: 168,
   X86_USER_SPACE_MSR: 188,
   X86_MSR_FILTER: 189,
   EXIT_ON_EMULATION_FAILURE: 204,

@@ -4,10 +4,15 @@
  * An engine opens its vCPUs in the Worker that will run them. `run` returns only for the reasons below; port and memory-mapped
  * I/O, interrupts and APIC registers go through `Board` from within `run`. No lock is held when the board is called.
  */
+import type { I8254Record } from "../../devices/i8254.ts";
+import type { I8259Record } from "../../devices/i8259.ts";
+import type { IoApicRecord } from "../../devices/io_apic.ts";
+import type { LocalApicRecord } from "../../devices/local_apic_registers.ts";
 import type { Clock } from "../base/clock.ts";
 import type { CodeMap } from "../base/code_map.ts";
 import type { MemoryMap } from "../base/memory_map.ts";
 import type { GuestRam } from "../base/ram.ts";
+import type { View } from "../base/record.ts";
 import type { VcpuState } from "./vcpu_state.ts";
 
 /** What a vCPU's exits reach. Each call takes the machine lock by itself. Values are unsigned; `size` is 1, 2 or 4 bytes. */
@@ -49,6 +54,40 @@ export const VcpuEvent = {
 /** Why `run` returned. `halt`: HLT with nothing to do; `shutdown`: triple fault; `error`: the host failed (see `lastError`). */
 export type ExitReason = "slice" | "kick" | "halt" | "shutdown" | "error";
 
+/**
+ * Who is the machine's interrupt controllers while its vCPUs run: the board's models (`user`), the host's kernel, with the PIT
+ * (`kernel`), or the kernel for the local APICs and the board for the others (`split`).
+ */
+export type IrqChip = "user" | "split" | "kernel";
+
+/**
+ * The records of what a host's kernel can be in the board's place. While no vCPU runs they are the truth, whoever is in charge
+ * otherwise: see HostChips.
+ */
+export interface ChipRecords {
+  readonly pic: View<typeof I8259Record>;
+  readonly ioApic: View<typeof IoApicRecord>;
+  readonly pit: View<typeof I8254Record>;
+  readonly apics: readonly View<typeof LocalApicRecord>[];
+  /** Disarms the timers of the board's models of these. Under the machine lock. */
+  disarm(): void;
+}
+
+/**
+ * The chips of a host's kernel, from any thread of the machine. Wires and messages are offered to it first; false: the board's
+ * models are in charge.
+ */
+export interface HostChips {
+  wire(gsi: number, level: boolean): boolean;
+  message(addressLo: number, addressHi: number, data: number): boolean;
+  /** Records to kernel, before vCPUs run: from here on it is in charge. Under the machine lock, as `store` is. */
+  load(): void;
+  /** Kernel to records, once no vCPU runs: the models are in charge again. */
+  store(): void;
+  /** Makes a vCPU look at its events at once. */
+  poke(vcpu: number): void;
+}
+
 export interface VcpuParts {
   readonly index: number;
   /** How many the machine has; 1 if not given. */
@@ -66,6 +105,11 @@ export interface VcpuParts {
   readonly eventsIndex: number;
   /** Time advances by instructions (see MachineSpec.icount): the engine reports through this before each board call. */
   readonly icount: { setNs(ns: number): void } | null;
+  /** Given where the board's chips may be the host's; `irqchip` is what the user asks for, else the engine chooses. */
+  readonly chips?: ChipRecords;
+  readonly irqchip?: IrqChip;
+  /** Every thread that raises an event of a vCPU calls `poke` after that. */
+  readonly poked?: boolean;
 }
 
 /** Registers as a loader sets them: only what differs from the architectural reset state need be given. */

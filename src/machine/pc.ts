@@ -41,9 +41,10 @@ import { CodeMap } from "../base/code_map.ts";
 import type { IrqLine } from "../base/irq.ts";
 import { MachineLock } from "../base/lock.ts";
 import { GuestRam } from "../base/ram.ts";
+import type { View } from "../base/record.ts";
 import { ByteRing } from "../base/ring.ts";
-import { Timers } from "../base/timers.ts";
-import { VcpuEvent } from "../engine/engine.ts";
+import { type Timer, Timers } from "../base/timers.ts";
+import { type ChipRecords, VcpuEvent } from "../engine/engine.ts";
 import { HostEntropy } from "../host/entropy.ts";
 import { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
@@ -97,18 +98,27 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
   const ports = new Bus();
   const mmio = new Bus();
 
-  // Interrupts.
+  // Interrupts. The host's kernel may be these controllers and the PIT while vCPUs run: then their own timers are disarmed.
+  const ownTimers: Timer[] = [];
+  const ownTimer = (name: string, due: () => void) => {
+    const timer = timers.timer(name, due);
+    ownTimers.push(timer);
+    return timer;
+  };
   const router = new InterruptRouter(arena.place("interrupt-router", InterruptRouterRecord));
-  const pic = new I8259(arena.place("pic", I8259Record), { intr: router.picIntr });
+  const picRecord = arena.place("pic", I8259Record);
+  const pic = new I8259(picRecord, { intr: router.picIntr });
   ports.add("pic master", PORT.PIC_MASTER, 2, pic.master);
   ports.add("pic slave", PORT.PIC_SLAVE, 2, pic.slave);
   ports.add("elcr", PORT.ELCR, 2, pic.elcr);
+  const apicRecords: View<typeof LocalApicRecord>[] = [];
   const apics = Array.from({ length: spec.cpus }, (_, id) => {
-    const apic: LocalApic = new LocalApic(arena.place(`apic${id}`, LocalApicRecord), {
+    const apicRecord = apicRecords[id] = arena.place(`apic${id}`, LocalApicRecord);
+    const apic: LocalApic = new LocalApic(apicRecord, {
       id,
       bsp: id === 0,
       clock,
-      timer: timers.timer(`apic${id}`, () => apic.settle()),
+      timer: ownTimer(`apic${id}`, () => apic.settle()),
       bus: router,
       pic,
       physicalAddressBits: PHYSICAL_ADDRESS_BITS,
@@ -120,15 +130,17 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     router.addLocalApic(apic);
     return apic;
   });
-  const ioApic = new IoApic(arena.place("ioapic", IoApicRecord), { pins: IO_APIC_PINS, bus: router });
+  const ioApicRecord = arena.place("ioapic", IoApicRecord);
+  const ioApic = new IoApic(ioApicRecord, { pins: IO_APIC_PINS, bus: router });
   router.addIoApic(ioApic);
   router.addPic(pic);
   mmio.add("ioapic", ADDRESS.IO_APIC, IO_APIC_BYTES, ioApic.mmio);
 
   // The chipset.
-  const pit: I8254 = new I8254(arena.place("pit", I8254Record), {
+  const pitRecord = arena.place("pit", I8254Record);
+  const pit: I8254 = new I8254(pitRecord, {
     clock,
-    timer: timers.timer("pit", () => pit.settle()),
+    timer: ownTimer("pit", () => pit.settle()),
     irq: router.isaLine(IRQ.PIT),
   });
   ports.add("pit", PORT.PIT, 4, pit.region);
@@ -250,6 +262,14 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     )
     : null;
 
+  const chips: ChipRecords = {
+    pic: picRecord,
+    ioApic: ioApicRecord,
+    pit: pitRecord,
+    apics: apicRecords,
+    disarm: () => ownTimers.forEach((timer) => timer.disarm()),
+  };
+
   /** Recomputes outputs and timers from the records. Under the machine lock. */
   const settle = () => {
     router.settle();
@@ -299,6 +319,8 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     ports,
     mmio,
     apics,
+    router,
+    chips,
     acpiPm,
     keyboard,
     pci,

@@ -58,8 +58,9 @@ function expectations(): Map<string, number> {
 /** The C name of a member: dots where the binding flattens nested structures. */
 function memberOf(struct: string, field: string): string {
   if (struct === "kvm_run") {
-    return field.replace(/^(hw|fail_entry|io|mmio|internal|emulation_failure|msr|system_event)_/, "$1.");
+    return field.replace(/^(hw|fail_entry|io|mmio|internal|emulation_failure|msr|system_event|eoi)_/, "$1.");
   }
+  if (struct === "kvm_irq_routing_entry") return field.replace(/^u_(irqchip|msi)_/, "u.$1.");
   if (struct === "kvm_vcpu_events") {
     return field.replace(/^(exception|interrupt|nmi)_/, "$1.");
   }
