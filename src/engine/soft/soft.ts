@@ -29,9 +29,9 @@ import { boardImports } from "./board_imports.ts";
 import { interpreterFor } from "./interpreter.ts";
 import { CodeCache } from "./code_cache.ts";
 import { CpuView } from "./cpu_view.ts";
-import { copyEvent, finishDelivery, restoreEvents, saveEvents } from "./saved_events.ts";
+import { copyEvent, finishDelivery } from "./saved_events.ts";
 import { describeRegisters, initState, resetState, setInitialState, startState } from "./registers.ts";
-import { checkRegisters, restoreRegisters, saveRegisters } from "./saved_state.ts";
+import { checkState, restoreVcpu, saveVcpu } from "./saved_state.ts";
 import { RegionTier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
@@ -172,28 +172,20 @@ export class SoftVcpu extends CpuView implements Vcpu {
   }
 
   save(state: VcpuState): void {
-    const { ram, clock, events, eventsIndex } = this.#parts;
-    VcpuRecord.reset(state);
-    saveRegisters({ vcpu: this, msrs: this.#msrs, ram, nowNs: clock.nowNs() }, state);
+    saveVcpu(this, this.#parts, this.#msrs, state);
     state.activity = this.#waitsForSipi ? Activity.WAIT_FOR_SIPI : this.#halted ? Activity.HALTED : Activity.RUNNING;
-    saveEvents(Atomics.load(events, eventsIndex), state);
     if (this.#unfinished) copyEvent(this.#unfinished, state);
     state.instructions = this.#retired;
   }
 
   restore(state: VcpuState): void {
-    checkRegisters(state);
-    const { ram, clock, events, eventsIndex } = this.#parts;
+    checkState(state);
     this.reset();
-    this.#msrs.reset();
-    restoreRegisters({ vcpu: this, msrs: this.#msrs, ram, nowNs: clock.nowNs() }, state);
+    restoreVcpu(this, this.#parts, this.#msrs, state);
     this.#waitsForSipi = state.activity === Activity.WAIT_FOR_SIPI;
     this.#halted = state.activity === Activity.HALTED;
-    restoreEvents(state, events, eventsIndex);
     this.#unfinished = state.eventValid ? copyEvent(state, VcpuRecord.create()) : null;
     this.#retired = state.instructions;
-    this.exports.flushTlb(this.base);
-    this.exports.updateMode(this.base);
   }
 
   run(untilNs: number): ExitReason {
@@ -335,7 +327,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   #singleStep(): number {
     this.#statuses.steps++;
     const trap = (this.get("eflags") & TF) !== 0;
-    const linear = this.#linearRip();
+    const linear = this.linearRip();
     const fetched = this.exports.fetchAt(this.base, linear.lo, linear.hi);
     let status: number;
     if (fetched !== 0) {
@@ -411,12 +403,6 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.#shutdown = this.exports.deliver(this.base) === STATUS.SHUTDOWN;
   }
 
-  #linearRip(): { lo: number; hi: number } {
-    const lo = this.get("rip"), hi = this.i32[(this.base + S.rip + 4) >> 2]!;
-    if ((this.get("mode") & 3) === 2) return { lo, hi };
-    return { lo: (lo + this.i32[(this.base + S.segBase + 8) >> 2]!) | 0, hi: 0 };
-  }
-
   /** Physical page of the page after `linear`'s, or -1 with its fault delivered. */
   #nextPage(linear: { lo: number; hi: number }): number {
     const lo = ((linear.lo & ~0xfff) + 0x1000) | 0;
@@ -436,7 +422,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   /** Decodes a trace at S.rip. Faults of the fetch are delivered. */
   #translate(): void {
     this.#statuses.translations++;
-    const linear = this.#linearRip();
+    const linear = this.linearRip();
     if (this.exports.fetchAt(this.base, linear.lo, linear.hi) !== 0) {
       this.#deliver();
       return;
@@ -518,10 +504,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   stats(): VcpuStats {
     return {
       instructions: this.retired,
-      tlbMisses: this.get("tlbMisses"),
-      pageFaults: this.get("pageFaults"),
-      exceptions: this.get("exceptions"),
-      interrupts: this.get("interrupts"),
+      ...this.counters(),
       codeBytes: this.#cache.usedBytes,
       codeFlushes: this.#cache.flushes,
       codeInvalidations: this.#cache.invalidations,

@@ -13,7 +13,7 @@ import { callPlain } from "./attention.ts";
 import { MAXPHYADDR } from "./walk.ts";
 
 /** Every flag of CR4 that this processor has; the others are reserved, virtual interrupts (VME, PVI) among them. */
-const CR4_FLAGS = Object.values(CR4).reduce((all, bit) => all | bit, 0) & ~(CR4.VME | CR4.PVI);
+export const CR4_FLAGS = Object.values(CR4).reduce((all, bit) => all | bit, 0) & ~(CR4.VME | CR4.PVI);
 /** CR0 has reserved bits that ignore writes; ET is always 1. */
 const CR0_FLAGS = Object.values(CR0).reduce((all, bit) => all | bit, 0) >>> 0;
 
