@@ -1,5 +1,7 @@
 /** The emulators that are compared, as commands that boot the same files with the console on their output. */
 
+import { V8_FLAGS } from "../build/v8_flags.ts";
+
 export interface Boot {
   readonly kernel: string;
   readonly initrd: string;
@@ -28,7 +30,18 @@ export function trike(engine: string): Contender {
       if (cpus !== undefined) machine.push("--cpus", `${cpus}`);
       if (disk !== undefined) machine.push("--disk", disk.replaceAll(",", ",,"));
       const files = ["--kernel", kernel, "--initrd", initrd, "--append", append];
-      return [Deno.execPath(), "run", ...permissions, main, "run", "--quiet", "--no-reboot", ...machine, ...files];
+      return [
+        Deno.execPath(),
+        "run",
+        `--v8-flags=${V8_FLAGS.join(",")}`,
+        ...permissions,
+        main,
+        "run",
+        "--quiet",
+        "--no-reboot",
+        ...machine,
+        ...files,
+      ];
     },
   };
 }

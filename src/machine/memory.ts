@@ -9,6 +9,8 @@
  * | CODE_BASE | decoded code of the software CPU, in equal parts for its vCPUs |
  * | RAM_BASE | guest RAM, guest-physical 0 upwards |
  */
+import { HostError, messageOf } from "../base/errors.ts";
+
 export const PAGE_BYTES = 4096;
 const WASM_PAGE_BYTES = 65536;
 const MIB = 1 << 20;
@@ -26,8 +28,20 @@ export const RAM_BASE = CODE_BASE + CODE_BYTES;
 /** The most RAM a machine can have: guest-physical 3 GiB is where the PCI hole starts. */
 export const MAX_RAM_BYTES = 3 * 1024 * MIB;
 
-/** Allocates the memory of a machine with `ramBytes` of guest RAM. Nothing of it is resident until touched. */
+/** All that a 32-bit address reaches. */
+const RESERVED_PAGES = 65536;
+
+/**
+ * Allocates the memory of a machine with `ramBytes` of guest RAM. Nothing of it is resident until touched.
+ *
+ * Address space is reserved for the whole 4 GiB: generated code, which is compiled without checks of bounds, has nothing else
+ * within its reach (docs/decisions/0008-no-bounds-checks.md).
+ */
 export function allocateMachineMemory(ramBytes: number): WebAssembly.Memory {
-  const pages = Math.ceil((RAM_BASE + ramBytes) / WASM_PAGE_BYTES);
-  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  const initial = Math.ceil((RAM_BASE + ramBytes) / WASM_PAGE_BYTES);
+  try {
+    return new WebAssembly.Memory({ initial, maximum: RESERVED_PAGES, shared: true });
+  } catch (error) {
+    throw new HostError(`The host does not reserve 4 GiB of address space (see ulimit -v): ${messageOf(error)}`);
+  }
 }

@@ -9,7 +9,7 @@ export function interpreterFor(memory: WebAssembly.Memory, cpu: number, several 
   const key = `${cpu} ${several}`;
   const known = generated.get(key);
   if (known) return known;
-  const made = generate(1, Math.max(pages, 65536), cpu, several);
+  const made = generate(pages, 65536, cpu, several);
   generated.set(key, made);
   return made;
 }

@@ -27,6 +27,7 @@ export interface CompilerSetup {
   /** The machine has several vCPUs. */
   readonly several: boolean;
   readonly cpu: number;
+  readonly pages: number;
   readonly inLoop: number;
   readonly functions: number;
   readonly vectorFuncs: RegionHost["vectorFuncs"];
@@ -51,6 +52,7 @@ export function regionHost(
   decoder: Decoder,
   of: {
     cpu: number;
+    pages: number;
     inLoop: number;
     functions: number;
     vectorFuncs: RegionHost["vectorFuncs"];
@@ -61,6 +63,7 @@ export function regionHost(
     decoder,
     variants: decoder.variants,
     cpu: of.cpu,
+    pages: of.pages,
     inLoop: of.inLoop,
     firstRegion: of.inLoop + of.functions,
     vectorFuncs: of.vectorFuncs,
@@ -85,6 +88,7 @@ export class RegionTier {
   readonly #pending = new Map<number, Pending>();
   readonly #env: WebAssembly.ModuleImports;
   readonly #firstRegion: number;
+  readonly #pages: number;
   #port: MessagePort | undefined;
   #next: number;
   #flushes = 0;
@@ -102,8 +106,9 @@ export class RegionTier {
     private readonly cpu: number,
     private readonly u8: Uint8Array,
   ) {
+    this.#pages = Math.floor(memory.buffer.byteLength / 65536);
     this.#finder = new RegionFinder(decoder);
-    this.#compiler = new RegionCompiler(regionHost(decoder, { ...interp, cpu }));
+    this.#compiler = new RegionCompiler(regionHost(decoder, { ...interp, cpu, pages: this.#pages }));
     this.#firstRegion = interp.inLoop + interp.functions;
     const all = exports as unknown as Record<string, WebAssembly.ExportValue>;
     const names = [...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)];
@@ -119,6 +124,7 @@ export class RegionTier {
     const setup: CompilerSetup = {
       several,
       cpu: this.cpu,
+      pages: this.#pages,
       inLoop,
       functions,
       vectorFuncs,

@@ -49,6 +49,8 @@ export interface RegionHost {
   readonly variants: Variants;
   /** Base of the vCPU's state. */
   readonly cpu: number;
+  /** Size of the memory in pages of 64 KiB: what lies at a constant address below it needs no check of its bounds. */
+  readonly pages: number;
   /** Handlers below this number stand in the interpreter's loop; from `firstRegion` on they are regions. */
   readonly inLoop: number;
   readonly firstRegion: number;
@@ -74,7 +76,7 @@ export class RegionCompiler {
   /** The module of one region, whose page has its entry points at `entryTable`; its export is "region". */
   compile(region: Region, entryTable: number): Uint8Array<ArrayBuffer> {
     const m = new Module();
-    m.importMemory("env", "memory", 1, 65536);
+    m.importMemory("env", "memory", this.host.pages, 65536);
     const rows = this.host.decoder.rows;
     const vectors = region.blocks.some((b) => b.instructions.some((i) => rows[i.row]!.unit && this.#inline[i.row]));
     const f = this.#functions(m, vectors);

@@ -1,0 +1,5 @@
+/** V8's options for trike, the same in every form: the binary, the portable form, and the tasks of deno.json. */
+export const V8_FLAGS: readonly string[] = [
+  // Generated code reaches nothing but the machine's memory: docs/decisions/0008-no-bounds-checks.md.
+  "--no-wasm-bounds-checks",
+];
