@@ -4,7 +4,8 @@
  * Spec: [pci §6] configuration space, [pci §6.2.5] base addresses, [pci §6.7] capabilities list, [pci §2.2.6] interrupt pins.
  * Emulated: everything a driver of a single-function device needs; the extended space of PCI Express reads as zero, which says
  * that it holds no capability.
- * Absent: expansion ROM, parity and system errors (their status bits are always zero), power management.
+ * Emulated where a function has one: expansion ROM [pci §6.2.5.2].
+ * Absent: parity and system errors (their status bits are always zero), power management.
  *
  * Subclasses describe themselves in their constructors (`define`, `addCapability`) and answer for their BARs.
  */
@@ -23,6 +24,7 @@ export const PCI = {
   BAR0: 0x10,
   SUBSYSTEM_VENDOR_ID: 0x2c,
   SUBSYSTEM_ID: 0x2e,
+  EXPANSION_ROM: 0x30,
   CAPABILITIES: 0x34,
   INTERRUPT_LINE: 0x3c,
   INTERRUPT_PIN: 0x3d,
@@ -41,6 +43,10 @@ export const STATUS = { INTERRUPT: 1 << 3, CAPABILITIES_LIST: 1 << 4 } as const;
 
 /** Capability identifiers. */
 export const CAPABILITY = { VENDOR_SPECIFIC: 0x09, MSIX: 0x11 } as const;
+
+/** The number by which a function is asked for its expansion ROM. */
+export const ROM_BAR = 6;
+const ROM_ENABLE = 1 << 0; // in EXPANSION_ROM
 
 const HEADER_BYTES = 0x40;
 const CONFIG_BYTES = 256;
@@ -75,6 +81,8 @@ export interface PciFunctionSpec {
   readonly interruptPin?: 1 | 2 | 3 | 4;
   /** By BAR number; a 64-bit one takes the next number too. */
   readonly bars?: Readonly<Record<number, BarSpec>>;
+  /** Of the expansion ROM: a power of two, at least 2 KiB. The function answers for it as for BAR `ROM_BAR`. */
+  readonly romBytes?: number;
 }
 
 /** What a function tells the host bridge it sits under. */
@@ -87,6 +95,8 @@ export interface PciParent {
 export class PciFunction {
   readonly bars: readonly (BarSpec | null)[];
   readonly interruptPin: number;
+  /** Of the expansion ROM, 0 if there is none. */
+  readonly romBytes: number;
   /** Where it sits: device × 8 + function. Set by the host bridge. */
   devfn = -1;
   #parent: PciParent | null = null;
@@ -115,6 +125,8 @@ export class PciFunction {
       this.#defineBar(PCI.BAR0 + 4 * i, bar);
     }
     this.bars = bars;
+    this.romBytes = spec.romBytes ?? 0;
+    if (this.romBytes > 0) this.define(PCI.EXPANSION_ROM, 4, 0, ((-this.romBytes) >>> 0 | ROM_ENABLE) >>> 0);
   }
 
   #defineBar(at: number, bar: BarSpec): void {
@@ -184,6 +196,7 @@ export class PciFunction {
       const where = at + i;
       if ((where & ~1) === PCI.COMMAND) changed |= 3;
       else if (where >= PCI.BAR0 && where < PCI.BAR0 + 4 * BARS) changed |= 1;
+      else if (where >= PCI.EXPANSION_ROM && where < PCI.EXPANSION_ROM + 4) changed |= 1;
     }
     if (changed & 1) this.#parent?.decodeChanged(this.devfn ^ (at << 8) ^ value);
     if (changed & 2) this.#parent?.intxChanged(this);
@@ -212,6 +225,12 @@ export class PciFunction {
     if (io) return lo & 0xfffc;
     const hi = bar.kind === "memory64" ? this.readConfig(PCI.BAR0 + 4 * i + 4, 4) : 0;
     return ((lo & ~0xf) >>> 0) + hi * 0x1_0000_0000;
+  }
+
+  /** Where the expansion ROM is, or -1 if it is not decoded now. */
+  romBase(): number {
+    const rom = this.romBytes > 0 ? this.readConfig(PCI.EXPANSION_ROM, 4) : 0;
+    return rom & ROM_ENABLE && this.command & COMMAND.MEMORY_SPACE ? (rom & -this.romBytes) >>> 0 : -1;
   }
 
   /** The access lies inside the BAR; `size` is 1, 2 or 4. */

@@ -11,7 +11,7 @@
 import { ones, type Region } from "../../src/base/bus.ts";
 import { Bug } from "../../src/base/errors.ts";
 import { record, type View } from "../../src/base/record.ts";
-import { COMMAND, PCI, type PciFunction, type PciParent } from "./function.ts";
+import { COMMAND, PCI, type PciFunction, type PciParent, ROM_BAR } from "./function.ts";
 
 /** I/O ports of configuration mechanism #1, from CF8h. */
 export const PCI_CONFIG_PORTS = {
@@ -50,6 +50,8 @@ export class PciHost implements PciParent {
   #seenGeneration = -1;
   /** Called when a function's interrupt pin may have changed. */
   onIntx: (fn: PciFunction) => void = () => {};
+  /** Called after a BAR or a command register has changed. */
+  onDecode: () => void = () => {};
 
   /** The ports CF8h to CFFh. CF9h belongs to reset control where the parts have one. */
   readonly configPorts: Region;
@@ -98,6 +100,7 @@ export class PciHost implements PciParent {
 
   decodeChanged(salt: number): void {
     this.s.generation = (Math.imul(this.s.generation ^ salt, 0x01000193) + 0x9e3779b9) >>> 0;
+    this.onDecode();
   }
 
   intxChanged(fn: PciFunction): void {
@@ -156,6 +159,10 @@ export class PciHost implements PciParent {
         const end = base + spec.sizeBytes;
         // Two BARs at one address: real buses break in ways of their own; here the lower device number has it.
         if (!list.some((d) => base < d.end && d.base < end)) list.push({ base, end, fn, bar });
+      }
+      const rom = fn.romBase(), romEnd = rom + fn.romBytes;
+      if (rom >= 0 && !this.#memory.some((d) => rom < d.end && d.base < romEnd)) {
+        this.#memory.push({ base: rom, end: romEnd, fn, bar: ROM_BAR });
       }
     }
   }

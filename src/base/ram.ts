@@ -5,6 +5,8 @@
  * outside a vCPU must say so, because a vCPU may have decoded instructions from those bytes: the write methods do it
  * themselves; after writing through `bytes`, call `wrote`.
  */
+import { Bug } from "./errors.ts";
+
 export class GuestRam {
   readonly #dv: DataView;
   readonly #u8: Uint8Array;
@@ -25,6 +27,14 @@ export class GuestRam {
   /** RAM and what lies after it. */
   get backedBytes(): number {
     return this.sizeBytes + this.extraBytes;
+  }
+
+  /** What lies after RAM, `at` bytes into it. */
+  extra(at: number, sizeBytes: number): Uint8Array {
+    if (at < 0 || sizeBytes < 0 || at + sizeBytes > this.extraBytes) {
+      throw new Bug(`${sizeBytes} bytes at ${at} of none`);
+    }
+    return new Uint8Array(this.buffer, this.base + this.sizeBytes + at, sizeBytes);
   }
 
   /** RAM of its own memory: for tests. */

@@ -2,6 +2,7 @@
 import { SMI_CMD_PORT } from "../../devices/acpi_pm.ts";
 import { RTC_PORT } from "../../devices/cmos_rtc.ts";
 import { DEBUG_CONSOLE_PORT, DEBUG_EXIT_PORT, POST_PORT } from "../../devices/debug_ports.ts";
+import { FW_CFG_PORT } from "../../devices/fw_cfg.ts";
 import { I8042_COMMAND_PORT, I8042_DATA_PORT } from "../../devices/i8042.ts";
 import { I8254_PORT, PORT61 } from "../../devices/i8254.ts";
 import { ELCR_PORT, I8259_MASTER_PORT, I8259_SLAVE_PORT } from "../../devices/i8259.ts";
@@ -19,6 +20,10 @@ export const ADDRESS = {
   ECAM: 0xe000_0000,
   ECAM_BYTES: 1 * MIB,
   ECAM_RESERVED_BYTES: 256 * MIB,
+  /** Where firmware may put configuration space and BARs: up to the I/O APIC. */
+  FIRMWARE_PCI: 0xb000_0000,
+  /** Up to 1 MiB: the legacy BIOS area, which PAM governs. */
+  SHADOW: 0xc_0000,
   IO_APIC: IO_APIC_BASE,
   LOCAL_APIC: LOCAL_APIC_BASE,
 } as const;
@@ -40,6 +45,7 @@ export const PORT = {
   DEBUG_CONSOLE: DEBUG_CONSOLE_PORT,
   ELCR: ELCR_PORT,
   PVPANIC: PVPANIC_PORT,
+  FW_CFG: FW_CFG_PORT,
   PM: 0x600,
   /** With the reset register at CF9h among them. */
   PCI_CONFIG: 0xcf8,

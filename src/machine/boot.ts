@@ -1,67 +1,18 @@
-/** From the parts list to what the guest is told of it: ACPI tables, memory map, kernel. */
-import { ACPI_DISABLE, ACPI_ENABLE, ACPI_PM, SLP_TYP_S5 } from "../../devices/acpi_pm.ts";
-import { CMOS } from "../../devices/cmos_rtc.ts";
-import { DEBUG_EXIT_BYTES } from "../../devices/debug_ports.ts";
-import { wireOfIsa } from "../../devices/interrupt_router.ts";
-import { pirqOf } from "../../devices/pci/pirq.ts";
-import { RESET_PORT, RESET_VALUE } from "../../devices/reset_control.ts";
+/** What puts the guest into memory: firmware, or a kernel with what it is told of the board. */
 import { buildAcpiTables } from "../boot/acpi/acpi.ts";
-import type { BoardDescription } from "../boot/acpi/board.ts";
+import { resetVector } from "../boot/firmware.ts";
 import { loadKernel } from "../boot/load_kernel.ts";
 import type { InitialState } from "../engine/engine.ts";
-import { ADDRESS, IRQ, type Pc, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./pc.ts";
+import { ADDRESS } from "./addresses.ts";
+import { describeBoard } from "./board_description.ts";
+import type { Pc } from "./pc.ts";
 import type { MachineSpec } from "./spec.ts";
 
-/** The board as the ACPI tables show it. */
-export function describeBoard(spec: MachineSpec): BoardDescription {
-  return {
-    cpus: spec.cpus,
-    localApicBase: ADDRESS.LOCAL_APIC,
-    ioApic: { id: 0, base: ADDRESS.IO_APIC, firstGsi: 0 },
-    isaTimerGsi: wireOfIsa(IRQ.PIT),
-    pm: {
-      event: PORT.PM + ACPI_PM.PM1_STS.at,
-      control: PORT.PM + ACPI_PM.PM1_CNT.at,
-      timer: PORT.PM + ACPI_PM.PM_TMR.at,
-      smiCommand: PORT.SMI_CMD,
-      acpiEnable: ACPI_ENABLE,
-      acpiDisable: ACPI_DISABLE,
-      sci: IRQ.SCI,
-      s5: SLP_TYP_S5,
-    },
-    reset: { port: RESET_PORT, value: RESET_VALUE },
-    pci: {
-      ecam: { base: ADDRESS.ECAM, buses: 1, claimed: ADDRESS.ECAM_RESERVED_BYTES },
-      memory32: [{ base: ADDRESS.PCI_MEMORY, length: ADDRESS.ECAM - ADDRESS.PCI_MEMORY }],
-      memory64: [],
-      io: [{ base: PORT.PCI_IO, length: PORT.PCI_IO_END - PORT.PCI_IO }],
-      lpcDevice: SLOT.LPC,
-      gsi: (device, pin) => PIRQ_GSI + pirqOf(device, pin + 1),
-    },
-    pic: { master: PORT.PIC_MASTER, slave: PORT.PIC_SLAVE, elcr: PORT.ELCR },
-    pit: { port: PORT.PIT, irq: IRQ.PIT, speaker: PORT.NMI_SC },
-    rtc: { ports: { base: PORT.RTC, length: 4 }, irq: IRQ.RTC, century: CMOS.CENTURY },
-    ps2: {
-      data: PORT.KEYBOARD_DATA,
-      command: PORT.KEYBOARD_COMMAND,
-      keyboardIrq: IRQ.KEYBOARD,
-      mouseIrq: IRQ.MOUSE,
-    },
-    serial: spec.serial.map((_, i) => ({ port: PORT.COM[i]!, irq: IRQ.COM[i]! })),
-    pvpanic: { port: PORT.PVPANIC },
-    reservedPorts: [
-      { base: PORT.POST, length: 1 },
-      { base: PORT.FAST_A20, length: 1 },
-      { base: PORT.SMI_CMD, length: 2 },
-      { base: PORT.DEBUG_EXIT, length: DEBUG_EXIT_BYTES },
-      { base: PORT.DEBUG_CONSOLE, length: 1 },
-      { base: PORT.PM, length: PM_BYTES },
-    ],
-  };
-}
+export { describeBoard } from "./board_description.ts";
 
 /** Loads the guest; the board is powered on. Throws ConfigError for what is wrong with the user's files. */
 export function bootPc(pc: Pc, spec: MachineSpec): InitialState {
+  if (spec.firmware) return resetVector();
   const board = describeBoard(spec);
   return loadKernel(pc.ram, {
     kernel: spec.kernel,

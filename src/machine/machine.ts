@@ -11,6 +11,7 @@ import { checkDisks } from "./disks.ts";
 import { Lifecycle, type LifeState, type MachineSnapshot, restoreMachine, saveMachine } from "./lifecycle.ts";
 import { allocateMachineMemory, MAX_RAM_BYTES } from "./memory.ts";
 import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
+import { readRoms } from "./roms.ts";
 import type { MachineSpec } from "./spec.ts";
 import { BackEndWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
 
@@ -107,8 +108,11 @@ export class Machine implements MachineHandle {
       const disks = checkDisks(spec.disks);
       this.notes = disks.flatMap(({ note }) => note ?? []);
       prepareTrace(spec);
-      const parts: PcOptions = { memory: allocate(spec.memoryBytes), spec, disks };
+      const roms = readRoms(spec);
+      const memory = allocate(spec.memoryBytes, roms.extraBytes);
+      const parts: PcOptions = { memory, spec, disks, ...roms.options };
       this.pc = assemblePc(parts);
+      roms.load(this.pc);
       this.pc.powerOn();
       for (const v of this.#vcpus) v.open(parts);
       const { control } = this.pc;
@@ -312,9 +316,9 @@ export class Machine implements MachineHandle {
   }
 }
 
-function allocate(bytes: number): WebAssembly.Memory {
+function allocate(bytes: number, extraBytes: number): WebAssembly.Memory {
   try {
-    return allocateMachineMemory(bytes);
+    return allocateMachineMemory(bytes, extraBytes);
   } catch (error) {
     throw new HostError(`Cannot allocate ${bytes} bytes of guest memory: ${messageOf(error)}`, { cause: error });
   }

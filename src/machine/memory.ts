@@ -7,7 +7,7 @@
  * | ARENA_BASE | records, timer slots, wait words, rings |
  * | VCPU_BASE + i × VCPU_STRIDE | engine state of vCPU i (soft: registers, TLBs) |
  * | CODE_BASE | decoded code of the software CPU, in equal parts for its vCPUs |
- * | RAM_BASE | guest RAM, guest-physical 0 upwards |
+ * | RAM_BASE | guest RAM, guest-physical 0 upwards; then what is no RAM to the guest: ROM, video memory |
  */
 import { HostError, messageOf } from "../base/errors.ts";
 

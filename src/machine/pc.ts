@@ -40,6 +40,7 @@ import { Bus } from "../base/bus.ts";
 import { CodeMap } from "../base/code_map.ts";
 import type { IrqLine } from "../base/irq.ts";
 import { MachineLock } from "../base/lock.ts";
+import { type Mapping, MemoryMap } from "../base/memory_map.ts";
 import { GuestRam } from "../base/ram.ts";
 import type { View } from "../base/record.ts";
 import { ByteRing } from "../base/ring.ts";
@@ -50,7 +51,8 @@ import { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } f
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
 import { Control, EndCause, NetBell } from "./control.ts";
 import { Counters } from "./counters.ts";
-import { ARENA_BASE, ARENA_BYTES, RAM_BASE } from "./memory.ts";
+import { assembleFirmware, type FirmwareInfo, writeCmosNotes } from "./firmware.ts";
+import { ARENA_BASE, ARENA_BYTES, PAGE_BYTES, RAM_BASE } from "./memory.ts";
 import type { MachineSpec } from "./spec.ts";
 
 export { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
@@ -59,6 +61,9 @@ const SERIAL_RING_BYTES = 64 * 1024;
 const DEBUG_RING_BYTES = 4096;
 /** Every run that counts instructions starts at this moment: 2025-01-01. */
 const ICOUNT_WALL_MS = Date.UTC(2025, 0, 1);
+
+/** ISA interrupts that no device of the board has. */
+const FREE_IRQS = [10, 11] as const;
 
 /** What a thread has to know of a disk to assemble the board. */
 export interface DiskInfo {
@@ -73,11 +78,15 @@ export interface PcOptions {
   readonly memory: WebAssembly.Memory;
   readonly spec: MachineSpec;
   readonly disks: readonly DiskInfo[];
+  /** Bytes of memory after guest RAM, for ROM and the like. */
+  readonly extraBytes?: number;
+  readonly firmware?: FirmwareInfo | null;
 }
 
 export type Pc = ReturnType<typeof assemblePc>;
 
-export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
+export function assemblePc(options: PcOptions) {
+  const { memory, spec, disks: diskInfo } = options;
   const { buffer } = memory;
 
   // Memory, time, and the words between threads.
@@ -91,8 +100,8 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
   timers.onEarlier = (deadlineNs) => {
     if (deadlineNs < control.untilNs) control.raise(0, VcpuEvent.KICK);
   };
-  const codeMap = new CodeMap(buffer, arena.raw(CodeMap.sizeBytes(spec.memoryBytes)), spec.memoryBytes);
-  const ram = new GuestRam(buffer, RAM_BASE, spec.memoryBytes);
+  const ram = new GuestRam(buffer, RAM_BASE, spec.memoryBytes, options.extraBytes ?? 0);
+  const codeMap = new CodeMap(buffer, arena.raw(CodeMap.sizeBytes(ram.backedBytes)), ram.backedBytes);
   ram.onWrite = (gpa, sizeBytes) => codeMap.wrote(gpa, sizeBytes);
   const ring = (bytes: number) => new ByteRing(buffer, arena.raw(ByteRing.sizeBytes(bytes)), bytes);
   const ports = new Bus();
@@ -207,13 +216,25 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
   const pci = new PciHost(arena.place("pci-host", PciHostRecord), { resetControl: reset.reset });
   ports.add("pci-config", PORT.PCI_CONFIG, 8, pci.configPorts);
   ports.add("pci-io", PORT.PCI_IO, PORT.PCI_IO_END - PORT.PCI_IO, pci.ioWindow(PORT.PCI_IO));
-  mmio.add("pci-memory", ADDRESS.PCI_MEMORY, ADDRESS.ECAM - ADDRESS.PCI_MEMORY, pci.memoryWindow(ADDRESS.PCI_MEMORY));
-  mmio.add("ecam", ADDRESS.ECAM, ADDRESS.ECAM_BYTES, pci.ecam);
-  const mch = new MemoryController(arena.place("mch", PciFunctionRecord), { ecamBase: ADDRESS.ECAM });
+  const mch = new MemoryController(arena.place("mch", PciFunctionRecord), {
+    ecamBase: ADDRESS.ECAM,
+    movableEcam: options.firmware != null,
+  });
   pci.add(SLOT.HOST_BRIDGE, 0, mch);
+  const firmware = options.firmware
+    ? assembleFirmware(options.firmware, { arena, ram, ports, mmio, pci, mch, spec })
+    : null;
+  if (!firmware) {
+    mmio.add("pci-memory", ADDRESS.PCI_MEMORY, ADDRESS.ECAM - ADDRESS.PCI_MEMORY, pci.memoryWindow(ADDRESS.PCI_MEMORY));
+    mmio.add("ecam", ADDRESS.ECAM, ADDRESS.ECAM_BYTES, pci.ecam);
+  }
   const lpc = new Ich9Lpc(arena.place("lpc", PciFunctionRecord), { pmBase: PORT.PM, acpiEnabled: true });
   pci.add(SLOT.LPC, 0, lpc);
-  new PirqRouter(pci, { gsi: Array.from({ length: PIRQS }, (_, n) => router.line(PIRQ_GSI + n)) }, lpc);
+  const gsi = Array.from({ length: PIRQS }, (_, n) => router.line(PIRQ_GSI + n));
+  // Firmware may lead PCI's interrupts to the 8259A pair; without it everybody uses the I/O APIC.
+  const isa: IrqLine[] = [];
+  if (firmware) { for (const irq of FREE_IRQS) isa[irq] = router.isaLine(irq); }
+  new PirqRouter(pci, { gsi, isa }, lpc);
 
   // Virtio. Queues of disks and the network are served without the machine lock, the others' under it.
   const virtio = { ram, msi: router };
@@ -270,8 +291,16 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     disarm: () => ownTimers.forEach((timer) => timer.disarm()),
   };
 
+  // What is not plainly RAM, worked out from the records each time one of them changes it.
+  const memoryMap = ram.extraBytes > 0
+    ? new MemoryMap(buffer, arena.raw(MemoryMap.sizeBytes), ram.sizeBytes / PAGE_BYTES)
+    : null;
+  const remap = () => memoryMap?.set([...firmware?.mappings() ?? []] satisfies Mapping[]);
+  if (memoryMap) mch.onChange = pci.onDecode = remap;
+
   /** Recomputes outputs and timers from the records. Under the machine lock. */
   const settle = () => {
+    remap();
     router.settle();
     pic.settle();
     ioApic.settle();
@@ -297,10 +326,13 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     pic.elcr.write(IRQ.SCI >> 3, 1, 1 << (IRQ.SCI & 7));
     setWallTime();
     rtc.setMemorySize(spec.memoryBytes);
-    pci.assignResources(
-      { base: ADDRESS.PCI_MEMORY, end: ADDRESS.ECAM },
-      { base: PORT.PCI_IO, end: PORT.PCI_IO_END },
-    );
+    if (firmware) writeCmosNotes((index, value) => rtc.setByte(index, value), spec.cpus);
+    else {
+      pci.assignResources(
+        { base: ADDRESS.PCI_MEMORY, end: ADDRESS.ECAM },
+        { base: PORT.PCI_IO, end: PORT.PCI_IO_END },
+      );
+    }
     settle();
   };
 
@@ -316,6 +348,8 @@ export function assemblePc({ memory, spec, disks: diskInfo }: PcOptions) {
     timers,
     codeMap,
     ram,
+    memoryMap,
+    firmware,
     ports,
     mmio,
     apics,

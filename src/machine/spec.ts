@@ -42,14 +42,29 @@ export type NetSpec =
   /** Frames with their length before them on a Unix socket that somebody listens at. */
   | { readonly kind: "stream"; readonly mac: readonly number[]; readonly pcap: string | null; readonly path: string };
 
+/** Firmware that starts the machine: it finds the kernel by itself. */
+export interface FirmwareSpec {
+  readonly path: string;
+  /** A file that holds what it remembers: UEFI variables. */
+  readonly vars: string | null;
+}
+
+/** A VGA-compatible display; `bios` is its video BIOS, which firmware of the old kind needs. */
+export interface VgaSpec {
+  readonly bios: string | null;
+}
+
 export interface MachineSpec {
   readonly engine: EngineName;
   readonly memoryBytes: number;
   readonly cpus: number;
+  /** Not looked at if there is firmware. */
   readonly kernel: string;
   readonly initrd: string | null;
   readonly append: string;
   readonly disks: readonly DiskSpec[];
+  readonly firmware?: FirmwareSpec;
+  readonly vga?: VgaSpec;
   /** COM1 upwards; COM1 is the console. */
   readonly serial: readonly SerialSpec[];
   /** No network device if it is not given. */

@@ -77,6 +77,7 @@ class OpenedVcpu {
       vcpus: spec.cpus,
       memory,
       ram: pc.ram,
+      memoryMap: pc.memoryMap,
       board: this.#log ? new TracingBoard(board, this.#log, pc.ports, pc.mmio) : board,
       clock: pc.clock,
       codeMap: pc.codeMap,
