@@ -125,6 +125,17 @@ export class CmosRtc {
     this.settle();
   }
 
+  /** Sets the time of day forward by `ms`, as if somebody had set the clock: no flag is raised and no alarm is found. */
+  skip(ms: number): void {
+    this.settle();
+    if (!(ms > 0) || !this.#running() || this.#b & B.SET) return;
+    const s = this.s, intoSecond = (this.parts.clock.nowNs() + s.phaseNs) % 1e9 + (ms % 1e3) * 1e6;
+    this.#setPhase(intoSecond % 1e9);
+    s.seenTick = this.#tick();
+    this.#addSeconds(Math.floor(ms / 1e3) + Math.floor(intoSecond / 1e9));
+    this.settle();
+  }
+
   /** A byte of the first bank that is plain memory; the assembly leaves notes for firmware there. */
   setByte(index: number, value: number): void {
     if (index > CMOS.REGISTER_D && index < 128) this.s.bytes[index] = value;

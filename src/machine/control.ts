@@ -8,7 +8,7 @@ import { VcpuEvent } from "../engine/engine.ts";
 import { MAX_DISKS } from "./spec.ts";
 
 /** What vCPUs are to do. */
-export const RunState = { LEAVE: 0, RUN: 1, PAUSE: 2 } as const;
+export const RunState = { LEAVE: 0, RUN: 1, PAUSE: 2, SAVE: 3 } as const;
 
 /** Why a machine came to its end: the first cause counts. */
 export const EndCause = {
@@ -30,6 +30,7 @@ const STATE = 0;
 const END_CAUSE = 1;
 const END_CODE = 2;
 const PARKED = 3;
+const SAVED = 4;
 const DISK_DOORBELL = 16; // a cache line of its own: the disk worker waits here
 const DISK_DONE = 17; // the doorbell count up to which every request has completed
 const DISK_QUIT = 18;
@@ -153,13 +154,32 @@ export class Control {
     return Atomics.load(this.#words, END_CODE);
   }
 
-  /** Blocks a vCPU while the machine is paused. */
-  park(): void {
+  /** Blocks a vCPU while the machine is paused; `save` copies its state out, each time that is asked for meanwhile. */
+  park(save: () => void = () => {}): void {
     Atomics.add(this.#words, PARKED, 1);
     Atomics.notify(this.#words, PARKED);
-    while (this.state === RunState.PAUSE) Atomics.wait(this.#words, STATE, RunState.PAUSE);
+    for (let state = this.state; state === RunState.PAUSE || state === RunState.SAVE; state = this.state) {
+      if (state === RunState.SAVE) {
+        save();
+        Atomics.add(this.#words, SAVED, 1);
+        Atomics.notify(this.#words, SAVED);
+      }
+      Atomics.wait(this.#words, STATE, state);
+    }
     Atomics.sub(this.#words, PARKED, 1);
     Atomics.notify(this.#words, PARKED);
+  }
+
+  /** Lets every vCPU of a paused machine save its state. False if the machine has ended instead. */
+  async saveVcpus(): Promise<boolean> {
+    Atomics.store(this.#words, SAVED, 0);
+    if (!this.change(RunState.PAUSE, RunState.SAVE)) return false;
+    for (;;) {
+      const saved = Atomics.load(this.#words, SAVED);
+      if (saved === this.cpus || this.state !== RunState.SAVE) break;
+      await Atomics.waitAsync(this.#words, SAVED, saved, 100).value;
+    }
+    return this.change(RunState.SAVE, RunState.PAUSE);
   }
 
   /** Resolves once every vCPU is parked, or the machine is no longer to pause. */

@@ -46,6 +46,7 @@ import type { View } from "../base/record.ts";
 import { ByteRing } from "../base/ring.ts";
 import { type Timer, Timers } from "../base/timers.ts";
 import { type ChipRecords, VcpuEvent } from "../engine/engine.ts";
+import { VcpuRecord } from "../engine/vcpu_state.ts";
 import { HostEntropy } from "../host/entropy.ts";
 import { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
@@ -114,6 +115,7 @@ export function assemblePc(options: PcOptions) {
     ownTimers.push(timer);
     return timer;
   };
+  const vcpuRecords = Array.from({ length: spec.cpus }, (_, id) => arena.place(`vcpu${id}`, VcpuRecord));
   const router = new InterruptRouter(arena.place("interrupt-router", InterruptRouterRecord));
   const picRecord = arena.place("pic", I8259Record);
   const pic = new I8259(picRecord, { intr: router.picIntr });
@@ -341,6 +343,8 @@ export function assemblePc(options: PcOptions) {
 
   return {
     arena,
+    /** What each vCPU was when the machine was last saved. */
+    vcpuRecords,
     lock,
     control,
     counters,
@@ -367,6 +371,8 @@ export function assemblePc(options: PcOptions) {
     renotify,
     powerOn,
     setWallTime,
+    /** Moves the time of day on by `ms` in which no guest time passed. */
+    skipWallTime: (ms: number) => rtc.skip(ms),
   };
 }
 

@@ -8,6 +8,7 @@ import type { Bus } from "../base/bus.ts";
 import { HostError, messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Board, ExitReason, InitialState, Vcpu, VcpuStats } from "../engine/engine.ts";
+import type { VcpuState } from "../engine/vcpu_state.ts";
 
 /**
  * `exits`: why run returned; `pio`, `mmio`: accesses; `msr`: local APIC MSRs; `irq`: interrupts taken; `samples`: where the vCPU
@@ -142,10 +143,14 @@ export class TracingBoard implements Board {
 export class TracingVcpu implements Vcpu {
   readonly #exits: boolean;
   readonly #samples: boolean;
+  readonly save?: (state: VcpuState) => void;
+  readonly restore?: (state: VcpuState) => void;
 
   constructor(private readonly inner: Vcpu, private readonly log: TraceLog) {
     this.#exits = log.has("exits");
     this.#samples = log.has("samples");
+    if (inner.save) this.save = (state) => inner.save!(state);
+    if (inner.restore) this.restore = (state) => inner.restore!(state);
   }
 
   run(untilNs: number): ExitReason {

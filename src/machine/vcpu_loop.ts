@@ -28,6 +28,8 @@ export interface VcpuLoopParts {
   readonly lock: MachineLock;
   /** See Counters.of. */
   readonly counters: Float64Array;
+  /** Copies the vCPU's state into its record. */
+  readonly save?: () => void;
 }
 
 /** Runs the vCPU until the machine ends. Returns what it died of, in one line, or null. */
@@ -38,7 +40,7 @@ export function runVcpu(p: VcpuLoopParts): string | null {
     // Whoever kicks has said why before: so the bit goes first, then its reasons are looked at.
     Atomics.and(events, at, ~VcpuEvent.KICK);
     const state = control.state;
-    if (state === RunState.PAUSE) control.park();
+    if (state === RunState.PAUSE || state === RunState.SAVE) control.park(p.save);
     if (state === RunState.LEAVE) return null;
     if (state !== RunState.RUN) continue;
 

@@ -4,7 +4,8 @@
  * | message | to the Worker | from the Worker |
  * |---|---|---|
  * | open | memory and parts list | ready, or failed |
- * | run | a loader's state for vCPU 0 (null: wait for INIT and SIPI) | left, once the machine has ended; or failed |
+ * | restore | becomes what its record in the arena says | ready, or failed |
+ * | run | a loader's state for vCPU 0 (null: wait for INIT and SIPI; "restored": as it is) | left, once the machine has ended; or failed |
  * | | | trouble, each time the host fails a disk it serves in a new way |
  *
  * While a vCPU runs, its Worker reads no messages: shared words steer it.
@@ -22,10 +23,12 @@ import { runVcpu } from "./vcpu_loop.ts";
 
 export type ToVcpu =
   | { readonly kind: "open"; readonly pc: PcOptions; readonly index: number }
-  | { readonly kind: "run"; readonly state: InitialState | null };
+  | { readonly kind: "restore" }
+  | { readonly kind: "run"; readonly state: InitialState | null | "restored" };
 
 export type FromVcpu =
-  | { readonly kind: "ready" }
+  /** `saves`: the engine can save and restore its vCPUs. */
+  | { readonly kind: "ready"; readonly saves: boolean }
   | {
     readonly kind: "left";
     /** What the vCPU died of, or null. */
@@ -48,7 +51,10 @@ export function serveVcpu(loadEngine: (spec: MachineSpec) => Promise<Engine>): v
       if (data.kind === "open") {
         const onTrouble = (sentence: string) => scope.postMessage({ kind: "trouble", sentence });
         opened = new OpenedVcpu(await loadEngine(data.pc.spec), data.pc, data.index, onTrouble);
-        scope.postMessage({ kind: "ready" });
+        scope.postMessage({ kind: "ready", saves: opened.saves });
+      } else if (data.kind === "restore") {
+        opened!.restore();
+        scope.postMessage({ kind: "ready", saves: true });
       } else {
         scope.postMessage(opened!.run(data.state));
       }
@@ -90,10 +96,21 @@ class OpenedVcpu {
     this.#vcpu = this.#log && told ? new TracingVcpu(vcpu, this.#log) : vcpu;
   }
 
-  run(state: InitialState | null): FromVcpu {
+  get saves(): boolean {
+    return this.#vcpu.save !== undefined && this.#vcpu.restore !== undefined;
+  }
+
+  /** Throws RestoreError. */
+  restore(): void {
+    this.#vcpu.restore!(this.pc.vcpuRecords[this.#index]!);
+  }
+
+  run(state: InitialState | null | "restored"): FromVcpu {
     const pc = this.pc, vcpu = this.#vcpu;
-    vcpu.reset();
-    if (state) vcpu.setState(state);
+    if (state !== "restored") {
+      vcpu.reset();
+      if (state) vcpu.setState(state);
+    }
     const died = runVcpu({
       index: this.#index,
       vcpu,
@@ -103,6 +120,7 @@ class OpenedVcpu {
       timers: pc.timers,
       lock: pc.lock,
       counters: pc.counters.of(this.#index),
+      save: () => vcpu.save?.(pc.vcpuRecords[this.#index]!),
     });
     this.#log?.flush();
     return { kind: "left", died, where: firstLine(vcpu.describe()), stats: vcpu.stats() };

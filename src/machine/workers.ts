@@ -44,8 +44,10 @@ function onWorkerError(worker: Worker, failed: (message: string) => void): void 
 
 export class VcpuWorker {
   stats: VcpuStats = {};
+  /** Whether the engine can save and restore it; known once it is ready. */
+  saves = false;
   readonly #worker: Worker;
-  readonly #ready = new Deferred<void>();
+  #ready = new Deferred<void>();
   #left = new Deferred<WorkerEnd>();
 
   constructor(module: URL, private readonly index: number, onTrouble: (sentence: string) => void) {
@@ -54,6 +56,7 @@ export class VcpuWorker {
     this.#worker.onmessage = ({ data }: MessageEvent<FromVcpu>) => {
       switch (data.kind) {
         case "ready":
+          this.saves = data.saves;
           return this.#ready.resolve();
         case "left":
           this.stats = data.stats;
@@ -75,8 +78,15 @@ export class VcpuWorker {
     this.#post({ kind: "open", pc, index: this.index });
   }
 
+  /** Lets it become what its record says; rejects if the engine refuses. */
+  restore(): Promise<void> {
+    this.#ready = new Deferred();
+    this.#post({ kind: "restore" });
+    return this.#ready.promise;
+  }
+
   /** Lets the vCPU run; resolves once it has left. */
-  run(state: InitialState | null): Promise<WorkerEnd> {
+  run(state: InitialState | null | "restored"): Promise<WorkerEnd> {
     this.#left = new Deferred();
     this.#post({ kind: "run", state });
     return this.#left.promise;
