@@ -21,6 +21,8 @@ export function checkFiles(request: RunRequest): void {
   };
   if (request.kernel !== null) check("--kernel", request.kernel, false, checkInput);
   if (request.initrd !== null) check("--initrd", request.initrd, false, checkInput);
+  if (request.firmware !== null) check("--firmware", request.firmware.path, false, checkInput);
+  if (request.debugcon !== null) check("--debugcon", request.debugcon, true, checkOutput);
   for (const disk of request.disks) {
     check("--disk", disk.path, !disk.readonly, (flag, path) => checkDisk(flag, path, disk.readonly));
   }

@@ -39,6 +39,13 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       help: [`The kernel's command line [${DEFAULT_APPEND}]; with the default guest,`, "what to add to its own."],
     },
   },
+  "Firmware, in place of a kernel": {
+    firmware: {
+      value: "FILE",
+      help: ["Start with this ROM image: SeaBIOS, OVMF_CODE. It finds a system on the disks."],
+    },
+    debugcon: { value: "FILE", help: ["Write what firmware and test kernels say at port 402h into a file."] },
+  },
   "The machine": {
     memory: {
       value: "SIZE",

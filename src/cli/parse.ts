@@ -5,6 +5,7 @@ import { MAX_RAM_BYTES, PAGE_BYTES } from "../machine/memory.ts";
 import {
   type DiskSpec,
   type EngineName,
+  type FirmwareSpec,
   type MachineSpec,
   MAX_DISKS,
   type PublishSpec,
@@ -45,6 +46,8 @@ export interface RunRequest {
   readonly kernel: string | null;
   readonly initrd: string | null;
   readonly append: string | null;
+  readonly firmware: FirmwareSpec | null;
+  readonly debugcon: string | null;
   readonly disks: readonly DiskSpec[];
   /** Null: --net was not given. */
   readonly net: NetRequest | null;
@@ -187,6 +190,8 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     kernel: file("kernel"),
     initrd: file("initrd"),
     append,
+    firmware: readFirmware(file("firmware"), given),
+    debugcon: file("debugcon"),
     disks: readDisks(given.get("disk") ?? []),
     net: net === undefined ? null : netOption("--net", net),
     publish: publishOptions("--publish", given.get("publish") ?? []),
@@ -198,6 +203,17 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     stats: file("stats"),
     quiet: given.has("quiet"),
   };
+}
+
+function readFirmware(path: string | null, given: Map<string, string[]>): FirmwareSpec | null {
+  if (path === null) return null;
+  for (const name of ["kernel", "initrd", "append"]) {
+    const value = given.get(name)?.[0];
+    if (value !== undefined) {
+      throw mistake(`--${name}`, value, "none with --firmware, which finds a system on the disks");
+    }
+  }
+  return { path, vars: null };
 }
 
 function readDisks(values: readonly string[]): DiskSpec[] {

@@ -1,5 +1,6 @@
 /** `trike run`: one machine in the foreground, from the request to the exit status. */
 import { ConfigError, HostError, messageOf } from "../base/errors.ts";
+import type { ByteRing } from "../base/ring.ts";
 import { NoSerial, openSerial, type SerialBackEnd } from "../host/serial.ts";
 import { Terminal } from "../host/terminal.ts";
 import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
@@ -48,15 +49,17 @@ export async function runMachine(request: RunRequest, parts: RunParts): Promise<
   const known = await (parts.engines ?? engines)(request.engine);
   const engine = chooseEngine(known, request, request.quiet ? () => {} : parts.say);
   const stats = request.stats === null ? null : openOutput("--stats", request.stats);
+  const debugcon = request.debugcon === null ? null : openOutput("--debugcon", request.debugcon);
   const spec = await makeSpec(request, engine, parts);
-  const run = new Run(spec, request, parts);
+  const run = new Run(spec, request, parts, debugcon);
   try {
     const status = await run.toEnd();
-    if (stats && run.handle) writeOutput(stats, request.stats!, statsJson(run.handle, run.watch, run.facts()));
+    if (stats && run.handle) writeOutput(stats, "--stats", request.stats!, json(run));
     return status;
   } finally {
     run.abandon();
     stats?.close();
+    debugcon?.close();
   }
 }
 
@@ -71,6 +74,7 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
   });
   if (note !== null && !request.quiet) parts.say(note);
   const rest = { engine, memoryBytes, cpus, disks, ...(net ? { net } : {}), serial, noReboot, icount, trace };
+  if (request.firmware !== null) return { ...rest, firmware: request.firmware, kernel: "", initrd: null, append: "" };
   if (request.kernel !== null) {
     return { ...rest, kernel: request.kernel, initrd: request.initrd, append: request.append ?? DEFAULT_APPEND };
   }
@@ -104,6 +108,7 @@ class Run {
   handle: MachineHandle | null = null;
   readonly watch = new ConsoleWatch(() => performance.now() / 1000);
   readonly #backEnds: SerialBackEnd[] = [];
+  #debugCopied: Promise<void> = Promise.resolve();
   #terminal: Terminal | null = null;
   #reason: Reason | null = null;
   #button: "untouched" | "pressed" = "untouched";
@@ -116,6 +121,7 @@ class Run {
     private readonly spec: MachineSpec,
     private readonly request: RunRequest,
     private readonly parts: RunParts,
+    private readonly debugcon: Deno.FsFile | null = null,
   ) {}
 
   async toEnd(): Promise<number> {
@@ -153,6 +159,7 @@ class Run {
     );
     const end = await this.#finished.promise;
     await this.#closePorts();
+    await this.#debugCopied;
     return this.#result(end);
   }
 
@@ -183,11 +190,23 @@ class Run {
   }
 
   #attachPorts(handle: MachineHandle): void {
+    if (this.debugcon && handle.debug) {
+      this.#debugCopied = this.#copyDebug(handle.debug, this.debugcon).catch((error) => this.#say(messageOf(error)));
+    }
     for (const [index, port] of handle.serial.entries()) {
       const { tx, rx } = port;
       const ends = { tx, rx, notifyInput: () => port.notifyInput() };
       this.#backEnds[index] ??= new NoSerial();
       this.#backEnds[index].attach(index === 0 ? { ...ends, onOutput: (bytes) => this.watch.see(bytes) } : ends);
+    }
+  }
+
+  /** Copies the debug console into its file, to the end. */
+  async #copyDebug(ring: ByteRing, file: Deno.FsFile): Promise<void> {
+    for (;;) {
+      await ring.whenReadable();
+      if (ring.available === 0 && ring.closed) return;
+      writeOutput(file, "--debugcon", this.request.debugcon!, ring.read());
     }
   }
 
@@ -273,6 +292,10 @@ function oneLine(text: string): string {
   return text.replace(/[\s\x00-\x1f\x7f-\x9f]+/g, " ").trim();
 }
 
+function json(run: Run): Uint8Array {
+  return new TextEncoder().encode(statsJson(run.handle!, run.watch, run.facts()));
+}
+
 function openOutput(flag: string, path: string): Deno.FsFile {
   try {
     return Deno.openSync(path, { write: true, create: true, truncate: true });
@@ -281,11 +304,10 @@ function openOutput(flag: string, path: string): Deno.FsFile {
   }
 }
 
-function writeOutput(file: Deno.FsFile, path: string, text: string): void {
-  const bytes = new TextEncoder().encode(text);
+function writeOutput(file: Deno.FsFile, flag: string, path: string, bytes: Uint8Array): void {
   try {
     for (let at = 0; at < bytes.length;) at += file.writeSync(bytes.subarray(at));
   } catch (error) {
-    throw new HostError(`Cannot write --stats "${path}": ${messageOf(error)}`, { cause: error });
+    throw new HostError(`Cannot write ${flag} "${path}": ${messageOf(error)}`, { cause: error });
   }
 }

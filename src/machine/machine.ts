@@ -32,6 +32,8 @@ export interface MachineHandle {
     /** The terminal at the other end has this size. */
     resize(columns: number, rows: number): void;
   };
+  /** What firmware and test kernels write to port 402h. */
+  readonly debug?: ByteRing;
   /** The ACPI power button. */
   pressPowerButton(): void;
   /** Ends the machine as a pulled plug does. */
@@ -155,6 +157,10 @@ export class Machine implements MachineHandle {
       this.#terminate();
       throw error;
     }
+  }
+
+  get debug(): ByteRing {
+    return this.pc.debugTx;
   }
 
   get state(): LifeState {
@@ -307,6 +313,7 @@ export class Machine implements MachineHandle {
       tx.close();
       rx.close();
     }
+    this.pc.debugTx.close();
     this.#resolveEnded(end);
   }
 

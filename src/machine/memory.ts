@@ -32,13 +32,13 @@ export const MAX_RAM_BYTES = 3 * 1024 * MIB;
 const RESERVED_PAGES = 65536;
 
 /**
- * Allocates the memory of a machine with `ramBytes` of guest RAM. Nothing of it is resident until touched.
+ * Allocates the memory of a machine with `ramBytes` of guest RAM and what follows it. Nothing of it is resident until touched.
  *
  * Address space is reserved for the whole 4 GiB: generated code, which is compiled without checks of bounds, has nothing else
  * within its reach (docs/decisions/0008-no-bounds-checks.md).
  */
-export function allocateMachineMemory(ramBytes: number): WebAssembly.Memory {
-  const initial = Math.ceil((RAM_BASE + ramBytes) / WASM_PAGE_BYTES);
+export function allocateMachineMemory(ramBytes: number, extraBytes = 0): WebAssembly.Memory {
+  const initial = Math.ceil((RAM_BASE + ramBytes + extraBytes) / WASM_PAGE_BYTES);
   try {
     return new WebAssembly.Memory({ initial, maximum: RESERVED_PAGES, shared: true });
   } catch (error) {
