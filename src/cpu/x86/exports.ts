@@ -19,6 +19,8 @@ export interface CpuExports {
   flushTlb(cpu: number): void;
   dropWriteTags(cpu: number, page: number): void;
   updateMode(cpu: number): void;
+  /** (cpu, vector, error code or -1, EVENT, RIP to push) → status: delivers once; FAULT with nothing changed. */
+  event(cpu: number, vector: number, error: number, kind: number, rip: bigint): number;
   readonly table: WebAssembly.Table;
   rflags(cpu: number): number;
   setRflags(cpu: number, value: number): void;
@@ -37,7 +39,18 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
     c.st32(c.param(0), phys!.shrU(32).lo(), S.physHi);
     c.return(status!);
   }));
-  for (const name of ["deliver", "interrupt", "nmi", "trapDb", "flushTlb", "dropWriteTags", "updateMode"] as const) {
+  for (
+    const name of [
+      "deliver",
+      "event",
+      "interrupt",
+      "nmi",
+      "trapDb",
+      "flushTlb",
+      "dropWriteTags",
+      "updateMode",
+    ] as const
+  ) {
     const func = f.more.get(name);
     if (func) m.export(func, name);
   }

@@ -8,6 +8,7 @@ import { Bug } from "../../base/errors.ts";
 import type { Code, Var } from "../../wasm/code.ts";
 import type { Value } from "../../wasm/value.ts";
 import { type Arg, argBits, isMemoryLetter, parseArgs, rowSizes } from "./arg.ts";
+import { emitExit, type Exits } from "./exits.ts";
 import type { Operand } from "./operand.ts";
 import { type CpuFuncs, type Host, Ops } from "./ops.ts";
 import type { Row } from "./row.ts";
@@ -177,10 +178,20 @@ function isHotVariant(row: Row, args: readonly Arg[], size: number, form: number
 }
 
 /** Emits a variant's code: unit checks, operands, semantics. The caller goes on with the next operation. */
-export function emitVariant(v: Variant, c: Code, f: CpuFuncs, host: Host, cpu: Value, op: Value, ea: Var): void {
+export function emitVariant(
+  v: Variant,
+  c: Code,
+  f: CpuFuncs,
+  host: Host,
+  cpu: Value,
+  op: Value,
+  ea: Var,
+  exits: Exits | null = null,
+): void {
   const o = new Ops(c, f, host, cpu, op, ea, v.size, v.flagsLive || !v.row.flags, v.is64);
   o.locked = !!v.row.locked;
   if (v.row.cpl0) o.gpIf(o.ld32("cpl").bool());
+  if (exits) emitExit(o, exits.bit(v.row));
   if (v.row.unit) emitUnitCheck(o, v.row);
   const memory = v.args.some((a) => isMemoryLetter(a.letter)) && v.form !== FORM.REG;
   if (memory && v.form !== FORM.EA) ea.set(baseAddress(o, v.form));

@@ -8,6 +8,7 @@
 import { type Func, Module } from "../../wasm/module.ts";
 import { i32, type Type } from "../../wasm/value.ts";
 import { exportEntries } from "./exports.ts";
+import type { Exits } from "./exits.ts";
 import { flagFuncs } from "./flags.ts";
 import { emitVariant, type Variant, Variants } from "./handlers.ts";
 import { importAll, type ImportName } from "./imports.ts";
@@ -45,13 +46,19 @@ export function variantsOf(several: boolean): Variants {
 
 /**
  * `cpu` is the base of the one vCPU that this module is for: a constant in its code. With `several`, the machine has others:
- * then locked instructions have handlers of their own.
+ * then locked instructions have handlers of their own. With `exits`, a model of a hypervisor looks on (exits.ts).
  */
-export function generate(minPages: number, maxPages: number, cpu: number, several = false): Interpreter {
+export function generate(
+  minPages: number,
+  maxPages: number,
+  cpu: number,
+  several = false,
+  exits: Exits | null = null,
+): Interpreter {
   const m = new Module();
   m.importMemory("env", "memory", minPages, maxPages);
   const imports = importAll(m);
-  const f = defineMmu(m, imports, flagFuncs(m));
+  const f = defineMmu(m, imports, flagFuncs(m), exits !== null);
   defineLinear(m, f);
   define(m, f, imports);
   if (several) defineLocked(m, f);
@@ -60,17 +67,22 @@ export function generate(minPages: number, maxPages: number, cpu: number, severa
   const inLoop = SPECIALS + variants.hotCount;
   const signature = m.signature(HANDLER, ["i32"]);
   for (const v of variants.all.slice(variants.hotCount)) {
-    m.tableEntry(handlerFunc(m, f, v, cpu));
+    m.tableEntry(handlerFunc(m, f, v, cpu, exits));
   }
 
   m.export(
-    m.func("run", ["i32", "i32", "i32"], ["i32"], (c) => new Loop(c, f, i32(cpu), variants, inLoop, signature).emit()),
+    m.func(
+      "run",
+      ["i32", "i32", "i32"],
+      ["i32"],
+      (c) => new Loop(c, f, i32(cpu), variants, inLoop, signature, exits).emit(),
+    ),
   );
   // Handlers of the loop that compiled regions call have a function too.
   const shadows = new Map<number, number>();
   variants.all.slice(0, variants.hotCount).forEach((v, i) => {
     if (!v.row.unit) return;
-    shadows.set(SPECIALS + i, m.tableEntry(handlerFunc(m, f, v, cpu)));
+    shadows.set(SPECIALS + i, m.tableEntry(handlerFunc(m, f, v, cpu, exits)));
   });
   const functions = variants.all.length - variants.hotCount + shadows.size;
   defineCallRegion(m, f, signature, inLoop, functions);
@@ -92,10 +104,10 @@ export function generate(minPages: number, maxPages: number, cpu: number, severa
 }
 
 /** A handler as a function. */
-function handlerFunc(m: Module, f: CpuFuncs, v: Variant, cpu: number): Func {
+function handlerFunc(m: Module, f: CpuFuncs, v: Variant, cpu: number, exits: Exits | null): Func {
   return m.func(v.name, HANDLER, ["i32"], (c) => {
     const host: Host = { leave: (s) => c.return(s), beforeSlow: () => {} };
-    emitVariant(v, c, f, host, i32(cpu), c.param(1), c.paramVar(2));
+    emitVariant(v, c, f, host, i32(cpu), c.param(1), c.paramVar(2), exits);
     c.return(STATUS.NEXT);
   });
 }

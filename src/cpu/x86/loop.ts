@@ -4,6 +4,7 @@
  */
 import type { Code, Label, Var } from "../../wasm/code.ts";
 import { i64, select, type Type, type Value } from "../../wasm/value.ts";
+import type { Exits } from "./exits.ts";
 import { condition, KIND } from "./flags.ts";
 import { baseAddress, emitVariant, FORM, type Variants } from "./handlers.ts";
 import { type CpuFuncs, type Host, Ops, STATUS } from "./ops.ts";
@@ -27,6 +28,7 @@ export class Loop {
     readonly variants: Variants,
     readonly inLoop: number,
     readonly signature: { params: readonly Type[]; results: readonly Type[]; typeIndex: number },
+    readonly exits: Exits | null = null,
   ) {
     this.pc = c.paramVar(1);
     this.budget = c.paramVar(2);
@@ -67,7 +69,7 @@ export class Loop {
       else if (k < SPECIALS) this.#special(k);
       else {
         const v = this.variants.all[k - SPECIALS]!;
-        emitVariant(v, c, this.f, this.#host(), this.cpu, this.pc.get(), this.ea);
+        emitVariant(v, c, this.f, this.#host(), this.cpu, this.pc.get(), this.ea, this.exits);
         this.#next();
       }
     });
@@ -121,7 +123,12 @@ export class Loop {
         });
         this.budget.set(this.budget.get().add(1));
       });
-      this.status.set(c.call1(this.f.more.get("deliver")!, cpu));
+      if (!this.exits) this.status.set(c.call1(this.f.more.get("deliver")!, cpu));
+      else {
+        // Whether the guest gets the exception is for the hypervisor to say.
+        c.st32(cpu, this.budget.get(), S.budget);
+        c.return(STATUS.FAULT);
+      }
     });
     c.if(this.status.get().leU(STATUS.JUMP), () => {
       this.#targetFromRip();

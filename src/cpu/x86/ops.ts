@@ -57,6 +57,8 @@ export const STATUS = {
   SHUTDOWN: 6,
   /** Decoded code was thrown away, or the mode changed in a way only TypeScript handles: go round. */
   RESYNC: 7,
+  /** An instruction that a hypervisor takes note of is about to run (exits.ts); rip is its own. */
+  EXIT: 8,
 } as const;
 
 /** Added to the byte count of `writeAddr`: the old bytes are not wanted, so device memory is not read first. */

@@ -182,6 +182,10 @@ export const S = layout({
   locked: [8, 6],
   /** Address in memory of the map of what is not plainly RAM (base/memory_map.ts), or 0. */
   memoryMap: 4,
+  /** For a hypervisor's guest (exits.ts): instructions that leave; address in memory of the map of rights; where one lacked. */
+  exits: 4,
+  rights: 4,
+  violation: 8,
 });
 
 /** Bytes. */

@@ -10,6 +10,7 @@
  */
 import type { Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";
+import { VIOLATION } from "../exits.ts";
 import { type CpuFuncs, declareDeep, deepFunc, defineDeep, type Ops, STATUS } from "../ops.ts";
 import { AC, CS, DS, ES, EXC, FS, GS, IF, NT, RF, RSP, SS, TF, VM } from "../state.ts";
 import { Frame, nullStack } from "./frame.ts";
@@ -187,6 +188,8 @@ export function defineExceptions(m: Module, f: CpuFuncs): void {
       const first = o.ld32("excVector");
       const status = c.call1(event, o.cpu, first, o.ld32("excError"), EVENT.FAULT, o.ld64("rip"));
       c.if(status.eqz(), () => c.return(STATUS.NEXT));
+      // What a hypervisor has not mapped is no exception: it ends the delivery, and nothing has changed.
+      c.if(o.ld32("excVector").geU(VIOLATION), () => c.return(STATUS.FAULT));
       c.if(first.eq(EXC.DF), () => c.return(STATUS.SHUTDOWN));
       const second = o.ld32("excVector");
       const both = contributory(first).and(contributory(second));

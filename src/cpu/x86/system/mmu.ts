@@ -11,6 +11,7 @@ import { LEGACY_PAGES, MAPPING, MEMORY_MAP } from "../../../base/memory_map.ts";
 import type { Code } from "../../../wasm/code.ts";
 import type { Func, Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";
+import { FINAL, guardMapped, RIGHT } from "../exits.ts";
 import type { FlagFuncs } from "../flags.ts";
 import type { Imports } from "../imports.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS, WRITE_ONLY } from "../ops.ts";
@@ -28,13 +29,14 @@ function accessOf(cpu: Value, tlb: Value): Value {
   return which().and(1).shl(1).or(which().and(2).shl(3));
 }
 
-export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFuncs {
+/** With `exits`, what the hypervisor maps and allows is looked at, and nothing but RAM is mapped: see exits.ts. */
+export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits = false): CpuFuncs {
   const more = new Map<string, Func>();
   const readAddr = m.declare("readAddr", ["i32", "i64", "i32"], ["i32"]);
   const writeAddr = m.declare("writeAddr", ["i32", "i64", "i32"], ["i32"]);
   const commit = m.declare("commit", ["i32"], []);
   const f: CpuFuncs = { flags, readAddr, writeAddr, commit, more };
-  const walk = defineWalk(m, f);
+  const walk = defineWalk(m, f, exits);
   const noteFill = defineTlb(m, f);
 
   /** Whether a physical address (an i64) is in RAM. */
@@ -197,6 +199,17 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     return c.let(select(wraps, i64(0), next));
   };
 
+  /** Gives 0 if the hypervisor does not allow it. */
+  const guard = (c: Code, cpu: Value, address: Value, physical: Value, wanted: Value | number) => {
+    if (exits) guardMapped(c, cpu, address, physical, wanted, FINAL, () => c.return(0));
+  };
+  /** 1 if writes to the page are to be noticed: by who decoded it, or by the hypervisor. */
+  const noticed = (c: Code, cpu: Value, physical: Value, code: Value): Value => {
+    if (!exits) return code;
+    const rights = c.ld8u(c.ld32(cpu, S.rights).add(physical.shrU(12).lo()));
+    return c.let(code.or(rights.and(RIGHT.WRITE).eqz()));
+  };
+
   /** (cpu, tlb, address, bytes) → offset or 0: the miss path of reads. */
   const readSlow = m.func("mmu.read", ["i32", "i32", "i64", "i32"], ["i32"], (c) => {
     const cpu = c.param(0), tlb = c.param(1), a = c.param(2), bytes = c.param(3);
@@ -205,11 +218,12 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     c.st32(cpu, c.ld32(cpu, S.tlbMisses).add(1), S.tlbMisses);
     const [status, walked, flags] = c.call(walk, cpu, a, access) as [Value, Value, Value];
     c.if(status, () => c.return(0));
+    guard(c, cpu, a, walked, RIGHT.READ);
     const [physical, info] = place(c, cpu, walked, flags, 0);
     const ram = c.let(inRam(c, cpu, physical));
     const host = c.variable("i32", 0);
     c.if(ram, () => {
-      const code = c.ld8u(c.ld32(cpu, S.codePages).add(physical.shrU(12).lo()));
+      const code = noticed(c, cpu, walked, c.ld8u(c.ld32(cpu, S.codePages).add(physical.shrU(12).lo())));
       host.set(c.call1(fill, cpu, tlb, a, physical, info, code).add(offset));
     });
     const split = c.let(i32(4096).sub(offset));
@@ -220,9 +234,10 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
       const next = nextPage(c, cpu, a);
       const [status2, walked2, flags2] = c.call(walk, cpu, next, access) as [Value, Value, Value];
       c.if(status2, () => c.return(0));
+      guard(c, cpu, next, walked2, RIGHT.READ);
       const [physical2, info2] = place(c, cpu, walked2, flags2, 0);
       c.if(inRam(c, cpu, physical2), () => {
-        const code = c.ld8u(c.ld32(cpu, S.codePages).add(physical2.shrU(12).lo()));
+        const code = noticed(c, cpu, walked2, c.ld8u(c.ld32(cpu, S.codePages).add(physical2.shrU(12).lo())));
         const host2 = c.call1(fill, cpu, tlb, next, physical2, info2, code);
         c.if(ram.and(host2.eq(host.get().add(split))), () => c.return(host.get()));
       });
@@ -244,6 +259,8 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     c.st32(cpu, c.ld32(cpu, S.tlbMisses).add(1), S.tlbMisses);
     const [status, walked, flags] = c.call(walk, cpu, a, access) as [Value, Value, Value];
     c.if(status, () => c.return(0));
+    const wanted = c.let(select(c.param(3).eq(bytes), i32(RIGHT.READ | RIGHT.WRITE), RIGHT.WRITE));
+    guard(c, cpu, a, walked, wanted);
     const [physical, info] = place(c, cpu, walked, flags, 1);
     const ram = c.let(inRam(c, cpu, physical));
     c.if(bytes.leU(split), () => {
@@ -257,6 +274,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
       const next = nextPage(c, cpu, a);
       const [status2, walked2, flags2] = c.call(walk, cpu, next, access) as [Value, Value, Value];
       c.if(status2, () => c.return(0));
+      guard(c, cpu, next, walked2, wanted);
       const [physical2, info2] = place(c, cpu, walked2, flags2, 1);
       const ram2 = c.let(inRam(c, cpu, physical2));
       const host = c.variable("i32", 0), host2 = c.variable("i32", 0);
@@ -333,7 +351,9 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
       const c = o.c, tlb = o.ld32("dtlb"), at = c.variable("i64", a!);
       c.loop((again) => {
         c.if(at.get().and(-4096).ne(c.ld64(dtlbEntry(tlb, at.get()), tag)), () => {
-          o.callF(walk, o.cpu, at.get(), accessOf(o.cpu, tlb).or(kind));
+          const [walked] = o.callF(walk, o.cpu, at.get(), accessOf(o.cpu, tlb).or(kind)) as [Value, Value];
+          const right = kind === 0 ? RIGHT.READ : RIGHT.WRITE;
+          if (exits) guardMapped(c, o.cpu, at.get(), walked, right, FINAL, () => o.leave(STATUS.FAULT));
         });
         const next = nextPage(c, o.cpu, at.get());
         at.set(next);
@@ -350,6 +370,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs): CpuFun
     const c = o.c;
     const user = o.ld32("cpl").eq(3).shl(1);
     const [walked, flags] = o.callF(walk, o.cpu, a!, user.or(ACCESS.FETCH)) as [Value, Value];
+    if (exits) guardMapped(c, o.cpu, a!, walked, RIGHT.EXEC, FINAL, () => o.leave(STATUS.FAULT));
     const [physical, info] = place(c, o.cpu, walked, flags, 0);
     o.st32("physLo", physical.lo());
     o.st32("physHi", high(physical));

@@ -9,6 +9,7 @@
 import type { Code, Label } from "../../../wasm/code.ts";
 import type { Func, Module } from "../../../wasm/module.ts";
 import { i64, select, type Value } from "../../../wasm/value.ts";
+import { guardMapped, RIGHT } from "../exits.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
 import { CR0, CR4, EFER, EXC, S } from "../state.ts";
 
@@ -65,7 +66,7 @@ function exchange(c: Code, bytes: 4 | 8, at: Value, expected: Value, value: Valu
 }
 
 /** Defines "walk": (cpu, address, access) → status, physical address, WALK flags. Faults set CR2 unless the access is QUIET. */
-export function defineWalk(m: Module, f: CpuFuncs): Func {
+export function defineWalk(m: Module, f: CpuFuncs, exits: boolean): Func {
   const pageFault = m.func("pageFault", ["i32", "i64", "i32", "i32"], [], (c) => {
     const cpu = c.param(0), access = c.param(2);
     c.if(access.and(ACCESS.QUIET).eqz(), () => {
@@ -88,6 +89,10 @@ export function defineWalk(m: Module, f: CpuFuncs): Func {
   /** Reads the entry `index` (an i32) of the table whose frame number is `frame`; leaves if it is not present. */
   const read = (o: Ops, address: Value, access: Value, frame: Value, index: Value, bytes: 4 | 8): Entry => {
     const c = o.c;
+    if (exits) {
+      const table = o.let(frame.zx().shl(12).or(index.shl(Math.log2(bytes)).zx()));
+      guardMapped(c, o.cpu, address, table, RIGHT.READ, 0, () => o.leave(STATUS.FAULT));
+    }
     c.if(frame.geU(o.ld32("ramPages")), () => raise(o, address, access, 0));
     const at = c.let(o.ld32("ramBase").add(frame.shl(12)).add(index.shl(Math.log2(bytes))));
     const e = bytes === 8 ? c.ld64(at) : c.let(c.ld32(at).zx());
