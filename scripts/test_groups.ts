@@ -28,6 +28,8 @@ const TABLE: readonly Row[] = [
     allow: [...FILES, "--allow-env", "--allow-run", "--allow-ffi", "--allow-sys=uid"],
     kernels: true,
   },
+  // runs trike as a process, with firmware of the host's packages
+  { folder: "tests/firmware", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"] },
   // makes packages and archives with the system's tools, boots them in QEMU
   { folder: "tests/guest", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
   // runs instructions on the processor itself

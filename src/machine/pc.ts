@@ -59,7 +59,7 @@ import type { MachineSpec } from "./spec.ts";
 export { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
 
 const SERIAL_RING_BYTES = 64 * 1024;
-const DEBUG_RING_BYTES = 4096;
+const DEBUG_RING_BYTES = 64 * 1024;
 /** Every run that counts instructions starts at this moment: 2025-01-01. */
 const ICOUNT_WALL_MS = Date.UTC(2025, 0, 1);
 

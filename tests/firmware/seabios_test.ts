@@ -1,0 +1,50 @@
+import { assertEquals, assertStringIncludes } from "@std/assert";
+import { Trike } from "../boot/guests.ts";
+import { bootableDisk, SECOND_SECTOR } from "./boot_sector.ts";
+import { firmwareOrSkip } from "./images.ts";
+
+const seabios = firmwareOrSkip("seabios", "/usr/share/seabios/bios-256k.bin");
+const small = firmwareOrSkip("seabios", "/usr/share/seabios/bios.bin");
+
+async function withDisk(body: (path: string, dir: string) => Promise<void>): Promise<void> {
+  const dir = await Deno.makeTempDir();
+  try {
+    await Deno.writeFile(`${dir}/disk.img`, bootableDisk());
+    await body(`${dir}/disk.img`, dir);
+  } finally {
+    await Deno.remove(dir, { recursive: true });
+  }
+}
+
+for (const [cpus, rom] of [[1, seabios], [2, small]] as const) {
+  Deno.test({
+    name: `SeaBIOS (${rom.name}, ${cpus} CPU): its banner, INT 10h, INT 13h on a virtio disk, INT 15h, INT 1Ah`,
+    ignore: rom.ignore,
+    fn: () =>
+      withDisk(async (disk, dir) => {
+        const debug = `${dir}/debug.txt`;
+        const machine = ["--memory", "64M", "--cpus", `${cpus}`, "--engine", "soft", "--timeout", "60"];
+        await using trike = new Trike([
+          "run",
+          "--quiet",
+          "--firmware",
+          rom.path,
+          "--debugcon",
+          debug,
+          "--disk",
+          disk,
+          ...machine,
+        ]);
+        const { code, stdout, stderr } = await trike.end();
+        assertEquals([code, stderr], [0, ""]);
+        assertStringIncludes(stdout, "SeaBIOS (version ");
+        assertStringIncludes(stdout, "boot sector: hello");
+        assertStringIncludes(stdout, `${SECOND_SECTOR}63 MiB`); // the last of 64 MiB is what SeaBIOS keeps
+        assertStringIncludes(stdout, "boot sector: time moves");
+        const log = await Deno.readTextFile(debug);
+        assertStringIncludes(log, "QEMU fw_cfg DMA interface supported");
+        assertStringIncludes(log, `Found ${cpus} cpu(s) max supported ${cpus} cpu(s)`);
+        if (rom === seabios) assertStringIncludes(log, "ACPI: parse DSDT"); // the small one leaves that out
+      }),
+  });
+}
