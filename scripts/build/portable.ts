@@ -1,0 +1,82 @@
+/**
+ * The portable form: one file that is Deno's executable and carries trike. Nothing need be installed where it runs, and to
+ * make it nothing is needed but Deno itself.
+ */
+import { HostError } from "../../src/base/errors.ts";
+import { bundleProgram } from "./bundle.ts";
+import { alignedEnd, entryPatches, readElf } from "./elf.ts";
+import { RUN_FLAGS } from "./permissions.ts";
+import { scriptHeader } from "./script.ts";
+import { type Module, starterUrl } from "./starter.ts";
+
+/** Nothing of the user's folders, files and network has a say in how the program starts, and nothing is left behind. */
+const ISOLATION = ["--quiet", "--no-config", "--no-lock", "--no-remote", "--no-npm", "--no-code-cache"];
+/**
+ * What the environment gets where it says nothing itself: a file in place of Deno's cache folder, so that there is none; no
+ * look for a newer Deno; a path, without which Deno does not start if it has a list of programs that may be run.
+ */
+const ENVIRONMENT = ["DENO_DIR=/dev/null", "DENO_NO_UPDATE_CHECK=1", "PATH=/usr/bin:/bin"];
+
+/** Puts trike into a copy of `runtime`, an ELF executable of Deno's. */
+export async function buildElf(runtime: string, output: string, arch: string): Promise<void> {
+  const elf = readElf(runtime, await Deno.readFile(runtime));
+  if (elf.arch !== arch) {
+    throw new HostError(`Cannot use the runtime "${runtime}": its code is ${elf.arch}, not ${arch}`);
+  }
+  const { modules, bytes } = await program(alignedEnd(elf.sizeBytes));
+  const start = starterUrl(modules, { file: "Deno.execPath()", args: "Deno.args" });
+  const words = { args: ["run", ...ISOLATION, ...RUN_FLAGS, start], env: ENVIRONMENT };
+  const patches = entryPatches(elf, alignedEnd(modules[0]!.at + bytes.length), words);
+  await replaceFile(output, async (path) => {
+    await Deno.copyFile(runtime, path);
+    using file = await Deno.open(path, { write: true });
+    for (const patch of [{ at: modules[0]!.at, bytes }, ...patches]) await writeAt(file, patch.at, patch.bytes);
+  });
+}
+
+/** The same for executables that are no ELF files: a shell script that carries the executable, which it unpacks once. */
+export async function buildScript(runtime: string, output: string): Promise<void> {
+  const executable = await Deno.readFile(runtime);
+  const { modules, bytes } = await program(alignedEnd(1));
+  const start = starterUrl(modules, { file: "Deno.args[0]", args: "Deno.args.slice(1)" });
+  const at = alignedEnd(modules[0]!.at + bytes.length);
+  const words = ["run", ...ISOLATION, ...RUN_FLAGS, start];
+  const header = await scriptHeader({ executable, at, words, env: ENVIRONMENT });
+  if (header.length > modules[0]!.at) throw new HostError("Cannot make the script: its first lines are too long");
+  await replaceFile(output, async (path) => {
+    using file = await Deno.open(path, { write: true, create: true, mode: 0o755 });
+    await writeAt(file, 0, header);
+    await writeAt(file, modules[0]!.at, bytes);
+    await writeAt(file, at, executable);
+  });
+}
+
+async function program(at: number): Promise<{ modules: Module[]; bytes: Uint8Array<ArrayBuffer> }> {
+  const bundles = (await bundleProgram()).map(({ name, text }) => ({ name, text: new TextEncoder().encode(text) }));
+  const bytes = new Uint8Array(bundles.reduce((sum, { text }) => sum + text.length, 0));
+  let end = 0;
+  const modules = bundles.map(({ name, text }) => {
+    bytes.set(text, end);
+    end += text.length;
+    return { name, at: at + end - text.length, bytes: text.length };
+  });
+  return { modules, bytes };
+}
+
+/** A file appears under its name at once and whole, also where the old one runs. */
+async function replaceFile(output: string, write: (path: string) => Promise<void>): Promise<void> {
+  const temporary = `${output}.${Deno.pid}.tmp`;
+  try {
+    await write(temporary);
+    await Deno.chmod(temporary, 0o755);
+    await Deno.rename(temporary, output);
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+}
+
+async function writeAt(file: Deno.FsFile, at: number, bytes: Uint8Array): Promise<void> {
+  await file.seek(at, Deno.SeekMode.Start);
+  for (let n = 0; n < bytes.length;) n += await file.write(bytes.subarray(n));
+}
