@@ -76,6 +76,7 @@ export const SYS_gettid = 186;
 export const SYS_timer_create = 222;
 export const SYS_timer_settime = 223;
 export const SYS_timer_delete = 226;
+export const SYS_clock_gettime = 228;
 export const SYS_tgkill = 234;
 
 /** struct sigevent of the kernel: value, signal, how, thread. */

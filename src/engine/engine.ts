@@ -88,6 +88,11 @@ export interface HostChips {
   poke(vcpu: number): void;
 }
 
+export interface PortRange {
+  readonly port: number;
+  readonly size: number;
+}
+
 export interface VcpuParts {
   readonly index: number;
   /** How many the machine has; 1 if not given. */
@@ -110,6 +115,8 @@ export interface VcpuParts {
   readonly irqchip?: IrqChip;
   /** Every thread that raises an event of a vCPU calls `poke` after that. */
   readonly poked?: boolean;
+  /** Ports whose writes may reach the board late, though in order: nothing the guest can see follows from them. */
+  readonly posted?: readonly PortRange[];
 }
 
 /** Registers as a loader sets them: only what differs from the architectural reset state need be given. */

@@ -46,6 +46,7 @@ function expectations(): Map<string, number> {
     "SYS_timer_create",
     "SYS_timer_settime",
     "SYS_timer_delete",
+    "SYS_clock_gettime",
     "SYS_tgkill",
   ] as const;
   for (const name of plain) expect(name, libc[name]);

@@ -2,15 +2,14 @@
  * What brings a vCPU back out of KVM_RUN: a POSIX timer that signals its thread, with the signal that other threads may send.
  *
  * The signal is blocked in the thread at all times but inside KVM_RUN (KVM_SET_SIGNAL_MASK), so there is no handler, none is
- * lost between a look at the events and the entry, and one that arrives early makes the next KVM_RUN return at once. A timer
- * ticks while the guest runs: whatever threads that cannot send signals have put into the event word is seen at the next tick.
+ * lost between a look at the events and the entry, and one that arrives early makes the next KVM_RUN return at once. Where it
+ * is asked to, a timer ticks while the guest runs: whatever threads that send no signals have put into the event word is seen at
+ * the next tick.
  */
 import * as C from "../../../ffi/libc.ts";
 import { HostError } from "../../base/errors.ts";
 import type { Host } from "./host.ts";
 
-/** Between two looks at the events of a vCPU that never exits by itself. */
-const TICK_NS = 250_000;
 /** The least that a timer is set to: 0 would stop it. */
 const LEAST_NS = 1000;
 const SIGNAL = C.SIGUSR1;
@@ -31,7 +30,8 @@ export class Alarm {
   /** What the timer was last set for. */
   #untilNs = -1;
 
-  constructor(private readonly host: Host) {
+  /** `tickNs`: between two ticks; 0: none. */
+  constructor(private readonly host: Host, private readonly tickNs: number) {
     const { libc } = host;
     // Nobody handles the signal: unblocked, it would end the process.
     const before = new BigUint64Array(1);
@@ -52,11 +52,12 @@ export class Alarm {
 
   /** Ticks from now on, and once at guest time `untilNs` if that comes before the next tick. */
   arm(nowNs: number, untilNs: number): void {
-    const ns = untilNs - nowNs;
-    if (this.#armed && (ns >= TICK_NS || untilNs === this.#untilNs)) return;
+    const ns = untilNs - nowNs, tick = this.tickNs;
+    if (this.#armed && (untilNs === this.#untilNs || (tick > 0 && ns >= tick))) return;
+    if (tick === 0 && untilNs === Infinity) return this.disarm();
     this.#armed = true;
     this.#untilNs = untilNs;
-    this.#setTimer(Math.max(LEAST_NS, Math.min(ns, TICK_NS)), TICK_NS);
+    this.#setTimer(Math.max(LEAST_NS, tick > 0 ? Math.min(ns, tick) : ns), tick);
   }
 
   disarm(): void {
@@ -81,7 +82,8 @@ export class Alarm {
   #setTimer(firstNs: number, everyNs: number): void {
     const s = this.#spec;
     s[C.IT_INTERVAL / 8 + 1] = BigInt(Math.floor(everyNs));
-    s[C.IT_VALUE / 8 + 1] = BigInt(Math.floor(firstNs));
+    s[C.IT_VALUE / 8] = BigInt(Math.floor(firstNs / 1e9));
+    s[C.IT_VALUE / 8 + 1] = BigInt(Math.floor(firstNs % 1e9));
     this.host.libc.syscall_iibb(C.SYS_timer_settime, this.#timer, 0, s, null);
   }
 }

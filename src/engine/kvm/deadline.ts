@@ -8,7 +8,7 @@ import * as K from "../../../ffi/kvm.ts";
 import { MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../../ffi/libc.ts";
 import { type CpuidEntry, writeCpuid } from "./cpuid.ts";
 import type { Bytes } from "./host.ts";
-import { type Kvm, passMsrs, setMemory } from "./vm.ts";
+import { type Kvm, LOCAL_APIC_MSRS, passMsrs, setMemory } from "./vm.ts";
 
 const PAGE_BYTES = 4096;
 /** In real mode: mov ecx, 6E0h; wrmsr; hlt */
@@ -30,7 +30,7 @@ function attempt(kvm: Kvm, cpuid: readonly CpuidEntry[]): boolean {
   let vcpu = -1;
   try {
     kvm.prepare(vm);
-    passMsrs(host, vm);
+    passMsrs(host, vm, LOCAL_APIC_MSRS);
     setMemory(host, vm, page);
     vcpu = host.ioctl("KVM_CREATE_VCPU", vm, K.KVM_CREATE_VCPU);
     host.ioctlWith("KVM_SET_CPUID2", vcpu, K.KVM_SET_CPUID2, writeCpuid(cpuid));

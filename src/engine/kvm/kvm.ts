@@ -1,35 +1,48 @@
 /**
  * The engine of Linux hosts: guest code runs on the processor itself, by KVM.
  *
- * The board has the interrupt controllers and timers, so KVM is asked for none: it returns to us for ports, memory-mapped
- * registers, HLT, and when the guest can take an interrupt we have for it. Time is the host's: the guest's time-stamp counter
- * runs at its own rate, and deadlines are told to the board in guest nanoseconds.
+ * KVM may be the interrupt controllers and the PIT (IrqChip): then only ports and memory-mapped registers of other devices
+ * bring a vCPU back to us. Where the board is, so do HLT, the local APIC's registers, and the guest that can take an interrupt
+ * we have for it. Time is the host's: the guest's time-stamp counter runs at its own rate.
  */
 import * as K from "../../../ffi/kvm.ts";
 import { EAGAIN, EINTR, errnoName, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE } from "../../../ffi/libc.ts";
+import { IO_APIC, IO_APIC_BASE, IO_APIC_BYTES } from "../../../devices/io_apic.ts";
 import { HostError, messageOf } from "../../base/errors.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import {
   type Engine,
   type ExitReason,
   type InitialState,
+  type IrqChip,
   type Vcpu,
   VcpuEvent,
   type VcpuParts,
   type VcpuStats,
 } from "../engine.ts";
 import { Alarm } from "./alarm.ts";
+import { KvmChips } from "./chips.ts";
+import { CoalescedRing } from "./coalesced.ts";
 import { guestCpuid, signatureOf, writeCpuid } from "./cpuid.ts";
 import { deadlineReachesUs } from "./deadline.ts";
+import { complaint, failedAtVector } from "./failure.ts";
 import type { Bytes, Host } from "./host.ts";
+import { IA32_TSC_DEADLINE } from "./msr_access.ts";
 import { KvmRegisters } from "./registers.ts";
 import { Threads } from "./threads.ts";
 import { Stepper, type StepResult } from "./stepper.ts";
+import { TscDeadline } from "./tsc_deadline.ts";
 import { closeSharedVm, Kvm, sharedVm } from "./vm.ts";
+import { vcpuWord, WORD } from "./words.ts";
 
 /** The rate of guest time in kHz: a time-stamp counter of this rate needs no conversion. */
 const GUEST_KHZ = 1_000_000;
-const IA32_TSC_DEADLINE = 0x6e0;
+/** Between two looks at the events of a vCPU that never exits by itself, where nobody signals it. */
+const TICK_NS = 250_000;
+/** For how long a write may stay in the ring. */
+const RING_TICK_NS = 20e6;
+const EOIR = IO_APIC_BASE + IO_APIC.EOIR.at;
+const TWO32 = 0x1_0000_0000;
 
 export const kvmEngine: Engine = {
   name: "kvm",
@@ -52,6 +65,11 @@ export class KvmVcpu implements Vcpu {
   readonly #irq: Bytes = new Uint8Array(K.kvm_interrupt.SIZEOF);
   readonly #tscKhz: number;
   readonly #stepper: Stepper;
+  readonly #irqChip: IrqChip;
+  readonly #deadline: TscDeadline;
+  readonly #ring: CoalescedRing | null;
+  /** Split: who tells KVM where the I/O APIC's messages go. */
+  readonly #routes: KvmChips | null;
   /** KVM would take an interrupt now. */
   #ready = false;
   #halted = false;
@@ -68,31 +86,42 @@ export class KvmVcpu implements Vcpu {
     const host = this.#host = kvm.host;
     try {
       const vm = sharedVm(kvm, parts);
-      this.#fd = host.ioctl("KVM_CREATE_VCPU", vm, K.KVM_CREATE_VCPU, parts.index);
+      this.#irqChip = vm.irqChip;
+      this.#fd = host.ioctl("KVM_CREATE_VCPU", vm.fd, K.KVM_CREATE_VCPU, parts.index);
       this.#runBytes = kvm.runBytes;
       const flags = PROT_READ | PROT_WRITE;
       this.#mapped = host.libc.mmap(0n, BigInt(this.#runBytes), flags, MAP_SHARED, this.#fd, 0n);
       if (this.#mapped === MAP_FAILED) throw host.refusal("mmap of a vCPU");
       // SAFETY: mapped until `close`, after which nobody uses it.
       const pointer = Deno.UnsafePointer.create(this.#mapped)!;
-      this.#run = new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, this.#runBytes));
+      const mapping = Deno.UnsafePointerView.getArrayBuffer(pointer, this.#runBytes);
+      this.#run = new DataView(mapping);
       this.#tscKhz = this.#setTscRate(kvm);
-      const apicMsrs = kvm.canPassMsrs;
-      const vcpus = parts.vcpus ?? 1;
-      const supported = kvm.supportedCpuid(), told = { vcpu: parts.index, vcpus, tscKhz: this.#tscKhz, apicMsrs };
-      let cpuid = guestCpuid(supported, { ...told, deadline: true });
-      if (!apicMsrs || !deadlineReachesUs(kvm, cpuid)) cpuid = guestCpuid(supported, { ...told, deadline: false });
+      const cpuid = this.#guestCpuid(kvm);
       host.ioctlWith("KVM_SET_CPUID2", this.#fd, K.KVM_SET_CPUID2, writeCpuid(cpuid));
-      this.#alarm = new Alarm(host);
+      this.#ring = vm.coalesces ? new CoalescedRing(mapping, parts.memory, parts.board) : null;
+      this.#alarm = new Alarm(host, !parts.poked ? TICK_NS : this.#ring ? RING_TICK_NS : 0);
       this.#threads = new Threads(host, parts.memory);
       this.#setSignalMask();
       this.registers = new KvmRegisters(host, this.#fd, kvm.msrList(), signatureOf(cpuid));
       this.#msrs = new MsrFile(parts.board, parts.index);
+      this.#deadline = new TscDeadline(this.#run, parts, this.registers, this.#tscKhz);
       this.#stepper = new Stepper(host, this.#fd, parts);
+      const { memory, clock, chips: records } = parts;
+      this.#routes = vm.irqChip === "split" && records ? new KvmChips({ memory, clock, records }) : null;
+      Atomics.store(new Int32Array(memory.buffer), vcpuWord(WORD.VCPU, parts.index), this.#fd + 1);
     } finally {
       kvm.close();
     }
     this.reset();
+  }
+
+  #guestCpuid(kvm: Kvm) {
+    const { index: vcpu, vcpus = 1 } = this.#parts, kernel = this.#irqChip !== "user";
+    const told = { vcpu, vcpus, tscKhz: this.#tscKhz, apicMsrs: kernel || kvm.canPassMsrs };
+    const supported = kvm.supportedCpuid(), cpuid = guestCpuid(supported, { ...told, deadline: true });
+    const deadline = kernel ? kvm.has(K.KVM_CAP.TSC_DEADLINE_TIMER) : told.apicMsrs && deadlineReachesUs(kvm, cpuid);
+    return deadline ? cpuid : guestCpuid(supported, { ...told, deadline });
   }
 
   /** In kHz, 0 if it cannot be known. */
@@ -114,12 +143,13 @@ export class KvmVcpu implements Vcpu {
     this.#alarm.close();
     this.#host.libc.munmap(this.#mapped, BigInt(this.#runBytes));
     this.#host.close(this.#fd);
+    Atomics.store(new Int32Array(this.#parts.memory.buffer), vcpuWord(WORD.VCPU, this.#parts.index), 0);
     closeSharedVm(this.#host, this.#parts.memory);
   }
 
   reset(): void {
     this.#finish();
-    this.registers.reset();
+    this.registers.reset(this.#irqChip !== "user");
     this.#msrs.reset();
     this.registers.tsc = this.#parts.clock.nowNs() / GUEST_KHZ * this.#tscKhz;
     this.#fresh();
@@ -138,13 +168,24 @@ export class KvmVcpu implements Vcpu {
   #fresh(): void {
     this.#ready = false;
     this.#halted = false;
-    this.#waitsForSipi = this.#parts.index !== 0;
+    this.#waitsForSipi = false;
+    const waits = this.#parts.index !== 0;
+    if (this.#irqChip === "user") this.#waitsForSipi = waits;
+    else this.#setMpState(waits ? K.KVM_MP_STATE_UNINITIALIZED : K.KVM_MP_STATE_RUNNABLE);
+  }
+
+  /** Where KVM has the local APIC, it knows what the vCPU waits for. */
+  #setMpState(state: number): void {
+    const bytes: Bytes = new Uint8Array(K.kvm_mp_state.SIZEOF);
+    bytes[0] = state;
+    this.#host.ioctlWith("KVM_SET_MP_STATE", this.#fd, K.KVM_SET_MP_STATE, bytes);
   }
 
   setState(state: InitialState): void {
     this.reset();
     this.registers.set(state);
     this.#waitsForSipi = false;
+    if (this.#irqChip !== "user") this.#setMpState(K.KVM_MP_STATE_RUNNABLE);
   }
 
   run(untilNs: number): ExitReason {
@@ -162,10 +203,11 @@ export class KvmVcpu implements Vcpu {
 
   #loop(untilNs: number): ExitReason {
     const { events, eventsIndex, board, clock, index } = this.#parts;
-    const run = this.#run, host = this.#host;
+    const run = this.#run, host = this.#host, irqChip = this.#irqChip;
+    const heeded = irqChip === "kernel" ? ~(VcpuEvent.INTR | VcpuEvent.INIT | VcpuEvent.SIPI) : ~0;
     this.#threads.enter(index);
     for (;;) {
-      let pending = Atomics.load(events, eventsIndex);
+      let pending = Atomics.load(events, eventsIndex) & heeded;
       if (pending & VcpuEvent.KICK) {
         Atomics.and(events, eventsIndex, ~VcpuEvent.KICK);
         return "kick";
@@ -196,8 +238,8 @@ export class KvmVcpu implements Vcpu {
       const now = clock.nowNs();
       if (now >= untilNs) return "slice";
       run.setUint8(K.kvm_run.request_interrupt_window, pending & VcpuEvent.INTR ? 1 : 0);
-      const tpr = board.readTpr(index);
-      run.setUint8(K.kvm_run.cr8, tpr);
+      const tpr = irqChip === "user" ? board.readTpr(index) : -1;
+      if (tpr >= 0) run.setUint8(K.kvm_run.cr8, tpr);
       this.#alarm.arm(now, untilNs);
       this.#counts.entries++;
       this.#unfinished = false;
@@ -206,9 +248,11 @@ export class KvmVcpu implements Vcpu {
         if (errno !== EINTR && errno !== EAGAIN) throw new HostError(`KVM_RUN failed: ${errnoName(errno)}`);
         this.#counts.alarms++;
         this.#alarm.take();
+        this.#ring?.empty();
         this.#settle(tpr);
         continue;
       }
+      this.#ring?.empty();
       this.#settle(tpr);
       const ended = this.#exit(run.getUint32(K.kvm_run.exit_reason, true));
       if (ended !== null) return ended;
@@ -236,7 +280,7 @@ export class KvmVcpu implements Vcpu {
   #settle(tpr: number): void {
     this.#ready = this.#run.getUint8(K.kvm_run.ready_for_interrupt_injection) !== 0;
     const now = this.#run.getUint8(K.kvm_run.cr8);
-    if (now !== tpr) this.#parts.board.writeTpr(this.#parts.index, now);
+    if (tpr >= 0 && now !== tpr) this.#parts.board.writeTpr(this.#parts.index, now);
   }
 
   #inject(vector: number): void {
@@ -273,6 +317,9 @@ export class KvmVcpu implements Vcpu {
       case K.KVM_EXIT.INTR:
       case K.KVM_EXIT.SET_TPR:
         return null;
+      case K.KVM_EXIT.IOAPIC_EOI:
+        this.#parts.board.mmioWrite(EOIR, 4, this.#run.getUint8(K.kvm_run.eoi_vector));
+        return null;
       case K.KVM_EXIT.SHUTDOWN:
         return "shutdown";
       case K.KVM_EXIT.INTERNAL_ERROR:
@@ -286,17 +333,19 @@ export class KvmVcpu implements Vcpu {
   }
 
   #fail(reason: number): ExitReason {
-    this.lastError = new HostError(this.#complaint(reason));
+    const where = `at rip ${this.registers.get("rip").toString(16)}`;
+    this.lastError = new HostError(complaint(this.#run, reason, where));
     return "error";
   }
 
   /** KVM does not know the instruction: the software CPU executes it. */
   #emulate(reason: number): ExitReason | null {
-    switch (this.step(hasVectorPrefix(this.#failedBytes()))) {
+    switch (this.step(failedAtVector(this.#run))) {
       case "done":
         return null;
       case "halt":
-        this.#halted = true;
+        if (this.#irqChip === "user") this.#halted = true;
+        else this.#setMpState(K.KVM_MP_STATE_HALTED);
         return null;
       case "shutdown":
         return "shutdown";
@@ -316,7 +365,7 @@ export class KvmVcpu implements Vcpu {
     const run = this.#run, { board } = this.#parts;
     const size = run.getUint8(K.kvm_run.io_size), port = run.getUint16(K.kvm_run.io_port, true);
     const count = run.getUint32(K.kvm_run.io_count, true);
-    let at = Number(run.getBigUint64(K.kvm_run.io_data_offset, true));
+    let at = run.getUint32(K.kvm_run.io_data_offset, true); // within the mapping
     const out = run.getUint8(K.kvm_run.io_direction) === K.KVM_EXIT_IO_OUT;
     this.#unfinished = true;
     for (let i = 0; i < count; i++, at += size) {
@@ -328,7 +377,8 @@ export class KvmVcpu implements Vcpu {
   /** Up to 8 bytes, which the bus sees in pieces of 4, 2 and 1, low first. */
   #mmio(): void {
     const run = this.#run, { board } = this.#parts;
-    const address = Number(run.getBigUint64(K.kvm_run.mmio_phys_addr, true));
+    const address = run.getUint32(K.kvm_run.mmio_phys_addr, true) +
+      run.getUint32(K.kvm_run.mmio_phys_addr + 4, true) * TWO32;
     const length = Math.min(8, run.getUint32(K.kvm_run.mmio_len, true));
     const write = run.getUint8(K.kvm_run.mmio_is_write) !== 0;
     this.#unfinished = true;
@@ -338,6 +388,9 @@ export class KvmVcpu implements Vcpu {
       if (write) board.mmioWrite(address + done, size, this.#load(at, size));
       else this.#store(at, size, board.mmioRead(address + done, size));
       done += size;
+    }
+    if (this.#routes && write && address >= IO_APIC_BASE && address < IO_APIC_BASE + IO_APIC_BYTES) {
+      this.#routes.routeIoApic();
     }
   }
 
@@ -357,7 +410,7 @@ export class KvmVcpu implements Vcpu {
     const run = this.#run, msrs = this.#msrs, msr = run.getUint32(K.kvm_run.msr_index, true);
     this.#unfinished = true;
     let ok: boolean;
-    if (msr === IA32_TSC_DEADLINE) ok = write ? this.#setDeadline() : this.#readDeadline();
+    if (msr === IA32_TSC_DEADLINE) ok = write ? this.#deadline.write() : this.#deadline.read();
     else if (write) {
       ok = msrs.write(msr, run.getUint32(K.kvm_run.msr_data, true), run.getUint32(K.kvm_run.msr_data + 4, true));
     } else {
@@ -368,72 +421,15 @@ export class KvmVcpu implements Vcpu {
     run.setUint8(K.kvm_run.msr_error, ok ? 0 : 1);
   }
 
-  /** The guest counts by its time-stamp counter, the board by guest time: they meet at this moment. 0 is no deadline to both. */
-  #setDeadline(): boolean {
-    const { board, clock, index } = this.#parts;
-    const tsc = Number(this.#run.getBigUint64(K.kvm_run.msr_data, true));
-    let ns = 0;
-    if (tsc !== 0) {
-      ns = Math.max(1, Math.ceil(clock.nowNs() + (tsc - this.registers.tsc) * GUEST_KHZ / this.#tscKhz));
-      ns = Math.min(ns, Number.MAX_SAFE_INTEGER);
-    }
-    return board.writeMsr(index, IA32_TSC_DEADLINE, ns >>> 0, Math.floor(ns / 0x1_0000_0000));
-  }
-
-  #readDeadline(): boolean {
-    const { board, clock, index } = this.#parts;
-    if (!board.readMsr(index, IA32_TSC_DEADLINE)) return false;
-    const ns = board.msrLo + board.msrHi * 0x1_0000_0000;
-    const tsc = ns === 0 ? 0 : this.registers.tsc + (ns - clock.nowNs()) * this.#tscKhz / GUEST_KHZ;
-    this.#run.setBigUint64(K.kvm_run.msr_data, BigInt(Math.max(0, Math.floor(tsc))), true);
-    return true;
-  }
-
-  /** What is wrong when KVM cannot run the guest on. */
-  #complaint(reason: number): string {
-    const run = this.#run, where = `at rip ${this.registers.get("rip").toString(16)}`;
-    switch (reason) {
-      case K.KVM_EXIT.FAIL_ENTRY: {
-        const why = run.getBigUint64(K.kvm_run.fail_entry_hardware_entry_failure_reason, true);
-        return `The processor refused to enter the guest ${where}: hardware reason 0x${why.toString(16)}`;
-      }
-      case K.KVM_EXIT.INTERNAL_ERROR: {
-        const suberror = run.getUint32(K.kvm_run.internal_suberror, true);
-        if (suberror !== K.KVM_INTERNAL_ERROR_EMULATION) return `KVM gave up ${where}: internal error ${suberror}`;
-        const bytes = this.#failedBytes().map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-        return `KVM cannot emulate the instruction ${where}${bytes === "" ? "" : `: ${bytes}`}`;
-      }
-      default:
-        return `KVM left the guest ${where} for a reason that is not known: ${reason}`;
-    }
-  }
-
-  /** The bytes from the instruction on that KVM could not emulate, as many as it tells. */
-  #failedBytes(): number[] {
-    const run = this.#run;
-    if (run.getUint32(K.kvm_run.internal_ndata, true) < 3) return [];
-    const flags = run.getBigUint64(K.kvm_run.emulation_failure_flags, true);
-    if (!(flags & BigInt(K.KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))) return [];
-    const size = Math.min(15, run.getUint8(K.kvm_run.emulation_failure_insn_size));
-    return Array.from({ length: size }, (_, i) => run.getUint8(K.kvm_run.emulation_failure_insn_bytes + i));
-  }
-
   poke(vcpu: number): void {
     this.#threads.poke(vcpu);
   }
 
   stats(): VcpuStats {
-    return { ...this.#counts };
+    return { ...this.#counts, posted: this.#ring?.taken ?? 0 };
   }
 
   describe(): string {
     return this.registers.describe();
   }
-}
-
-const LEGACY_PREFIXES = [0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3];
-const VECTOR_PREFIXES = [0x62, 0xc4, 0xc5];
-
-function hasVectorPrefix(bytes: readonly number[]): boolean {
-  return VECTOR_PREFIXES.includes(bytes.find((byte) => !LEGACY_PREFIXES.includes(byte)) ?? 0);
 }

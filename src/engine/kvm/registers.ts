@@ -2,6 +2,7 @@
 import * as K from "../../../ffi/kvm.ts";
 import type { GprName, InitialState, SegmentState } from "../engine.ts";
 import type { Bytes, Host } from "./host.ts";
+import { IA32_TSC, IA32_TSC_ADJUST, IA32_TSC_DEADLINE, MsrAccess } from "./msr_access.ts";
 
 const SEGMENTS = {
   cs: K.kvm_sregs.cs,
@@ -14,8 +15,6 @@ const SEGMENTS = {
   ldtr: K.kvm_sregs.ldt,
 } as const;
 
-/** The time-stamp counter is set to guest time and not restored; its adjustment would move it. */
-const IA32_TSC = 0x10, IA32_TSC_ADJUST = 0x3b, IA32_TSC_DEADLINE = 0x6e0;
 const IA32_MTRR_DEF_TYPE = 0x2ff;
 /** MTRRs on, all memory write-back, as firmware leaves them. */
 const ALL_WRITE_BACK = 0x806n;
@@ -34,30 +33,43 @@ class Block {
 export class KvmRegisters {
   readonly #regs = new Block(K.kvm_regs.SIZEOF);
   readonly #sregs = new Block(K.kvm_sregs.SIZEOF);
-  readonly #msr = new Block(K.kvm_msrs.SIZEOF + K.kvm_msr_entry.SIZEOF);
+  readonly #access: MsrAccess;
   readonly #powerOn: { name: string; set: number; bytes: Bytes; init: boolean }[] = [];
   readonly #powerOnMsrs: { msr: number; value: bigint }[] = [];
 
   /** Of a new vCPU. `signature`: the family, model and stepping that CPUID reports. */
   constructor(private readonly host: Host, private readonly fd: number, msrs: readonly number[], signature: number) {
+    this.#access = new MsrAccess(host, fd);
     for (const { name, get, set, size, optional, init } of BLOCKS) {
       const bytes = new Uint8Array(size);
       if (host.tryIoctlWith(fd, get, bytes) >= 0) this.#powerOn.push({ name: `KVM_SET_${name}`, set, bytes, init });
       else if (!optional) throw host.refusal(`KVM_GET_${name}`);
+      // SMM is none of ours, and to set its state would take a pending INIT back.
+      if (set === K.KVM_SET_VCPU_EVENTS) bytes[K.kvm_vcpu_events.flags]! &= ~K.KVM_VCPUEVENT_VALID_SMM;
       if (set === K.KVM_SET_REGS) new DataView(bytes.buffer).setBigUint64(K.kvm_regs.rdx, BigInt(signature), true);
     }
     for (const msr of msrs) {
+      // The time-stamp counter is set to guest time and not restored; its adjustment would move it.
       if (msr === IA32_TSC || msr === IA32_TSC_ADJUST || msr === IA32_TSC_DEADLINE) continue;
       const value = this.readMsr(msr);
       if (value !== null) this.#powerOnMsrs.push({ msr, value });
     }
   }
 
-  reset(): void {
+  /** `keepsApic`: IA32_APIC_BASE stays as it is, for whoever has set it with the local APIC. */
+  reset(keepsApic: boolean): void {
+    if (keepsApic) this.#keepApicBase();
     for (const { name, set, bytes } of this.#powerOn) this.host.ioctlWith(name, this.fd, set, bytes);
     // Some refuse even the value they have shown, and keep it.
     for (const { msr, value } of this.#powerOnMsrs) this.writeMsr(msr, value);
     this.writeMsr(IA32_MTRR_DEF_TYPE, ALL_WRITE_BACK);
+  }
+
+  #keepApicBase(): void {
+    const { bytes } = this.#sregs;
+    this.host.ioctlWith("KVM_GET_SREGS", this.fd, K.KVM_GET_SREGS, bytes);
+    const powerOn = this.#powerOn.find(({ set }) => set === K.KVM_SET_SREGS)!.bytes;
+    for (const at of [K.kvm_sregs.apic_base, K.kvm_sregs.cr8]) powerOn.set(bytes.subarray(at, at + 8), at);
   }
 
   /** INIT: the caches' switches in CR0, the floating-point registers and the MSRs stay: [sdm3 §10.4, table 10-1]. */
@@ -108,20 +120,12 @@ export class KvmRegisters {
 
   /** Null if there is no such register. */
   readMsr(msr: number): bigint | null {
-    const { dv, bytes } = this.#msr;
-    dv.setUint32(K.kvm_msrs.nmsrs, 1, true);
-    dv.setUint32(K.kvm_msrs.entries + K.kvm_msr_entry.index, msr, true);
-    if (this.host.tryIoctlWith(this.fd, K.KVM_GET_MSRS, bytes) !== 1) return null;
-    return dv.getBigUint64(K.kvm_msrs.entries + K.kvm_msr_entry.data, true);
+    return this.#access.read(msr);
   }
 
   /** False if it was refused. */
   writeMsr(msr: number, value: bigint): boolean {
-    const { dv, bytes } = this.#msr;
-    dv.setUint32(K.kvm_msrs.nmsrs, 1, true);
-    dv.setUint32(K.kvm_msrs.entries + K.kvm_msr_entry.index, msr, true);
-    dv.setBigUint64(K.kvm_msrs.entries + K.kvm_msr_entry.data, BigInt.asUintN(64, value), true);
-    return this.host.tryIoctlWith(this.fd, K.KVM_SET_MSRS, bytes) === 1;
+    return this.#access.write(msr, value);
   }
 
   get tsc(): number {

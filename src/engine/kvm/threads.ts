@@ -1,15 +1,12 @@
 /**
- * Which threads are in KVM_RUN, in shared memory, so that one vCPU's thread can bring another's out of it at once.
+ * Which threads are in KVM_RUN, in shared memory, so that any thread can bring a vCPU's out of it at once.
  *
  * A thread enters before it looks at its events, and whoever raises an event looks here after that: so either the one sees the
  * event or the other sees the thread. A signal that comes too late ends the next KVM_RUN, once.
  */
 import { SIGUSR1, SYS_gettid, SYS_tgkill } from "../../../ffi/libc.ts";
-import { VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
 import type { Host } from "./host.ts";
-
-/** Near the end of each vCPU's state: the thread's number, 0 outside of KVM_RUN. */
-const THREAD_AT = VCPU_BASE + VCPU_STRIDE - 128;
+import { vcpuWord, WORD } from "./words.ts";
 
 export class Threads {
   readonly #words: Int32Array;
@@ -21,20 +18,16 @@ export class Threads {
   }
 
   enter(vcpu: number): void {
-    Atomics.store(this.#words, at(vcpu), this.#own);
+    Atomics.store(this.#words, vcpuWord(WORD.THREAD, vcpu), this.#own);
   }
 
   leave(vcpu: number): void {
-    Atomics.store(this.#words, at(vcpu), 0);
+    Atomics.store(this.#words, vcpuWord(WORD.THREAD, vcpu), 0);
   }
 
   /** Signals the vCPU's thread if it is in KVM_RUN and not this one. */
   poke(vcpu: number): void {
-    const thread = Atomics.load(this.#words, at(vcpu));
+    const thread = Atomics.load(this.#words, vcpuWord(WORD.THREAD, vcpu));
     if (thread !== 0 && thread !== this.#own) this.host.libc.syscall_iii(SYS_tgkill, Deno.pid, thread, SIGUSR1);
   }
-}
-
-function at(vcpu: number): number {
-  return (THREAD_AT + vcpu * VCPU_STRIDE) / 4;
 }

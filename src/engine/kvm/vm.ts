@@ -5,18 +5,19 @@
 import { O_CLOEXEC, O_RDWR } from "../../../ffi/libc.ts";
 import * as K from "../../../ffi/kvm.ts";
 import { HostError } from "../../base/errors.ts";
-import { VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
-import type { VcpuParts } from "../engine.ts";
+import type { IrqChip, VcpuParts } from "../engine.ts";
+import { coalesce } from "./coalesced.ts";
 import { cpuidBuffer, type CpuidEntry, readCpuid } from "./cpuid.ts";
 import { type Bytes, Host } from "./host.ts";
+import { chooseIrqChip, createIrqChip } from "./irq_chip.ts";
+import { IRQ_CHIPS, WORD } from "./words.ts";
 
 /** Where Intel processors without unrestricted guests keep a page table and a task segment (three pages): below the BIOS ROM. */
 const IDENTITY_MAP = 0xfffb_c000, TSS = 0xfffb_d000;
-/** A word at the end of vCPU 0's state, which the software CPU does not use: */
-const VM_WORD = VCPU_BASE + VCPU_STRIDE - 64;
-/** nobody has opened the VM; somebody is about to; else the VM's number + 1. */
+/** Of WORD.VM: nobody has opened the VM; somebody is about to; else the VM's number + 1. */
 const NONE = 0, OPENING = -1;
-const IA32_APIC_BASE = 0x1b, IA32_TSC_DEADLINE = 0x6e0;
+/** IA32_APIC_BASE and IA32_TSC_DEADLINE: the board's, where it has the local APIC. */
+export const LOCAL_APIC_MSRS = [0x1b, 0x6e0] as const;
 const MAX_CPUID_ENTRIES = 256, MAX_MSRS = 4096;
 
 /** KVM itself, as opposed to one machine. */
@@ -75,42 +76,67 @@ export class Kvm {
   }
 }
 
-/** The number of the machine's VM, which is opened now if it is not open yet. */
-export function sharedVm(kvm: Kvm, parts: Pick<VcpuParts, "memory" | "ram">): number {
-  const word = new Int32Array(parts.memory.buffer, VM_WORD, 1);
+/** A machine's VM. */
+export interface SharedVm {
+  readonly fd: number;
+  readonly irqChip: IrqChip;
+  /** Writes to posted ports are in the ring. */
+  readonly coalesces: boolean;
+}
+
+type VmParts = Pick<VcpuParts, "memory" | "ram" | "chips" | "irqchip" | "posted">;
+
+/** The machine's VM, which is opened now if it is not open yet. */
+export function sharedVm(kvm: Kvm, parts: VmParts): SharedVm {
+  const words = new Int32Array(parts.memory.buffer), at = WORD.VM / 4;
   for (;;) {
-    const found = Atomics.compareExchange(word, 0, NONE, OPENING);
+    const found = Atomics.compareExchange(words, at, NONE, OPENING);
     if (found === NONE) break;
-    if (found !== OPENING) return found - 1;
-    Atomics.wait(word, 0, OPENING);
+    if (found !== OPENING) {
+      const irqChip = IRQ_CHIPS[Atomics.load(words, WORD.IRQ_CHIP / 4)]!;
+      return { fd: found - 1, irqChip, coalesces: canCoalesce(kvm, parts) };
+    }
+    Atomics.wait(words, at, OPENING);
   }
   let made = NONE;
   try {
     const vm = openVm(kvm, parts);
-    made = vm + 1;
+    Atomics.store(words, WORD.IRQ_CHIP / 4, IRQ_CHIPS.indexOf(vm.irqChip));
+    Atomics.store(words, WORD.IN_CHARGE / 4, 0);
+    made = vm.fd + 1;
     return vm;
   } finally {
-    Atomics.store(word, 0, made);
-    Atomics.notify(word, 0);
+    Atomics.store(words, at, made);
+    Atomics.notify(words, at);
   }
 }
 
 /** Closes the VM of a machine whose vCPUs are closed. */
 export function closeSharedVm(host: Host, memory: WebAssembly.Memory): void {
-  const vm = Atomics.exchange(new Int32Array(memory.buffer, VM_WORD, 1), 0, NONE);
+  const vm = Atomics.exchange(new Int32Array(memory.buffer), WORD.VM / 4, NONE);
   if (vm > 0) host.close(vm - 1);
 }
 
-function openVm(kvm: Kvm, { memory, ram }: Pick<VcpuParts, "memory" | "ram">): number {
+function canCoalesce(kvm: Kvm, { posted = [] }: VmParts): boolean {
+  return posted.length > 0 && kvm.has(K.KVM_CAP.COALESCED_PIO);
+}
+
+function openVm(kvm: Kvm, parts: VmParts): SharedVm {
+  const { memory, ram, chips, irqchip, posted = [] } = parts;
   const { host } = kvm;
-  const vm = host.ioctl("KVM_CREATE_VM", kvm.fd, K.KVM_CREATE_VM);
+  // Without the board's records there is nothing to give KVM's chips.
+  const irqChip = chips ? chooseIrqChip(kvm, irqchip) : "user";
+  const fd = host.ioctl("KVM_CREATE_VM", kvm.fd, K.KVM_CREATE_VM);
   try {
-    kvm.prepare(vm);
-    if (kvm.canPassMsrs) passMsrs(host, vm);
-    setMemory(host, vm, new Uint8Array(memory.buffer as unknown as ArrayBuffer, ram.base, ram.sizeBytes));
-    return vm;
+    kvm.prepare(fd);
+    createIrqChip(host, fd, irqChip);
+    if (kvm.canPassMsrs) passMsrs(host, fd, irqChip === "user" ? LOCAL_APIC_MSRS : []);
+    setMemory(host, fd, new Uint8Array(memory.buffer as unknown as ArrayBuffer, ram.base, ram.sizeBytes));
+    const coalesces = canCoalesce(kvm, parts);
+    if (coalesces) coalesce(host, fd, posted);
+    return { fd, irqChip, coalesces };
   } catch (error) {
-    host.close(vm);
+    host.close(fd);
     throw error;
   }
 }
@@ -125,19 +151,20 @@ export function setMemory(host: Host, vm: number, bytes: Bytes): void {
   host.ioctlWith("KVM_SET_USER_MEMORY_REGION", vm, K.KVM_SET_USER_MEMORY_REGION, new Uint8Array(region.buffer));
 }
 
-/** MSRs of the local APIC are the board's, and what KVM refuses is looked at here before it faults. */
-export function passMsrs(host: Host, vm: number): void {
+/** `ours` are asked here, and so is what KVM refuses, before it faults. */
+export function passMsrs(host: Host, vm: number, ours: readonly number[]): void {
   const cap = new DataView(new ArrayBuffer(K.kvm_enable_cap.SIZEOF));
   cap.setUint32(K.kvm_enable_cap.cap, K.KVM_CAP.X86_USER_SPACE_MSR, true);
   const reasons = K.KVM_MSR_EXIT_REASON_INVAL | K.KVM_MSR_EXIT_REASON_UNKNOWN | K.KVM_MSR_EXIT_REASON_FILTER;
   cap.setBigUint64(K.kvm_enable_cap.args, BigInt(reasons), true);
   host.ioctlWith("KVM_ENABLE_CAP", vm, K.KVM_ENABLE_CAP, new Uint8Array(cap.buffer));
 
+  if (ours.length === 0) return;
   // A range whose bits are 0 comes to us; all others are allowed. The x2APIC's need no range: KVM refuses them without its own APIC.
   const none = new Uint8Array(8);
   const bitmap = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(none)));
   const filter = new DataView(new ArrayBuffer(K.kvm_msr_filter.SIZEOF));
-  [IA32_APIC_BASE, IA32_TSC_DEADLINE].forEach((msr, i) => {
+  ours.forEach((msr, i) => {
     const R = K.kvm_msr_filter_range, at = K.kvm_msr_filter.ranges + i * R.SIZEOF;
     filter.setUint32(at + R.flags, K.KVM_MSR_FILTER_READ | K.KVM_MSR_FILTER_WRITE, true);
     filter.setUint32(at + R.nmsrs, 1, true);

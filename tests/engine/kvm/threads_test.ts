@@ -10,7 +10,7 @@ Deno.test({
   ignore: Deno.build.os !== "linux" || Deno.build.arch !== "x86_64",
   async fn() {
     const memory = allocateMachineMemory(65536), host = new Host();
-    const alarm = new Alarm(host), threads = new Threads(host, memory);
+    const alarm = new Alarm(host, 250_000), threads = new Threads(host, memory);
     const worker = new Worker(new URL("./poke_worker.ts", import.meta.url), { type: "module" });
     const poked = async () => {
       const answer = new Promise((resolve) => worker.onmessage = resolve);
@@ -38,7 +38,7 @@ Deno.test({
   name: "an alarm ticks until it is disarmed",
   ignore: Deno.build.os !== "linux" || Deno.build.arch !== "x86_64",
   async fn() {
-    const alarm = new Alarm(new Host());
+    const alarm = new Alarm(new Host(), 250_000);
     const wait = () => new Promise((resolve) => setTimeout(resolve, 20));
     try {
       assertEquals(alarm.take(), false);

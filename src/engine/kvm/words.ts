@@ -1,0 +1,29 @@
+/**
+ * Words of shared memory by which the threads of a machine find its VM and vCPUs: at the end of each vCPU's state, where the
+ * software CPU keeps nothing.
+ */
+import { VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
+
+const END = VCPU_BASE + VCPU_STRIDE;
+
+/** Offsets in bytes; those of a vCPU are VCPU_STRIDE apart. */
+export const WORD = {
+  /** The thread that is in KVM_RUN, 0 outside of it. */
+  THREAD: END - 128,
+  /** The vCPU's file descriptor + 1. */
+  VCPU: END - 124,
+  /** Of the machine: VM_NONE, VM_OPENING, or the VM's file descriptor + 1. */
+  VM: END - 64,
+  /** Index in IRQ_CHIPS, from before VM is set. */
+  IRQ_CHIP: END - 60,
+  /** 1: KVM's chips are in charge, not the board's models. */
+  IN_CHARGE: END - 56,
+  /** 1: a thread empties the ring of coalesced writes. */
+  RING_LOCK: END - 52,
+} as const;
+
+export const IRQ_CHIPS = ["user", "split", "kernel"] as const;
+
+export function vcpuWord(at: number, vcpu: number): number {
+  return (at + vcpu * VCPU_STRIDE) / 4;
+}
