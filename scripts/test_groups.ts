@@ -30,6 +30,8 @@ const TABLE: readonly Row[] = [
   },
   // runs trike as a process, with firmware of the host's packages
   { folder: "tests/firmware", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"] },
+  // builds binaries and boots a guest with one
+  { folder: "tests/binary", allow: [...FILES, "--allow-env", "--allow-run", "--allow-sys=uid"], kernels: true },
   // makes packages and archives with the system's tools, boots them in QEMU
   { folder: "tests/guest", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
   // runs instructions on the processor itself
@@ -46,6 +48,8 @@ const TABLE: readonly Row[] = [
   { folder: "tests/net", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
   { folder: "tests/machine", allow: FILES },
   { folder: "tests/virtio", allow: FILES },
+  // images beside qemu-img's
+  { folder: "tests/storage", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
   { folder: "tests/engine", allow: ["--allow-read"] },
   // a Worker a vCPU; boots of Linux
   { folder: "tests/smp", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
