@@ -53,6 +53,9 @@ export const PORT = {
   PCI_IO_END: 0x1_0000,
 } as const;
 
+/** Ports that are only written, and of which nothing comes back by another way. */
+export const POSTED_PORTS = [{ port: PORT.POST, size: 1 }, { port: PORT.DEBUG_CONSOLE, size: 1 }] as const;
+
 /** ISA interrupts: 8259A inputs, and I/O APIC inputs but for the PIT's, which is input 2 there. */
 export const IRQ = {
   PIT: 0,

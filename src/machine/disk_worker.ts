@@ -6,6 +6,7 @@
  */
 import { messageOf } from "../base/errors.ts";
 import { DiskServer } from "./disks.ts";
+import { attachHostChips } from "./host_chips.ts";
 import { assemblePc } from "./pc.ts";
 import type { FromBackEnd, ToBackEnd } from "./workers.ts";
 
@@ -14,9 +15,10 @@ const scope = self as unknown as {
   postMessage(message: FromBackEnd): void;
 };
 
-scope.onmessage = ({ data }) => {
+scope.onmessage = async ({ data }) => {
   try {
     const pc = assemblePc(data);
+    await attachHostChips(pc, data.spec, data.memory);
     const server = new DiskServer(
       pc,
       data.spec.disks,

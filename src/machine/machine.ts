@@ -4,14 +4,16 @@
  */
 import { Bug, ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
-import type { InitialState } from "../engine/engine.ts";
+import type { HostChips, InitialState } from "../engine/engine.ts";
 import { bootPc } from "./boot.ts";
 import { EndCause, NetBell, RunState } from "./control.ts";
 import { checkDisks } from "./disks.ts";
+import { attachHostChips } from "./host_chips.ts";
 import { Lifecycle, type LifeState, type MachineSnapshot, restoreMachine, saveMachine } from "./lifecycle.ts";
 import { allocateMachineMemory, MAX_RAM_BYTES } from "./memory.ts";
 import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
 import { readRoms } from "./roms.ts";
+import type { Snapshot, SnapshotFacts } from "./snapshot.ts";
 import type { MachineSpec } from "./spec.ts";
 import { BackEndWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
 
@@ -36,6 +38,11 @@ export interface MachineHandle {
   readonly debug?: ByteRing;
   /** The ACPI power button. */
   pressPowerButton(): void;
+  /**
+   * Writes the machine into a file, from which a machine of the same parts goes on; then this one goes on too, or stops. Rejects
+   * with HostError, and the machine goes on, if that fails.
+   */
+  snapshot?(path: string, options: SnapshotOptions): Promise<SnapshotFacts>;
   /** Ends the machine as a pulled plug does. */
   stop(): void;
   readonly ended: Promise<MachineEnd>;
@@ -50,11 +57,20 @@ export type MachineEnd =
   | { kind: "debug-exit"; code: number }
   | { kind: "host-error"; error: Error };
 
+export interface SnapshotOptions {
+  /** Pack it with Zstandard: smaller, and slower to write and to read. */
+  readonly compress: boolean;
+  /** The machine is not to go on. */
+  readonly stop: boolean;
+}
+
 export interface StartOptions {
   /** The module of the vCPU's Worker, if it is not trike's own: it calls `serveVcpu`. */
   readonly vcpuWorker?: URL;
   /** Puts the guest into RAM, at start and after each reset; `bootPc` if it is not given. */
   readonly boot?: (pc: Pc, spec: MachineSpec) => InitialState;
+  /** What the machine goes on from, instead of starting; it is closed when it has been read. */
+  readonly snapshot?: Snapshot;
 }
 
 /** How long a vCPU or a disk may take to come to rest before its Worker is terminated. */
@@ -77,8 +93,11 @@ export class Machine implements MachineHandle {
 
   readonly #spec: MachineSpec;
   readonly #boot: (pc: Pc, spec: MachineSpec) => InitialState;
+  readonly #snapshot: Snapshot | null;
   readonly #life = new Lifecycle();
   readonly #vcpus: VcpuWorker[] = [];
+  readonly #memory: WebAssembly.Memory;
+  #chips: HostChips | null = null;
   #disks: BackEndWorker | null = null;
   #net: BackEndWorker | null = null;
   #resolveEnded!: (end: MachineEnd) => void;
@@ -90,6 +109,7 @@ export class Machine implements MachineHandle {
   constructor(spec: MachineSpec, options: StartOptions) {
     this.#spec = spec;
     this.#boot = options.boot ?? bootPc;
+    this.#snapshot = options.snapshot ?? null;
     this.ended = new Promise((resolve) => this.#resolveEnded = resolve);
     if (!(spec.memoryBytes > 0 && spec.memoryBytes <= MAX_RAM_BYTES)) {
       throw new ConfigError(
@@ -111,7 +131,7 @@ export class Machine implements MachineHandle {
       this.notes = disks.flatMap(({ note }) => note ?? []);
       prepareTrace(spec);
       const roms = readRoms(spec);
-      const memory = allocate(spec.memoryBytes, roms.extraBytes);
+      const memory = this.#memory = allocate(spec.memoryBytes, roms.extraBytes);
       const parts: PcOptions = { memory, spec, disks, ...roms.options };
       this.pc = assemblePc(parts);
       roms.load(this.pc);
@@ -150,8 +170,10 @@ export class Machine implements MachineHandle {
   /** Loads the guest and lets it run. Once. */
   async start(): Promise<void> {
     try {
-      const state = this.#boot(this.pc, this.#spec);
+      // Read while the Workers get ready; nothing runs yet that could want the lock.
+      const state = this.#snapshot ? this.#load(this.#snapshot) : this.#boot(this.pc, this.#spec);
       await Promise.all([...this.#vcpus.map((v) => v.ready), this.#disks?.ready, this.#net?.ready]);
+      this.#chips = await attachHostChips(this.pc, this.#spec, this.#memory);
       this.#go(state);
     } catch (error) {
       this.#terminate();
@@ -190,13 +212,17 @@ export class Machine implements MachineHandle {
     await this.#whenBackEndsIdle();
     if (control.state !== RunState.PAUSE) return false;
     clock.stop();
+    this.#withDevices(() => this.#chips?.store());
     this.#life.to("paused");
     return true;
   }
 
   resume(): boolean {
     if (this.#life.state !== "paused") return false;
-    this.pc.lock.with(() => this.pc.renotify());
+    this.pc.lock.with(() => {
+      this.#chips?.load();
+      this.pc.renotify();
+    });
     this.pc.clock.start();
     if (this.#net) this.pc.control.releaseNet();
     this.#life.to("running");
@@ -239,7 +265,10 @@ export class Machine implements MachineHandle {
     const { control, clock } = this.pc;
     if (this.#stopAsked) control.end(EndCause.STOPPED);
     this.#life.to("running");
-    this.pc.lock.with(() => this.pc.setWallTime());
+    this.pc.lock.with(() => {
+      this.pc.setWallTime();
+      this.#chips?.load();
+    });
     clock.start();
     if (this.#net) control.releaseNet();
     // An end that was asked for already leaves the state as it is, and the vCPUs leave as soon as they come.
@@ -297,7 +326,10 @@ export class Machine implements MachineHandle {
     const { clock, lock } = this.pc;
     this.#reboots++;
     clock.stop();
-    lock.with(() => this.pc.powerOn());
+    lock.with(() => {
+      this.#chips?.store();
+      this.pc.powerOn();
+    });
     this.pc.control.ringNet(NetBell.RESET);
     this.#go(this.#boot(this.pc, this.#spec));
   }

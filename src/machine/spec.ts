@@ -56,6 +56,8 @@ export interface VgaSpec {
 
 export interface MachineSpec {
   readonly engine: EngineName;
+  /** Who is the interrupt controllers, with the engine kvm; what the host offers, if it is not given. */
+  readonly irqchip?: "user" | "split" | "kernel";
   readonly memoryBytes: number;
   readonly cpus: number;
   /** Not looked at if there is firmware. */

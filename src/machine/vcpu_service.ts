@@ -13,9 +13,11 @@
 import { messageOf } from "../base/errors.ts";
 import type { Engine, InitialState, Vcpu, VcpuStats } from "../engine/engine.ts";
 import { IcountClock } from "../host/host_clock.ts";
+import { POSTED_PORTS } from "./addresses.ts";
 import { PcBoard } from "./board.ts";
 import { EndCause } from "./control.ts";
 import { DiskServer } from "./disks.ts";
+import { attachHostChips } from "./host_chips.ts";
 import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
 import type { MachineSpec } from "./spec.ts";
 import { TraceLog, TracingBoard, TracingVcpu } from "./trace.ts";
@@ -51,6 +53,7 @@ export function serveVcpu(loadEngine: (spec: MachineSpec) => Promise<Engine>): v
       if (data.kind === "open") {
         const onTrouble = (sentence: string) => scope.postMessage({ kind: "trouble", sentence });
         opened = new OpenedVcpu(await loadEngine(data.pc.spec), data.pc, data.index, onTrouble);
+        await attachHostChips(opened.pc, data.pc.spec, data.pc.memory);
         scope.postMessage({ kind: "ready", saves: opened.saves });
       } else if (data.kind === "restore") {
         opened!.restore();
@@ -90,6 +93,10 @@ class OpenedVcpu {
       events: pc.control.events,
       eventsIndex: pc.control.eventsIndex(index),
       icount: pc.clock instanceof IcountClock ? pc.clock : null,
+      chips: pc.chips,
+      ...(spec.irqchip ? { irqchip: spec.irqchip } : {}),
+      poked: true,
+      posted: POSTED_PORTS,
     });
     if (vcpu.poke) pc.control.onRise = (risen) => vcpu.poke!(risen);
     const told = this.#log?.has("exits") || this.#log?.has("samples");
