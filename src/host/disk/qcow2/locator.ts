@@ -1,0 +1,97 @@
+/** What lies where in an image, as its tables say. Spec: [qcow2 §Cluster mapping]. */
+import { ImageError } from "../image.ts";
+import type { ByteStore } from "../store.ts";
+import { decompressCluster } from "./compressed.ts";
+import { COMPRESSED, compressedPlace, entryOffset, type Header, ZERO } from "./format.ts";
+import type { Mapping } from "./mapping.ts";
+
+export type Kind = "data" | "zero" | "absent" | "compressed";
+
+export class Locator {
+  // What `find` found.
+  kind: Kind = "absent";
+  /** Where the data is in the file; of a compressed cluster, the low half of its entry. */
+  at = 0;
+  /** How many bytes go on like this. */
+  run = 0;
+  #hi = 0;
+  readonly #clusterBytes: number;
+  /** The compressed cluster read last. */
+  #unpackedAt = -1;
+  #unpacked: Uint8Array | null = null;
+
+  constructor(private readonly store: ByteStore, private readonly header: Header, private readonly mapping: Mapping) {
+    this.#clusterBytes = 2 ** header.clusterBits;
+  }
+
+  /** Finds out what is at `offset`, and how far it goes on in one piece, at most `maxBytes`. */
+  find(offset: number, maxBytes: number): void {
+    const clusterBytes = this.#clusterBytes, perTable = this.mapping.perTable;
+    const cluster = Math.floor(offset / clusterBytes);
+    const within = offset - cluster * clusterBytes;
+    const index = Math.floor(cluster / perTable);
+    const table = this.mapping.table(index);
+    if (table === null) {
+      this.kind = "absent";
+      this.run = Math.min(maxBytes, (index + 1) * perTable * clusterBytes - offset);
+      return;
+    }
+    let i = cluster - index * perTable;
+    const hi = table.hi(i), lo = table.lo(i);
+    const kind = this.kind = this.kindOf(hi, lo);
+    let run = clusterBytes - within;
+    this.#hi = hi;
+    if (kind === "compressed") {
+      this.at = lo;
+      this.run = Math.min(run, maxBytes);
+      return;
+    }
+    const first = entryOffset(hi, lo);
+    if (kind === "data") this.inFile(first);
+    this.at = first + within;
+    for (i++; run < maxBytes && i < perTable; i++) {
+      const nextHi = table.hi(i), nextLo = table.lo(i);
+      if (this.kindOf(nextHi, nextLo) !== kind) break;
+      if (kind === "data") {
+        const next = entryOffset(nextHi, nextLo);
+        if (next !== this.at + run) break;
+        this.inFile(next);
+      }
+      run += clusterBytes;
+    }
+    this.run = Math.min(run, maxBytes);
+  }
+
+  /** What an L2 entry says. */
+  kindOf(hi: number, lo: number): Kind {
+    if (hi & COMPRESSED) return "compressed";
+    if (lo & ZERO && this.header.version === 3) return "zero";
+    return entryOffset(hi, lo) === 0 ? "absent" : "data";
+  }
+
+  /** Throws ImageError for a place where no cluster of data can be. */
+  inFile(at: number): void {
+    if (at % this.#clusterBytes !== 0 || at >= this.store.sizeBytes) {
+      throw new ImageError(`${this.store.name}: found a cluster of data at ${at}, expected a cluster of the file`);
+    }
+  }
+
+  /** The compressed cluster that was found, whole. */
+  unpacked(): Uint8Array {
+    const { at, sizeBytes } = compressedPlace(this.#hi, this.at, this.header.clusterBits);
+    if (this.#unpacked && this.#unpackedAt === at) return this.#unpacked;
+    if (at < this.#clusterBytes || at >= this.store.sizeBytes) {
+      throw new ImageError(`${this.store.name}: found a compressed cluster at ${at}, expected a place in the file`);
+    }
+    const stream = new Uint8Array(Math.min(sizeBytes, this.store.sizeBytes - at));
+    this.store.read(at, stream);
+    const bytes = decompressCluster(this.header.compression, stream, this.#clusterBytes);
+    this.#unpackedAt = at;
+    return this.#unpacked = bytes;
+  }
+
+  /** Compressed clusters may be somewhere else now. */
+  forget(): void {
+    this.#unpackedAt = -1;
+  }
+}
