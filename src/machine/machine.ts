@@ -174,6 +174,7 @@ export class Machine implements MachineHandle {
       const state = this.#snapshot ? this.#load(this.#snapshot) : this.#boot(this.pc, this.#spec);
       await Promise.all([...this.#vcpus.map((v) => v.ready), this.#disks?.ready, this.#net?.ready]);
       this.#chips = await attachHostChips(this.pc, this.#spec, this.#memory);
+      if (state === "restored") await this.#restoreVcpus();
       this.#go(state);
     } catch (error) {
       this.#terminate();
@@ -229,6 +230,46 @@ export class Machine implements MachineHandle {
     return this.pc.control.change(RunState.PAUSE, RunState.RUN);
   }
 
+  async snapshot(path: string, { compress, stop }: SnapshotOptions): Promise<SnapshotFacts> {
+    const { control } = this.pc;
+    const cannot = (why: string) => new HostError(`Cannot write the snapshot "${path}": ${why}`);
+    if (!this.#vcpus.every((v) => v.saves)) throw cannot(`the engine ${this.#spec.engine} cannot save a vCPU`);
+    const { writeSnapshot } = await import("./snapshot.ts");
+    if (!(await this.pause())) throw cannot("the machine has ended, or is being saved already");
+    const pausedMs = performance.now();
+    let written = false;
+    try {
+      if (!(await control.saveVcpus())) throw cannot("the machine has ended");
+      const facts = writeSnapshot(path, this.pc, this.#spec, { compress });
+      written = true;
+      return facts;
+    } finally {
+      if (stop && written) this.stop();
+      else this.#afterPause(performance.now() - pausedMs);
+    }
+  }
+
+  #afterPause(ms: number): void {
+    if (!this.#spec.icount) this.#withDevices(() => this.pc.skipWallTime(ms));
+    this.resume();
+  }
+
+  #load(snapshot: Snapshot): "restored" {
+    try {
+      snapshot.load(this.pc);
+    } finally {
+      snapshot.close();
+    }
+    return "restored";
+  }
+
+  async #restoreVcpus(): Promise<void> {
+    if (!this.#vcpus.every((v) => v.saves)) {
+      throw new HostError(`Cannot resume the machine: the engine ${this.#spec.engine} cannot restore a vCPU`);
+    }
+    await Promise.all(this.#vcpus.map((v) => v.restore()));
+  }
+
   /** Copies the devices and the memory of a paused machine. */
   save(): MachineSnapshot {
     this.#mustBePaused();
@@ -261,20 +302,26 @@ export class Machine implements MachineHandle {
     if (this.#life.state !== "paused") throw new Bug(`A machine that is ${this.#life.state} has no state to copy`);
   }
 
-  #go(state: InitialState): void {
+  #go(state: InitialState | "restored"): void {
     const { control, clock } = this.pc;
     if (this.#stopAsked) control.end(EndCause.STOPPED);
     this.#life.to("running");
     this.pc.lock.with(() => {
-      this.pc.setWallTime();
+      this.#wake(state);
       this.#chips?.load();
     });
     clock.start();
     if (this.#net) control.releaseNet();
     // An end that was asked for already leaves the state as it is, and the vCPUs leave as soon as they come.
     if (control.endCause === EndCause.NONE) control.change(RunState.LEAVE, RunState.RUN);
-    const left = this.#vcpus.map((v, i) => v.run(i === 0 ? state : null));
+    const left = this.#vcpus.map((v, i) => v.run(i === 0 || state === "restored" ? state : null));
     this.#watch(left).catch((error) => this.#finish({ kind: "host-error", error: asError(error) }));
+  }
+
+  /** What a machine is told first, under the machine lock: the time, or what waited when it was saved. */
+  #wake(state: InitialState | "restored"): void {
+    if (state === "restored") this.pc.renotify();
+    else this.pc.setWallTime();
   }
 
   /** Waits for the guest's end and acts on it. */

@@ -1,0 +1,165 @@
+/**
+ * What a snapshot says of its machine, in JSON: read as if an enemy had written it.
+ *
+ * Fields that this page does not name pass as plain data: who reads them checks them, as after the command line.
+ */
+import { RestoreError } from "../base/errors.ts";
+import { MAX_RAM_BYTES, MAX_VCPUS, PAGE_BYTES } from "./memory.ts";
+import { type DiskSpec, type MachineSpec, MAX_DISKS } from "./spec.ts";
+
+/** A disk's file as it was: a snapshot goes with what was in it then. */
+export interface DiskIdentity {
+  readonly sizeBytes: number;
+  /** When it was last written, in ms since 1970; null where that says nothing (block devices). */
+  readonly writtenMs: number | null;
+}
+
+/** The section "machine". */
+export interface SavedMachine {
+  /** Of trike. */
+  readonly version: string;
+  readonly savedAtMs: number;
+  /** Guest time. */
+  readonly timeNs: number;
+  /** RAM and what lies behind it. */
+  readonly ramBytes: number;
+  readonly spec: MachineSpec;
+  readonly disks: readonly DiskIdentity[];
+}
+
+/** Says what was expected instead, or null. */
+type Check = (value: unknown) => string | null;
+
+const text: Check = (v) => typeof v === "string" && v.length <= 65536 && !v.includes("\0") ? null : "text";
+const boolean: Check = (v) => typeof v === "boolean" ? null : "true or false";
+const number = (min: number, max: number): Check => (v) =>
+  typeof v === "number" && v >= min && v <= max ? null : `a number from ${min} to ${max}`;
+const whole = (min: number, max: number, multipleOf = 1): Check => (v) =>
+  typeof v === "number" && v >= min && v <= max && v % multipleOf === 0
+    ? null
+    : `a whole number from ${min} to ${max}${multipleOf > 1 ? `, of ${multipleOf}s` : ""}`;
+const one = (...values: readonly string[]): Check => (v) =>
+  values.some((value) => value === v) ? null : values.join(" or ");
+const nullOr = (check: Check): Check => (v) => v === null ? null : check(v);
+const optional = (check: Check): Check => (v) => v === undefined ? null : check(v);
+const list = (min: number, max: number, check: Check): Check => (v) =>
+  Array.isArray(v) && v.length >= min && v.length <= max
+    ? v.map((item, i) => within(`${i}`, check(item))).find((e) => e !== null) ?? null
+    : `a list of ${min} to ${max}`;
+const fields = (checks: Readonly<Record<string, Check>>): Check => (v) =>
+  isObject(v)
+    ? Object.entries(checks).map(([name, check]) => within(name, check(v[name]))).find((e) => e !== null) ?? null
+    : "an object";
+/** By the field `kind`. */
+const variant = (kinds: Readonly<Record<string, Readonly<Record<string, Check>>>>): Check => (v) => {
+  if (!isObject(v)) return "an object";
+  const kind = Object.keys(kinds).find((k) => k === v.kind);
+  return kind === undefined ? within("kind", Object.keys(kinds).join(" or ")) : fields(kinds[kind]!)(v);
+};
+
+function isObject(v: unknown): v is Record<string, unknown> {
+  return typeof v === "object" && v !== null && !Array.isArray(v);
+}
+/** An expectation with the name of the field it is about before it: "spec.disks.0.path: text". */
+function within(name: string, expected: string | null): string | null {
+  if (expected === null) return null;
+  return /^[\w.]+: /.test(expected) ? `${name}.${expected}` : `${name}: ${expected}`;
+}
+
+const PORT = whole(0, 65535);
+const SPEC = {
+  engine: one("hvf", "kvm", "soft"),
+  memoryBytes: whole(PAGE_BYTES, MAX_RAM_BYTES, PAGE_BYTES),
+  cpus: whole(1, MAX_VCPUS),
+  kernel: text,
+  initrd: nullOr(text),
+  append: text,
+  disks: list(0, MAX_DISKS, fields({ path: text, readonly: boolean, format: text })),
+  firmware: optional(fields({ path: text, vars: nullOr(text) })),
+  vga: optional(fields({ bios: nullOr(text) })),
+  serial: list(
+    0,
+    4,
+    variant({ stdio: {}, none: {}, pty: {}, file: { path: text }, unix: { path: text } }),
+  ),
+  net: optional(variant({
+    user: {
+      mac: list(6, 6, whole(0, 255)),
+      pcap: nullOr(text),
+      restrict: boolean,
+      publish: list(
+        0,
+        1024,
+        fields({ protocol: one("tcp", "udp"), address: text, port: PORT, guestPort: PORT }),
+      ),
+      dns: nullOr(fields({ address: text, port: PORT })),
+    },
+    stream: { mac: list(6, 6, whole(0, 255)), pcap: nullOr(text), path: text },
+  })),
+  noReboot: boolean,
+  icount: boolean,
+} as const satisfies Partial<Record<keyof MachineSpec, Check>>;
+
+const MAX_MS = 8.64e15;
+const MACHINE = fields({
+  version: text,
+  savedAtMs: number(0, MAX_MS),
+  timeNs: number(0, Number.MAX_SAFE_INTEGER),
+  ramBytes: whole(PAGE_BYTES, 2 * MAX_RAM_BYTES, PAGE_BYTES),
+  spec: fields({ ...SPEC, trace: (v) => v === null ? null : "null" }),
+  disks: list(
+    0,
+    MAX_DISKS,
+    fields({ sizeBytes: number(0, Number.MAX_SAFE_INTEGER), writtenMs: nullOr(number(-MAX_MS, MAX_MS)) }),
+  ),
+});
+
+/** Throws RestoreError that names the field. */
+export function parseMachine(json: Uint8Array): SavedMachine {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json));
+  } catch {
+    throw new RestoreError("it is not JSON");
+  }
+  const wrong = MACHINE(value);
+  if (wrong !== null) {
+    const [name, expected] = /^([\w.]+): (.*)$/s.exec(wrong)?.slice(1) ?? ["it", wrong];
+    throw new RestoreError(`${name}: expected ${expected}`);
+  }
+  const machine = value as SavedMachine;
+  if (machine.disks.length !== machine.spec.disks.length) {
+    throw new RestoreError(`disks: found ${machine.disks.length}, expected ${machine.spec.disks.length}`);
+  }
+  if (machine.ramBytes < machine.spec.memoryBytes) {
+    throw new RestoreError(`ramBytes: found ${machine.ramBytes}, expected at least ${machine.spec.memoryBytes}`);
+  }
+  return machine;
+}
+
+/** What the host says of the disks' files now. */
+export function identify(disks: readonly DiskSpec[]): DiskIdentity[] {
+  return disks.map(({ path }) => {
+    try {
+      const info = Deno.statSync(path);
+      return { sizeBytes: info.size, writtenMs: info.isFile ? info.mtime?.getTime() ?? null : null };
+    } catch {
+      return { sizeBytes: 0, writtenMs: null }; // whoever opens it says why
+    }
+  });
+}
+
+/** Says which disk is not what it was, or null. */
+export function changedDisk(then: readonly DiskIdentity[], disks: readonly DiskSpec[]): string | null {
+  const now = identify(disks);
+  for (const [i, disk] of disks.entries()) {
+    const a = then[i]!, b = now[i]!;
+    if (a.sizeBytes !== b.sizeBytes) {
+      return `"${disk.path}" has ${b.sizeBytes} bytes, and had ${a.sizeBytes} when the machine was saved`;
+    }
+    if (a.writtenMs !== b.writtenMs && a.writtenMs !== null) {
+      return `"${disk.path}" was written after the machine was saved`;
+    }
+  }
+  return null;
+}
