@@ -81,8 +81,11 @@ export function saveVcpu(v: SoftVcpu, parts: VcpuParts, msrs: MsrFile, s: VcpuSt
   s.shadow = v.get("inhibit") !== 0 ? 2 : 0;
 }
 
+/** Where the units' registers are kept outside of a vCPU. */
+export type UnitState = Pick<VcpuState, "xsave" | "fcs" | "fds">;
+
 /** x87, MXCSR and the vector registers, as XSAVE64 lays them out. */
-function saveUnits(v: SoftVcpu, s: VcpuState): void {
+export function saveUnits(v: SoftVcpu, s: UnitState): void {
   const { dv, base } = v, area = new DataView(s.xsave.buffer, s.xsave.byteOffset, XSAVE.BYTES);
   const top = v.get("ftop");
   s.xsave.fill(0);
@@ -180,7 +183,7 @@ export function restoreVcpu(v: SoftVcpu, parts: VcpuParts, msrs: MsrFile, s: Vcp
 }
 
 /** Components that the header does not name are as after a reset: [sdm1 §13.6]. */
-function restoreUnits(v: SoftVcpu, s: VcpuState): void {
+export function restoreUnits(v: SoftVcpu, s: UnitState): void {
   const { dv, base } = v, area = new DataView(s.xsave.buffer, s.xsave.byteOffset, XSAVE.BYTES);
   const state = new Uint8Array(dv.buffer as ArrayBuffer, base, S.END), present = area.getUint8(XSAVE.XSTATE_BV);
   const fcw = present & 1 ? area.getUint16(FX.FCW, true) : 0x37f, fsw = present & 1 ? area.getUint16(FX.FSW, true) : 0;
