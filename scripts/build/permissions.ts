@@ -11,7 +11,7 @@ export const PERMISSIONS: readonly string[] = [
   "--allow-write",
   "--allow-net",
   "--allow-env=HOME,XDG_CACHE_HOME",
-  "--allow-run=apt-get,apt-config,dpkg",
+  "--allow-run=apt-get",
   "--allow-ffi",
   // Deno's default is a list of servers that modules may come from.
   "--deny-import",

@@ -16,7 +16,7 @@ export interface Carried {
  */
 export async function scriptHeader({ executable, at, words, env }: Carried): Promise<Uint8Array<ArrayBuffer>> {
   const odd = [...words, ...env].find((word) => !/^[\w=:;,./+-]+$/.test(word));
-  if (odd !== undefined) throw new ConfigError(`Cannot put "${odd}" into a script: expected a word without quotes`);
+  if (odd !== undefined) throw new ConfigError(`Cannot put "${odd}" into a script: expected a word without quotes or blanks`);
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", executable)).toHex();
   return new TextEncoder().encode(`#!/bin/sh
 # trike in its portable form: behind these lines are the program and the executable of Deno that runs it.
@@ -36,7 +36,7 @@ if [ ! -x "$deno" ]; then
   trap - EXIT
 fi
 ${env.map(defaultTo).join("\n")}
-exec "$deno" ${words.join(" ")} "$0" "$@"
+exec "$deno" ${words.map((word) => `'${word}'`).join(" ")} "$0" "$@"
 exit 1
 `);
 }
