@@ -264,10 +264,13 @@ export const kvm_vcpu_events = {
   nmi_masked: 14,
   sipi_vector: 16,
   flags: 20,
+  smi_latched_init: 27,
   SIZEOF: 64,
 } as const;
 export const KVM_VCPUEVENT_VALID_NMI_PENDING = 1, KVM_VCPUEVENT_VALID_SIPI_VECTOR = 2;
 export const KVM_VCPUEVENT_VALID_SHADOW = 4, KVM_VCPUEVENT_VALID_SMM = 8;
+/** Of kvm_vcpu_events.interrupt_shadow. */
+export const KVM_X86_SHADOW_INT_MOV_SS = 1, KVM_X86_SHADOW_INT_STI = 2;
 
 export const kvm_userspace_memory_region = {
   slot: 0,

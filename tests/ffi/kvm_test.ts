@@ -63,7 +63,7 @@ function memberOf(struct: string, field: string): string {
   }
   if (struct === "kvm_irq_routing_entry") return field.replace(/^u_(irqchip|msi)_/, "u.$1.");
   if (struct === "kvm_vcpu_events") {
-    return field.replace(/^(exception|interrupt|nmi)_/, "$1.");
+    return field.replace(/^(exception|interrupt|nmi|smi)_/, "$1.");
   }
   return field;
 }

@@ -15,7 +15,7 @@ import { lapicFromKvm, type LapicMsrs, type LapicTime, lapicToKvm } from "./lapi
 import { IA32_TSC, IA32_TSC_DEADLINE, MsrAccess } from "./msr_access.ts";
 import { pitFromKvm, pitToKvm } from "./pit_record.ts";
 import { Threads } from "./threads.ts";
-import { IRQ_CHIPS, vcpuWord, WORD } from "./words.ts";
+import { IRQ_CHIPS, STOPPED_TSCS_END, vcpuWord, WORD } from "./words.ts";
 
 export interface KvmChipsParts {
   readonly memory: WebAssembly.Memory;
@@ -33,16 +33,18 @@ const FIXED = 0, LOWEST = 1;
 export class KvmChips implements HostChips {
   readonly #host = new Host();
   readonly #words: Int32Array;
+  readonly #qwords: BigUint64Array;
   readonly #threads: Threads;
   readonly #line = new Uint8Array(K.kvm_irq_level.SIZEOF);
   readonly #lineWords = new Uint32Array(this.#line.buffer);
   readonly #msi = new Uint8Array(K.kvm_msi.SIZEOF);
   readonly #msiWords = new Uint32Array(this.#msi.buffer);
-  /** Time-stamp counters when the vCPUs were stopped, and KVM's clock; null if they are to be left alone. */
-  #stopped: { tsc: (bigint | null)[]; clock: bigint | null } | null = null;
+  /** KVM's clock when the vCPUs were stopped; null if it is to be left alone. */
+  #stoppedClock: bigint | null = null;
 
   constructor(private readonly parts: KvmChipsParts) {
     this.#words = new Int32Array(parts.memory.buffer);
+    this.#qwords = new BigUint64Array(parts.memory.buffer, 0, STOPPED_TSCS_END / 8);
     this.#threads = new Threads(this.#host, parts.memory);
   }
 
@@ -209,20 +211,26 @@ export class KvmChips implements HostChips {
   }
 
   #stopClocks(): void {
-    const { records } = this.parts, data = new Uint8Array(K.kvm_clock_data.SIZEOF);
-    const tsc = records.apics.map((_, i) => new MsrAccess(this.#host, this.#vcpu(i)).read(IA32_TSC));
+    const data = new Uint8Array(K.kvm_clock_data.SIZEOF);
+    this.parts.records.apics.forEach((_, i) => {
+      const tsc = new MsrAccess(this.#host, this.#vcpu(i)).read(IA32_TSC);
+      this.#qwords[vcpuWord(WORD.STOPPED_TSC, i) / 2] = tsc ?? 0n;
+    });
     const known = this.#host.tryIoctlWith(this.#vm, K.KVM_GET_CLOCK, data) === 0;
-    this.#stopped = { tsc, clock: known ? new DataView(data.buffer).getBigUint64(K.kvm_clock_data.clock, true) : null };
+    this.#stoppedClock = known ? new DataView(data.buffer).getBigUint64(K.kvm_clock_data.clock, true) : null;
   }
 
   /** Guest time has stood still, and so have the guest's other clocks. */
   #startClocks(): void {
-    const stopped = this.#stopped, data = new Uint8Array(K.kvm_clock_data.SIZEOF);
-    this.#stopped = null;
-    if (stopped === null) return;
-    stopped.tsc.forEach((tsc, i) => tsc === null || new MsrAccess(this.#host, this.#vcpu(i)).write(IA32_TSC, tsc));
-    if (stopped.clock === null) return;
-    new DataView(data.buffer).setBigUint64(K.kvm_clock_data.clock, stopped.clock, true);
+    const data = new Uint8Array(K.kvm_clock_data.SIZEOF), clock = this.#stoppedClock;
+    this.#stoppedClock = null;
+    this.parts.records.apics.forEach((_, i) => {
+      const at = vcpuWord(WORD.STOPPED_TSC, i) / 2, tsc = this.#qwords[at]!;
+      this.#qwords[at] = 0n;
+      if (tsc !== 0n) new MsrAccess(this.#host, this.#vcpu(i)).write(IA32_TSC, tsc);
+    });
+    if (clock === null) return;
+    new DataView(data.buffer).setBigUint64(K.kvm_clock_data.clock, clock, true);
     this.#host.tryIoctlWith(this.#vm, K.KVM_SET_CLOCK, data);
   }
 }

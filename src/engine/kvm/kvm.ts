@@ -20,6 +20,8 @@ import {
   type VcpuParts,
   type VcpuStats,
 } from "../engine.ts";
+import { restoreEvents, saveEvents } from "../soft/saved_events.ts";
+import { Activity, setU64, u64, type VcpuState } from "../vcpu_state.ts";
 import { Alarm } from "./alarm.ts";
 import { KvmChips } from "./chips.ts";
 import { CoalescedRing } from "./coalesced.ts";
@@ -27,13 +29,14 @@ import { guestCpuid, signatureOf, writeCpuid } from "./cpuid.ts";
 import { deadlineReachesUs } from "./deadline.ts";
 import { complaint, failedAtVector } from "./failure.ts";
 import type { Bytes, Host } from "./host.ts";
-import { IA32_TSC_DEADLINE } from "./msr_access.ts";
+import { IA32_TSC, IA32_TSC_DEADLINE } from "./msr_access.ts";
 import { KvmRegisters } from "./registers.ts";
+import { KvmState, type VcpuSituation } from "./saved_state.ts";
 import { Threads } from "./threads.ts";
 import { Stepper, type StepResult } from "./stepper.ts";
 import { TscDeadline } from "./tsc_deadline.ts";
 import { closeSharedVm, Kvm, sharedVm } from "./vm.ts";
-import { vcpuWord, WORD } from "./words.ts";
+import { STOPPED_TSCS_END, vcpuWord, WORD } from "./words.ts";
 
 /** The rate of guest time in kHz: a time-stamp counter of this rate needs no conversion. */
 const GUEST_KHZ = 1_000_000;
@@ -68,6 +71,8 @@ export class KvmVcpu implements Vcpu {
   readonly #irqChip: IrqChip;
   readonly #deadline: TscDeadline;
   readonly #ring: CoalescedRing | null;
+  readonly #state: KvmState;
+  readonly #qwords: BigUint64Array;
   /** Split: who tells KVM where the I/O APIC's messages go. */
   readonly #routes: KvmChips | null;
   /** KVM would take an interrupt now. */
@@ -107,6 +112,8 @@ export class KvmVcpu implements Vcpu {
       this.#msrs = new MsrFile(parts.board, parts.index);
       this.#deadline = new TscDeadline(this.#run, parts, this.registers, this.#tscKhz);
       this.#stepper = new Stepper(host, this.#fd, parts);
+      this.#state = new KvmState(host, this.#fd, parts.ram);
+      this.#qwords = new BigUint64Array(parts.memory.buffer, 0, STOPPED_TSCS_END / 8);
       const { memory, clock, chips: records } = parts;
       this.#routes = vm.irqChip === "split" && records ? new KvmChips({ memory, clock, records }) : null;
       Atomics.store(new Int32Array(memory.buffer), vcpuWord(WORD.VCPU, parts.index), this.#fd + 1);
@@ -129,6 +136,38 @@ export class KvmVcpu implements Vcpu {
     if (kvm.has(K.KVM_CAP.TSC_CONTROL)) this.#host.tryIoctl(this.#fd, K.KVM_SET_TSC_KHZ, GUEST_KHZ);
     if (!kvm.has(K.KVM_CAP.GET_TSC_KHZ)) return 0;
     return Math.max(0, this.#host.tryIoctl(this.#fd, K.KVM_GET_TSC_KHZ));
+  }
+
+  save(state: VcpuState): void {
+    this.#finish();
+    this.#state.save(state, this.#situation);
+    const tsc = this.#qwords[vcpuWord(WORD.STOPPED_TSC, this.#parts.index) / 2]!;
+    setU64(state.tsc, tsc !== 0n ? tsc : this.registers.readMsr(IA32_TSC) ?? 0n);
+    const { nmiPending, initPending, sipiPending, sipiVector } = state;
+    saveEvents(Atomics.load(this.#parts.events, this.#parts.eventsIndex), state);
+    // What waits in KVM waits beside what waits in the word.
+    if (nmiPending) state.nmiPending = 1;
+    if (initPending) state.initPending = 1;
+    if (sipiPending) [state.sipiPending, state.sipiVector] = [1, sipiVector];
+  }
+
+  restore(state: VcpuState): void {
+    this.#finish();
+    const situation = this.#situation, { events, eventsIndex, index } = this.#parts;
+    this.#state.restore(state, situation);
+    this.#ready = false;
+    this.#halted = !situation.kernelApic && situation.activity === Activity.HALTED;
+    this.#waitsForSipi = !situation.kernelApic && situation.activity === Activity.WAIT_FOR_SIPI;
+    const word = vcpuWord(WORD.STOPPED_TSC, index) / 2;
+    if (this.#qwords[word] !== 0n) this.#qwords[word] = u64(state.tsc);
+    this.registers.writeMsr(IA32_TSC, u64(state.tsc));
+    restoreEvents(state, events, eventsIndex);
+    if (situation.kernelApic) Atomics.and(events, eventsIndex, ~VcpuEvent.NMI);
+  }
+
+  get #situation(): VcpuSituation {
+    const activity = this.#waitsForSipi ? Activity.WAIT_FOR_SIPI : this.#halted ? Activity.HALTED : Activity.RUNNING;
+    return { activity, kernelApic: this.#irqChip !== "user" };
   }
 
   #setSignalMask(): void {

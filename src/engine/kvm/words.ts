@@ -2,7 +2,7 @@
  * Words of shared memory by which the threads of a machine find its VM and vCPUs: at the end of each vCPU's state, where the
  * software CPU keeps nothing.
  */
-import { VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
+import { MAX_VCPUS, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
 
 const END = VCPU_BASE + VCPU_STRIDE;
 
@@ -12,6 +12,8 @@ export const WORD = {
   THREAD: END - 128,
   /** The vCPU's file descriptor + 1. */
   VCPU: END - 124,
+  /** Eight bytes: the vCPU's time-stamp counter while guest time stands still, 0 while it runs. */
+  STOPPED_TSC: END - 120,
   /** Of the machine: VM_NONE, VM_OPENING, or the VM's file descriptor + 1. */
   VM: END - 64,
   /** Index in IRQ_CHIPS, from before VM is set. */
@@ -22,8 +24,12 @@ export const WORD = {
   RING_LOCK: END - 52,
 } as const;
 
+/** After the last of them. */
+export const STOPPED_TSCS_END = VCPU_BASE + MAX_VCPUS * VCPU_STRIDE;
+
 export const IRQ_CHIPS = ["user", "split", "kernel"] as const;
 
+/** The index of a vCPU's word in an Int32Array over the memory. */
 export function vcpuWord(at: number, vcpu: number): number {
   return (at + vcpu * VCPU_STRIDE) / 4;
 }
