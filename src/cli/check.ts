@@ -34,6 +34,7 @@ export function checkFiles(request: RunRequest): void {
   if (net && net.kind !== "none" && net.pcap !== null) check("--net", net.pcap, true, checkOutput);
   if (request.stats !== null) check("--stats", request.stats, true, checkOutput);
   if (request.trace !== null) check("--trace", request.trace.path, true, checkOutput);
+  if (request.snapshotOnExit !== null) check("--snapshot-on-exit", request.snapshotOnExit, true, checkOutput);
   checkDistinct(named);
 }
 

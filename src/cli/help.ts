@@ -1,7 +1,9 @@
 /** The page `trike --help` prints. 100 columns at most. */
-import { type Option, RUN_OPTIONS } from "./options.ts";
+import { type Option, RESUME_OPTIONS, RESUME_SHARED, RUN_OPTIONS } from "./options.ts";
 
 const COMMANDS = `Usage: trike run [OPTION]...   start a virtual machine, in the foreground
+       trike resume FILE [OPTION]...
+                               go on with a machine that was saved
        trike guest             fetch the default guest and print where it is
        trike engines           list the engines and whether this host has them
        trike --help            print this page
@@ -11,10 +13,12 @@ const EXAMPLES = `Examples:
   trike run                                   a Linux shell
   trike run --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 quiet" --memory 1G
   trike run --disk root.img --disk data.img,readonly --append root=/dev/vda
+  trike run --snapshot-on-exit work.snapshot; trike resume work.snapshot
   trike run --serial none --serial file:com2.log --timeout 60 --stats stats.json`;
 
 const KEYS = `Console keys, when the console is a terminal:
   Ctrl-A x       stop the machine at once and leave
+  Ctrl-A s       save the machine to the file of --snapshot-on-exit, or to trike.snapshot; it goes on
   Ctrl-A h       list these keys
   Ctrl-A Ctrl-A  send one Ctrl-A to the guest
   All other keys go to the guest, Ctrl-C too.`;
@@ -44,12 +48,31 @@ ${COMMANDS}
 Options of run follow; defaults stand in [brackets].
 
 ${groups.join("\n")}
+Options of resume: ${wrapped(RESUME_SHARED.map((name) => `--${name}`))}.
+Where they are not given, the machine is as it was saved. And:
+${Object.entries(RESUME_OPTIONS).map(([name, option]) => entry(name, option)).join("")}
 ${KEYS}
 
 ${STATUSES}
 
 ${EXAMPLES}
 `;
+}
+
+/** A list in lines of at most 96 columns, the first of which has begun. */
+function wrapped(words: readonly string[]): string {
+  let column = "Options of resume: ".length, text = "";
+  for (const [i, word] of words.entries()) {
+    const piece = i + 1 < words.length ? `${word},` : word;
+    if (column + 1 + piece.length > 96) {
+      text += `\n  ${piece}`;
+      column = 2 + piece.length;
+    } else {
+      text += text === "" ? piece : ` ${piece}`;
+      column += 1 + piece.length;
+    }
+  }
+  return text;
 }
 
 const COLUMN = 22;

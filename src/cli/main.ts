@@ -1,5 +1,5 @@
 /** From the arguments to the exit status. */
-import { ConfigError, HostError, messageOf } from "../base/errors.ts";
+import { ConfigError, HostError, messageOf, RestoreError } from "../base/errors.ts";
 import type { MachineHandle } from "../machine/machine.ts";
 import type { MachineSpec } from "../machine/spec.ts";
 import { engines, enginesPage } from "./engines.ts";
@@ -28,7 +28,7 @@ export async function main(args: readonly string[], parts: MainParts = OWN): Pro
   try {
     return await dispatch(parseCommandLine(args), parts);
   } catch (error) {
-    if (error instanceof ConfigError) {
+    if (error instanceof ConfigError || error instanceof RestoreError) {
       say(error.message);
       return Status.CONFIG;
     }
@@ -58,6 +58,10 @@ async function dispatch(command: Command, parts: MainParts): Promise<number> {
     }
     case "run":
       return await runMachine(command.request, { start: parts.start, defaultGuest, say });
+    case "resume": {
+      const { resumeMachine } = await import("./resume.ts");
+      return await resumeMachine(command.request, { defaultGuest, say });
+    }
   }
 }
 

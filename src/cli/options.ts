@@ -106,6 +106,16 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     "no-reboot": { help: ["A guest that resets itself ends trike, with status 0."] },
     timeout: { value: "SECONDS", help: ["Stop the machine after so long, with status 124."] },
   },
+  "Snapshots": {
+    "snapshot-on-exit": {
+      value: "FILE",
+      help: [
+        "When the machine is stopped from outside (Ctrl-A x, a signal, --timeout), save it",
+        "first; 'trike resume FILE' goes on from there.",
+      ],
+    },
+    "snapshot-compress": { help: ["Pack what is saved: smaller, and slower to save and to resume."] },
+  },
   "Looking inside": {
     stats: { value: "FILE", help: ["Write counters and times as JSON when the machine has ended."] },
     trace: {
@@ -124,5 +134,32 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
   },
 };
 
+/** What only `trike resume` understands. */
+export const RESUME_OPTIONS: Readonly<Record<string, Option>> = {
+  force: { help: ["Resume though a disk has changed since, or on another engine."] },
+};
+/** What `trike resume` shares with `trike run`: the rest is as it was saved. */
+export const RESUME_SHARED = [
+  "disk",
+  "engine",
+  "net",
+  "publish",
+  "serial",
+  "no-reboot",
+  "timeout",
+  "snapshot-on-exit",
+  "snapshot-compress",
+  "stats",
+  "trace",
+  "debugcon",
+  "quiet",
+  "help",
+  "version",
+] as const;
+
 /** All options by name. */
-export const OPTION_BY_NAME: Readonly<Record<string, Option>> = Object.assign({}, ...Object.values(RUN_OPTIONS));
+export const OPTION_BY_NAME: Readonly<Record<string, Option>> = Object.assign(
+  {},
+  ...Object.values(RUN_OPTIONS),
+  RESUME_OPTIONS,
+);

@@ -20,6 +20,8 @@ import {
   MAX_SERIAL_PORTS,
   MIN_RAM_BYTES,
   OPTION_BY_NAME,
+  RESUME_OPTIONS,
+  RESUME_SHARED,
   TRACE_CATEGORIES,
 } from "./options.ts";
 import {
@@ -58,17 +60,39 @@ export interface RunRequest {
   readonly trace: MachineSpec["trace"];
   readonly timeoutSeconds: number | null;
   readonly stats: string | null;
+  /** Where a machine that is stopped from outside goes; null for nowhere. */
+  readonly snapshotOnExit: string | null;
+  readonly snapshotCompress: boolean;
   readonly quiet: boolean;
+}
+
+/** What the user asked of `trike resume`. Null: as the machine was saved. */
+export interface ResumeRequest {
+  readonly file: string;
+  readonly force: boolean;
+  readonly engine: RunRequest["engine"] | null;
+  readonly disks: readonly DiskSpec[] | null;
+  readonly serial: readonly SerialSpec[] | null;
+  readonly publish: readonly PublishSpec[] | null;
+  /** The rest, as `trike run` reads it. */
+  readonly run: RunRequest;
 }
 
 export type Command =
   | { readonly kind: "run"; readonly request: RunRequest }
+  | { readonly kind: "resume"; readonly request: ResumeRequest }
   | { readonly kind: "guest"; readonly quiet: boolean }
   | { readonly kind: "engines" }
   | { readonly kind: "help" }
   | { readonly kind: "version" };
 
-const COMMANDS = ["run", "guest", "engines"] as const;
+const COMMANDS = ["run", "resume", "guest", "engines"] as const;
+const ALLOWED: Readonly<Record<typeof COMMANDS[number], readonly string[]>> = {
+  run: Object.keys(OPTION_BY_NAME).filter((name) => !(name in RESUME_OPTIONS)),
+  resume: [...RESUME_SHARED, ...Object.keys(RESUME_OPTIONS)],
+  guest: ["quiet", "help"],
+  engines: ["help"],
+};
 
 export function parseCommandLine(args: readonly string[]): Command {
   const [first, ...rest] = args;
@@ -82,10 +106,11 @@ export function parseCommandLine(args: readonly string[]): Command {
     const near = isOption ? "" : hint(first, COMMANDS);
     throw new ConfigError(`${what}: expected ${list(COMMANDS)}${near}; 'trike --help' says more`);
   }
-  const allowed = command === "run" ? Object.keys(OPTION_BY_NAME) : command === "guest" ? ["quiet", "help"] : ["help"];
-  const given = readOptions(command, rest, allowed);
+  const named = command === "resume" && rest[0] !== undefined && !rest[0].startsWith("-") ? rest.shift() : undefined;
+  const given = readOptions(command, rest, ALLOWED[command]);
   if (given.has("help")) return { kind: "help" };
   if (given.has("version")) return { kind: "version" };
+  if (command === "resume") return { kind: "resume", request: readResume(named, given) };
   if (command === "engines") return { kind: "engines" };
   if (command === "guest") return { kind: "guest", quiet: given.has("quiet") };
   return { kind: "run", request: readRequest(given) };
@@ -201,7 +226,26 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     trace: trace === undefined ? null : traceOption("--trace", trace, TRACE_CATEGORIES, DEFAULT_TRACE_PATH),
     timeoutSeconds: timeout === undefined ? null : secondsOption("--timeout", timeout),
     stats: file("stats"),
+    snapshotOnExit: file("snapshot-on-exit"),
+    snapshotCompress: given.has("snapshot-compress"),
     quiet: given.has("quiet"),
+  };
+}
+
+function readResume(file: string | undefined, given: Map<string, string[]>): ResumeRequest {
+  if (file === undefined || file === "") {
+    throw new ConfigError("'trike resume' needs a file: expected trike resume FILE [OPTION]...");
+  }
+  const run = readRequest(given);
+  const ifGiven = <T>(name: string, value: T): T | null => given.has(name) ? value : null;
+  return {
+    file,
+    force: given.has("force"),
+    engine: ifGiven("engine", run.engine),
+    disks: ifGiven("disk", run.disks),
+    serial: ifGiven("serial", run.serial),
+    publish: ifGiven("publish", run.publish),
+    run,
   };
 }
 

@@ -43,14 +43,24 @@ const POWER_OFF_MS = 30_000;
 /** How long a machine may take to stop when told to, and its last output to reach a reader who may not read. */
 const STOP_MS = 6_000;
 const DRAIN_MS = 2_000;
+/** Where Ctrl-A s saves a machine that has no --snapshot-on-exit. */
+const DEFAULT_SNAPSHOT = "trike.snapshot";
 
 export async function runMachine(request: RunRequest, parts: RunParts): Promise<number> {
   checkFiles(request);
+  const engine = await findEngine(request, parts);
+  return await runSpec(await makeSpec(request, engine, parts), request, parts);
+}
+
+export async function findEngine(request: RunRequest, parts: RunParts): Promise<MachineSpec["engine"]> {
   const known = await (parts.engines ?? engines)(request.engine);
-  const engine = chooseEngine(known, request, request.quiet ? () => {} : parts.say);
+  return chooseEngine(known, request, request.quiet ? () => {} : parts.say);
+}
+
+/** Runs a machine whose parts are known to its end. */
+export async function runSpec(spec: MachineSpec, request: RunRequest, parts: RunParts): Promise<number> {
   const stats = request.stats === null ? null : openOutput("--stats", request.stats);
   const debugcon = request.debugcon === null ? null : openOutput("--debugcon", request.debugcon);
-  const spec = await makeSpec(request, engine, parts);
   const run = new Run(spec, request, parts, debugcon);
   try {
     const status = await run.toEnd();
@@ -129,6 +139,7 @@ class Run {
     this.#timers.push(setInterval(() => {}, 1 << 30));
     this.#onSignal("SIGTERM", () => this.#signalled(Status.SIGTERM, "SIGTERM"));
     this.#onSignal("SIGINT", () => this.#signalled(Status.SIGINT, "SIGINT"));
+    this.#onSignal("SIGUSR2", () => this.#save(false));
     this.#onSignal("SIGHUP", () => this.#stop({ status: Status.SIGHUP, text: null }));
     this.#onSignal("SIGQUIT", () => this.#stop({ status: Status.SIGQUIT, text: null }));
     const seconds = this.request.timeoutSeconds;
@@ -179,6 +190,7 @@ class Run {
       if (serial.kind === "stdio") {
         this.#terminal = new Terminal({
           onLeave: () => this.#stop({ status: Status.OK, text: null }),
+          onSave: () => this.#save(false),
           onLost: (error) => this.#stop({ status: Status.HOST, text: error.message }),
           // A serial line cannot tell a size, so the guest is told by way of its virtio console.
           onResize: (columns, rows) => this.handle?.console.resize(columns, rows),
@@ -225,6 +237,7 @@ class Run {
 
   #signalled(status: number, name: string): void {
     const reason = { status, text: null };
+    if (this.request.snapshotOnExit !== null) return this.#stop(reason);
     if (this.#onStop || this.handle === null || this.#button === "pressed") return this.#stop(reason);
     this.#button = "pressed";
     this.#say(`${name}: pressed the power button; again to stop the machine at once`);
@@ -236,11 +249,37 @@ class Run {
   }
 
   #stop(reason: Reason): void {
+    const first = this.#reason === null;
     this.#reason ??= reason;
     if (this.#onStop) return this.#onStop();
     if (this.handle === null) return this.#finished.resolve({ kind: "stopped" });
+    // Asked a second time, it stops at once.
+    if (first && this.request.snapshotOnExit !== null && this.handle.snapshot) return this.#save(true);
     this.handle.stop();
     this.#after(STOP_MS, () => this.#finished.resolve({ kind: "stopped" }));
+  }
+
+  /** Saves the machine; it goes on, or stops whether that went well or not. */
+  #save(stop: boolean): void {
+    const { snapshotOnExit, snapshotCompress: compress } = this.request;
+    const path = snapshotOnExit ?? DEFAULT_SNAPSHOT, handle = this.handle;
+    if (!handle?.snapshot) return this.#say("this machine cannot be saved");
+    handle.snapshot(path, { compress, stop }).then(
+      ({ bytes }) => {
+        const size = `${(bytes / (1 << 20)).toFixed(1)} MiB`;
+        const disks = !stop && this.spec.disks.some((disk) => !disk.readonly);
+        const but = disks ? "; it fits no disk that the guest writes to from now on" : "";
+        this.#say(`saved to "${path}", ${size}${but}; go on with: trike resume ${path}`);
+      },
+      (error) => {
+        this.#say(messageOf(error));
+        if (stop) this.#reason = { status: Status.HOST, text: null };
+      },
+    ).finally(() => {
+      if (!stop) return;
+      handle.stop();
+      this.#after(STOP_MS, () => this.#finished.resolve({ kind: "stopped" }));
+    });
   }
 
   #result(end: MachineEnd): number {

@@ -25,6 +25,8 @@ const DENO: TerminalStreams = { input: Deno.stdin, output: Deno.stdout, size: ()
 export interface TerminalEvents {
   /** Ctrl-A x. */
   onLeave(): void;
+  /** Ctrl-A s. */
+  onSave?(): void;
   /** Output cannot be delivered any more. */
   onLost(error: HostError): void;
   /** The terminal has this many columns and rows: once at the start, then at every change. */
@@ -54,9 +56,11 @@ export class Terminal implements SerialBackEnd {
   constructor(private readonly events: TerminalEvents, streams = DENO) {
     this.#streams = streams;
     this.#keys = streams.input.isTerminal()
-      ? new KeyFilter((key) =>
-        key === "leave" ? events.onLeave() : void this.#write(new TextEncoder().encode(KEYS_HELP))
-      )
+      ? new KeyFilter((key) => {
+        if (key === "leave") events.onLeave();
+        else if (key === "save") events.onSave?.();
+        else void this.#write(new TextEncoder().encode(KEYS_HELP));
+      })
       : null;
     this.#lineFeeds = streams.output.isTerminal() ? new LineFeedFilter() : null;
   }

@@ -3,10 +3,11 @@
 export const ESCAPE = 0x01; // Ctrl-A
 
 export const KEYS_HELP = "\r\nCtrl-A x       stop the machine at once and leave\r\n" +
+  "Ctrl-A s       save the machine, and go on\r\n" +
   "Ctrl-A h       list these keys\r\n" +
   "Ctrl-A Ctrl-A  send one Ctrl-A to the guest\r\n";
 
-export type Key = "leave" | "help";
+export type Key = "leave" | "save" | "help";
 
 /** Takes the escapes out of a stream of typed bytes, however it is cut into pieces. */
 export class KeyFilter {
@@ -24,6 +25,7 @@ export class KeyFilter {
         this.#armed = false;
         if (byte === ESCAPE) kept[n++] = ESCAPE;
         else if (byte === 0x78 || byte === 0x58) this.onKey("leave"); // x, X
+        else if (byte === 0x73 || byte === 0x53) this.onKey("save"); // s, S
         else if (byte === 0x68 || byte === 0x48 || byte === 0x3f) this.onKey("help"); // h, H, ?
       } else if (byte === ESCAPE) this.#armed = true;
       else kept[n++] = byte;

@@ -135,6 +135,7 @@ export interface Section {
 export class SnapshotReader {
   readonly #file: Deno.FsFile;
   readonly #headers: number[] = [];
+  #closed = false;
   #next: (Section & { stored: number; flags: number; crc: number }) | null = null;
 
   constructor(readonly path: string) {
@@ -224,8 +225,10 @@ export class SnapshotReader {
     throw this.#wrong(what, "it cannot be unpacked");
   }
 
+  /** Once is enough, and twice does no harm. */
   close(): void {
-    this.#file.close();
+    if (!this.#closed) this.#file.close();
+    this.#closed = true;
   }
 
   #readEnd(): void {

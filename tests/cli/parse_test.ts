@@ -36,6 +36,8 @@ Deno.test("run without options asks for the defaults", () => {
     trace: null,
     timeoutSeconds: null,
     stats: null,
+    snapshotOnExit: null,
+    snapshotCompress: false,
     quiet: false,
   });
 });
@@ -66,6 +68,8 @@ Deno.test("run takes every option, with its value joined or apart", () => {
     trace: { categories: ["pio", "irq"], path: "t" },
     timeoutSeconds: 1.5,
     stats: "s",
+    snapshotOnExit: "t",
+    snapshotCompress: true,
     quiet: true,
   };
   const values: [string, string][] = [
@@ -87,6 +91,7 @@ Deno.test("run takes every option, with its value joined or apart", () => {
     ["--trace", "pio,irq,pio:t"],
     ["--timeout", "1.5"],
     ["--stats", "s"],
+    ["--snapshot-on-exit", "t"],
   ];
   const switches = ["--no-reboot", "--icount", "--quiet"];
   assertEquals(run(...values.flat(), ...switches), expected);
