@@ -93,7 +93,7 @@ Deno.test("run takes every option, with its value joined or apart", () => {
     ["--stats", "s"],
     ["--snapshot-on-exit", "t"],
   ];
-  const switches = ["--no-reboot", "--icount", "--quiet"];
+  const switches = ["--no-reboot", "--icount", "--snapshot-compress", "--quiet"];
   assertEquals(run(...values.flat(), ...switches), expected);
   assertEquals(run(...switches, ...values.map((v) => v.join("="))), expected);
 });
