@@ -24,7 +24,8 @@ export function checkFiles(request: RunRequest): void {
   if (request.firmware !== null) check("--firmware", request.firmware.path, false, checkInput);
   if (request.debugcon !== null) check("--debugcon", request.debugcon, true, checkOutput);
   for (const disk of request.disks) {
-    check("--disk", disk.path, !disk.readonly, (flag, path) => checkDisk(flag, path, disk.readonly));
+    const writes = !disk.readonly && !disk.overlay;
+    check("--disk", disk.path, writes, (flag, path) => checkDisk(flag, path, !writes, disk.format));
   }
   for (const port of request.serial) {
     if (port.kind === "file") check("--serial", port.path, true, checkOutput);
@@ -47,13 +48,13 @@ function checkInput(flag: string, path: string): void {
   open(flag, path, { read: true });
 }
 
-function checkDisk(flag: string, path: string, readonly: boolean): void {
+function checkDisk(flag: string, path: string, readonly: boolean, format: string): void {
   const info = stat(flag, path);
   if (info === null) throw mistake(flag, path, "a disk image, and there is no file of this name");
   if (!info.isFile && !info.isBlockDevice) {
     throw mistake(flag, path, `a disk image or a block device, found ${kindOf(info)}`);
   }
-  if (info.isFile && (info.size === 0 || info.size % SECTOR_BYTES !== 0)) {
+  if (format === "raw" && info.isFile && (info.size === 0 || info.size % SECTOR_BYTES !== 0)) {
     throw mistake(flag, path, `an image of whole sectors of ${SECTOR_BYTES} bytes, found ${info.size} bytes`);
   }
   open(flag, path, { read: true, write: !readonly }, readonly ? "" : "; add ',readonly' if it is not to be written");

@@ -57,11 +57,20 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     },
     cpus: { value: "N", help: [`Virtual CPUs, from 1 to ${MAX_CPUS} [1].`] },
     disk: {
-      value: "FILE[,readonly][,format=raw]",
+      value: "FILE[,KEY]...",
       repeat: true,
       help: [
-        "A virtio disk, /dev/vda and onwards in the order given. Write a comma in a",
-        `name twice. Up to ${MAX_DISKS}.`,
+        `A disk: a raw image, or qcow2 if its name ends so. Up to ${MAX_DISKS}. Write a comma`,
+        "in a name twice.",
+        "readonly   the guest may not write",
+        "overlay    what it writes is thrown away at the end",
+        "format=raw|qcow2",
+        "           whatever the name says",
+        "controller=virtio|ahci|nvme|cdrom",
+        "           /dev/vda, sda, nvme0n1, sr0 and onwards in the order given [virtio]",
+        "serial=TEXT",
+        "discard=on|off",
+        "           give back to the host what the guest no longer needs [on]",
       ],
     },
     engine: {

@@ -11,6 +11,7 @@ import {
   type PublishSpec,
   type SerialSpec,
 } from "../machine/spec.ts";
+import { diskOption } from "./disk_option.ts";
 import { netOption, type NetRequest, publishOptions } from "./net_option.ts";
 import {
   DEFAULT_MEMORY,
@@ -27,7 +28,6 @@ import {
 import {
   choiceOption,
   countOption,
-  diskOption,
   hint,
   list,
   mistake,

@@ -2,7 +2,7 @@
 import { levenshteinDistance } from "@std/text/levenshtein-distance";
 import { ConfigError } from "../base/errors.ts";
 import { formatSize, parseSize } from "../base/size.ts";
-import type { DiskSpec, SerialSpec } from "../machine/spec.ts";
+import type { SerialSpec } from "../machine/spec.ts";
 
 /** `--flag "value": expected …`, with whatever the user typed made safe to print. */
 export function mistake(flag: string, value: string, expected: string): ConfigError {
@@ -84,26 +84,6 @@ export function nearest(text: string, words: readonly string[]): string | undefi
 
 function letters(word: string): string {
   return [...word].sort().join("");
-}
-
-const DISK_KEYS = ["readonly", "format=raw"] as const;
-
-/** `FILE[,readonly][,format=raw]`; a comma in the name is written twice. */
-export function diskOption(flag: string, text: string): DiskSpec {
-  const parts = splitAtSingleCommas(text);
-  const path = parts[0]!;
-  if (path === "") throw mistake(flag, text, "FILE[,readonly][,format=raw]");
-  let readonly = false;
-  for (const part of parts.slice(1)) {
-    if (part === "readonly") readonly = true;
-    else if (part.startsWith("format=") && part !== "format=raw") {
-      throw mistake(flag, text, `format=raw, the only format, and found ${quoted(part)}`);
-    } else if (part !== "format=raw") {
-      const near = hint(part, DISK_KEYS);
-      throw mistake(flag, text, `readonly or format=raw after the comma and found ${quoted(part)}${near}`);
-    }
-  }
-  return { path, readonly, format: "raw" };
 }
 
 /** Parts with commas between them; a comma written twice is one of the part's own. */

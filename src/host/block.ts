@@ -1,21 +1,29 @@
 /**
- * Disks in raw image files and on the host's block devices.
+ * The disks of a machine: images in files and the host's block devices, as devices see them.
  *
- * Each thread that serves a queue opens the file for itself, so no two share a file position.
+ * Each thread that serves a queue opens the files for itself, so no two share a file position; of an image with structures of its
+ * own (qcow2) there is one such thread.
  */
-import { type BlockBackend, SECTOR_BYTES } from "../../devices/virtio/block.ts";
-import { ConfigError, HostError, messageOf } from "../base/errors.ts";
+import { type BlockBackend, SECTOR_BYTES } from "../../devices/block_backend.ts";
+import { messageOf } from "../base/errors.ts";
+import type { ImageFormat } from "./disk/format_name.ts";
+import type { DiskImage } from "./disk/image.ts";
+import { openImage, openOverlay, startsAsQcow2 } from "./disk/open.ts";
 
 export interface FileBlockOptions {
   readonly path: string;
   readonly readonly: boolean;
+  /** By the file's name, if it is not given. */
+  readonly format?: ImageFormat;
+  /** What is written goes to a temporary file, and is lost at the end. */
+  readonly overlay?: boolean;
+  /** Give storage that the guest no longer needs back to the host. */
+  readonly discard?: boolean;
   /** The flag that named the file, for messages. */
   readonly flag?: string;
   /** Told the first time that the host fails to read, to write and to flush: a guest may try again for ever. */
   readonly onTrouble?: ((sentence: string) => void) | undefined;
 }
-
-const CHUNK_BYTES = 1 << 20;
 
 export class FileBlock implements BlockBackend {
   readonly sizeBytes: number;
@@ -23,48 +31,27 @@ export class FileBlock implements BlockBackend {
   readonly note: string | null;
   /** The last request that the host failed, in words. The guest only sees that it failed. */
   lastError: string | null = null;
-  readonly #file: Deno.FsFile;
+  readonly #image: DiskImage;
   readonly #path: string;
   readonly #readonly: boolean;
   readonly #onTrouble: ((sentence: string) => void) | undefined;
   readonly #told = new Set<string>();
-  #zeroes: Uint8Array | null = null;
-  #chunk: Uint8Array | null = null;
 
-  private constructor(file: Deno.FsFile, options: FileBlockOptions, fileBytes: number) {
-    this.#file = file;
+  private constructor(image: DiskImage, options: FileBlockOptions) {
+    this.#image = image;
     this.#path = options.path;
     this.#readonly = options.readonly;
     this.#onTrouble = options.onTrouble;
-    const spare = fileBytes % SECTOR_BYTES;
-    this.sizeBytes = fileBytes - spare;
-    this.note = spare === 0
-      ? null
-      : `${options.path} is ${fileBytes} bytes, not a multiple of ${SECTOR_BYTES}: its last ${spare} bytes are left out`;
+    this.sizeBytes = image.sizeBytes - image.sizeBytes % SECTOR_BYTES;
+    this.note = noteOn(image, options);
   }
 
   /** Opens an image. Throws ConfigError for what the user can mend, HostError for what the host refuses. */
   static open(options: FileBlockOptions): FileBlock {
-    const { path, readonly } = options;
+    const { path, readonly, format, overlay } = options;
     const named = `${options.flag ?? "--disk"} ${path}`;
-    const file = openFile(path, readonly, named);
-    try {
-      const info = file.statSync();
-      if (info.isDirectory) throw new ConfigError(`${named}: found a directory, expected a disk image`);
-      if (!info.isFile && !info.isBlockDevice) {
-        throw new ConfigError(`${named}: found something that has no size, expected a disk image`);
-      }
-      // A block device's size is where its end is; stat says 0.
-      const bytes = file.seekSync(0, Deno.SeekMode.End);
-      if (bytes < SECTOR_BYTES) {
-        throw new ConfigError(`${named}: found ${bytes} bytes, expected at least one sector of ${SECTOR_BYTES}`);
-      }
-      return new FileBlock(file, options, bytes);
-    } catch (error) {
-      file.close();
-      if (error instanceof ConfigError) throw error;
-      throw new HostError(`${named}: the host could not tell its size: ${messageOf(error)}`, { cause: error });
-    }
+    const how = { path, writable: !readonly, format, named, holes: options.discard !== false };
+    return new FileBlock(overlay ? openOverlay(how) : openImage(how), options);
   }
 
   get sectors(): number {
@@ -72,77 +59,64 @@ export class FileBlock implements BlockBackend {
   }
 
   read(offset: number, into: Uint8Array): boolean {
-    return this.#try("read", offset, () => {
-      this.#file.seekSync(offset, Deno.SeekMode.Start);
-      for (let done = 0; done < into.length;) {
-        const n = this.#file.readSync(done === 0 ? into : into.subarray(done));
-        if (n === null || n === 0) throw new Error("the file has become shorter");
-        done += n;
-      }
-    });
+    try {
+      this.#image.read(offset, into);
+      return true;
+    } catch (error) {
+      return this.#failed("read", offset, error);
+    }
   }
 
   write(offset: number, from: Uint8Array): boolean {
-    if (this.#readonly) return this.#failed("write", offset, "the disk is read-only");
-    return this.#try("write", offset, () => {
-      // Writing past the end would hide that the file was cut under us.
-      if (this.#file.seekSync(0, Deno.SeekMode.End) < offset + from.length) {
-        throw new Error("the file has become shorter");
-      }
-      this.#writeAll(offset, from);
-    });
-  }
-
-  #writeAll(offset: number, from: Uint8Array): void {
-    this.#file.seekSync(offset, Deno.SeekMode.Start);
-    for (let done = 0; done < from.length;) {
-      const n = this.#file.writeSync(done === 0 ? from : from.subarray(done));
-      if (n === 0) throw new Error("nothing was written");
-      done += n;
+    if (this.#readonly) return this.#failed("write", offset, READ_ONLY);
+    try {
+      this.#image.write(offset, from);
+      return true;
+    } catch (error) {
+      return this.#failed("write", offset, error);
     }
   }
 
   flush(): boolean {
     if (this.#readonly) return true;
-    return this.#try("flush", 0, () => this.#file.syncDataSync());
-  }
-
-  /** A raw file has no way to say that bytes are not needed; zeros at least can be skipped by whoever copies it. */
-  discard(offset: number, sizeBytes: number): boolean {
-    return this.writeZeroes(offset, sizeBytes, true);
-  }
-
-  /** Writes zeros where there are none yet: with `mayUnmap` the holes of a sparse file stay holes. */
-  writeZeroes(offset: number, sizeBytes: number, mayUnmap: boolean): boolean {
-    const zeroes = this.#zeroes ??= new Uint8Array(CHUNK_BYTES);
-    const chunk = this.#chunk ??= new Uint8Array(CHUNK_BYTES);
-    for (let done = 0; done < sizeBytes; done += CHUNK_BYTES) {
-      const n = Math.min(CHUNK_BYTES, sizeBytes - done);
-      if (mayUnmap) {
-        const old = chunk.subarray(0, n);
-        if (!this.read(offset + done, old)) return false;
-        if (isZero(old)) continue;
-      }
-      if (!this.write(offset + done, zeroes.subarray(0, n))) return false;
+    try {
+      this.#image.flush();
+      return true;
+    } catch (error) {
+      return this.#failed("flush", 0, error);
     }
-    return true;
+  }
+
+  discard(offset: number, sizeBytes: number): boolean {
+    if (this.#readonly) return this.#failed("discard", offset, READ_ONLY);
+    try {
+      this.#image.discard(offset, sizeBytes);
+      return true;
+    } catch (error) {
+      return this.#failed("discard", offset, error);
+    }
+  }
+
+  writeZeroes(offset: number, sizeBytes: number, mayUnmap: boolean): boolean {
+    if (this.#readonly) return this.#failed("write", offset, READ_ONLY);
+    try {
+      this.#image.writeZeroes(offset, sizeBytes, mayUnmap);
+      return true;
+    } catch (error) {
+      return this.#failed("write", offset, error);
+    }
   }
 
   close(): void {
-    this.#file.close();
-  }
-
-  #try(verb: string, offset: number, body: () => void): boolean {
     try {
-      body();
-      return true;
+      this.#image.close();
     } catch (error) {
-      return this.#failed(verb, offset, messageOf(error));
+      this.#failed("close", 0, error);
     }
   }
 
-  #failed(verb: string, offset: number, why: string): boolean {
-    this.lastError = `${this.#path}: ${verb} at byte ${offset}: ${why}`;
+  #failed(verb: string, offset: number, error: unknown): boolean {
+    this.lastError = `${this.#path}: ${verb} at byte ${offset}: ${messageOf(error)}`;
     if (!this.#told.has(verb)) {
       this.#told.add(verb);
       this.#onTrouble?.(`${this.lastError}; the guest sees an I/O error`);
@@ -151,38 +125,15 @@ export class FileBlock implements BlockBackend {
   }
 }
 
-function isZero(bytes: Uint8Array): boolean {
-  const words = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3);
-  // -0 and NaN are not all-zero bytes, and are not found by ===: Object.is tells 0 from -0, and NaN fails it too.
-  for (let i = 0; i < words.length; i++) if (!Object.is(words[i], 0)) return false;
-  return true;
-}
+const READ_ONLY = new Error("the disk is read-only");
 
-function openFile(path: string, readonly: boolean, named: string): Deno.FsFile {
-  try {
-    return Deno.openSync(path, { read: true, write: !readonly });
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) {
-      throw new ConfigError(`${named}: there is no such file; make one with: truncate -s 8G ${path}`);
-    }
-    if (error instanceof Deno.errors.NotCapable) {
-      throw new ConfigError(`${named}: trike may not open it; grant --allow-read and --allow-write for it`);
-    }
-    if (error instanceof Deno.errors.IsADirectory || isDirectory(path)) {
-      throw new ConfigError(`${named}: found a directory, expected a disk image`);
-    }
-    if (error instanceof Deno.errors.PermissionDenied || /read-only file system/i.test(messageOf(error))) {
-      const hint = readonly ? "" : "; to attach it without writing, make it read-only (readonly)";
-      throw new ConfigError(`${named}: the host does not let us ${readonly ? "read" : "write"} it${hint}`);
-    }
-    throw new HostError(`${named}: open: ${messageOf(error)}`, { cause: error });
+function noteOn(image: DiskImage, { path, format }: FileBlockOptions): string | null {
+  if (image.format !== "raw" || image.backing) return null;
+  if (format === undefined && startsAsQcow2(path)) {
+    return `${path} begins as a qcow2 image and is used as a raw one; if it is one, say format=qcow2`;
   }
-}
-
-function isDirectory(path: string): boolean {
-  try {
-    return Deno.statSync(path).isDirectory;
-  } catch {
-    return false;
-  }
+  const fileBytes = image.fileBytes;
+  const spare = fileBytes % SECTOR_BYTES;
+  if (spare === 0) return null;
+  return `${path} is ${fileBytes} bytes, not a multiple of ${SECTOR_BYTES}: its last ${spare} bytes are left out`;
 }

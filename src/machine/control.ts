@@ -230,8 +230,10 @@ export class Control {
     Atomics.wait(this.#words, DISK_DOORBELL, doorbell);
   }
 
-  /** Resolves once the disk worker has nothing left to do; vCPUs no longer run. */
+  /** Resolves once the disk worker has nothing left to do, and nothing in memory that belongs in files; vCPUs no longer run. */
   async whenDisksIdle(): Promise<void> {
+    Atomics.add(this.#words, DISK_DOORBELL, 1);
+    Atomics.notify(this.#words, DISK_DOORBELL);
     for (;;) {
       const done = Atomics.load(this.#words, DISK_DONE);
       if (done === this.diskDoorbell) return;

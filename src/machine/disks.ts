@@ -1,6 +1,7 @@
 /** The machine's disks on the host's side: checked before anything runs, served by whoever owns the files. */
 import { ConfigError } from "../base/errors.ts";
-import { FileBlock } from "../host/block.ts";
+import { FileBlock, type FileBlockOptions } from "../host/block.ts";
+import { RunState } from "./control.ts";
 import type { DiskInfo, Pc } from "./pc.ts";
 import { type DiskSpec, MAX_DISKS } from "./spec.ts";
 
@@ -10,7 +11,7 @@ export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {
     throw new ConfigError(`Cannot attach ${disks.length} disks: expected at most ${MAX_DISKS}`);
   }
   return disks.map((disk) => {
-    const file = FileBlock.open(disk);
+    const file = FileBlock.open(blockOptions(disk));
     try {
       return { sectors: file.sectors, readonly: disk.readonly, note: file.note };
     } finally {
@@ -19,13 +20,20 @@ export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {
   });
 }
 
+function blockOptions(disk: DiskSpec): FileBlockOptions {
+  const { path, readonly, format, overlay = false, discard = true } = disk;
+  // A format that only the name stands for is left to whoever opens the file, who warns of another within.
+  const asked = disk.formatAsked ? { format } : {};
+  return { path, readonly, overlay, discard, ...asked };
+}
+
 /** The open files of all disks, in the one thread that serves their queues. */
 export class DiskServer {
   readonly #files: readonly FileBlock[];
 
   /** `onTrouble` is told what the host fails to do. */
   constructor(private readonly pc: Pc, disks: readonly DiskSpec[], onTrouble: (sentence: string) => void) {
-    this.#files = disks.map((disk) => FileBlock.open({ ...disk, onTrouble }));
+    this.#files = disks.map((disk) => FileBlock.open({ ...blockOptions(disk), onTrouble }));
   }
 
   /** Serves what has been asked for up to now. The machine lock is free. */
@@ -39,6 +47,8 @@ export class DiskServer {
         if ((rung >>> q) & 1 && disks[d]!.processQueue(q, this.#files[d]!)) control.ringDisk(d, q);
       }
     }
+    // While the guest stands still its disks are whole in their files: somebody may be about to copy them.
+    if (control.state !== RunState.RUN) { for (const file of this.#files) file.flush(); }
     control.diskDone(doorbell);
   }
 

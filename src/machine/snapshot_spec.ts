@@ -5,7 +5,7 @@
  */
 import { RestoreError } from "../base/errors.ts";
 import { MAX_RAM_BYTES, MAX_VCPUS, PAGE_BYTES } from "./memory.ts";
-import { type DiskSpec, type MachineSpec, MAX_DISKS } from "./spec.ts";
+import { DISK_CONTROLLERS, type DiskSpec, type MachineSpec, MAX_DISKS } from "./spec.ts";
 
 /** A disk's file as it was: a snapshot goes with what was in it then. */
 export interface DiskIdentity {
@@ -67,6 +67,17 @@ function within(name: string, expected: string | null): string | null {
 }
 
 const PORT = whole(0, 65535);
+const DISK = fields({
+  path: text,
+  readonly: boolean,
+  format: one("raw", "qcow2"),
+  formatAsked: optional(boolean),
+  overlay: optional(boolean),
+  controller: optional(one(...DISK_CONTROLLERS)),
+  serial: optional(text),
+  discard: optional(boolean),
+});
+
 const SPEC = {
   engine: one("hvf", "kvm", "soft"),
   memoryBytes: whole(PAGE_BYTES, MAX_RAM_BYTES, PAGE_BYTES),
@@ -74,7 +85,7 @@ const SPEC = {
   kernel: text,
   initrd: nullOr(text),
   append: text,
-  disks: list(0, MAX_DISKS, fields({ path: text, readonly: boolean, format: text })),
+  disks: list(0, MAX_DISKS, DISK),
   firmware: optional(fields({ path: text, vars: nullOr(text) })),
   vga: optional(fields({ bios: nullOr(text) })),
   serial: list(

@@ -8,8 +8,21 @@ export type EngineName = "hvf" | "kvm" | "soft";
 export interface DiskSpec {
   readonly path: string;
   readonly readonly: boolean;
-  readonly format: "raw";
+  readonly format: "raw" | "qcow2";
+  /** Whether the user said so, or the file's name. */
+  readonly formatAsked?: boolean;
+  /** What is written goes to a temporary file and is lost with the machine. */
+  readonly overlay?: boolean;
+  /** What it is attached to; virtio if not given. */
+  readonly controller?: DiskController;
+  /** What the guest reads as its serial number. */
+  readonly serial?: string;
+  /** Whether storage that the guest no longer needs goes back to the host; it does if not given. */
+  readonly discard?: boolean;
 }
+
+export const DISK_CONTROLLERS = ["virtio", "ahci", "nvme", "cdrom"] as const;
+export type DiskController = typeof DISK_CONTROLLERS[number];
 
 export type SerialSpec =
   | { readonly kind: "stdio" }

@@ -15,6 +15,8 @@ export interface Extent {
 export interface DiskImage {
   readonly format: "raw" | "qcow2";
   readonly sizeBytes: number;
+  /** Of the file it is in. */
+  readonly fileBytes: number;
   /** What is seen where this image is absent. */
   readonly backing: DiskImage | null;
   read(offset: number, into: Uint8Array): void;

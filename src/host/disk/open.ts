@@ -7,6 +7,7 @@
  */
 import { basename, dirname, isAbsolute, join } from "@std/path";
 import { ConfigError, HostError, messageOf } from "../../base/errors.ts";
+import { formatOfName, type ImageFormat } from "./format_name.ts";
 import { type DiskImage, ImageError } from "./image.ts";
 import { createQcow2 } from "./qcow2/create.ts";
 import { isQcow2, readHeader } from "./qcow2/format.ts";
@@ -14,8 +15,6 @@ import { Qcow2 } from "./qcow2/qcow2.ts";
 import { holePuncher } from "./holes.ts";
 import { RawImage, SECTOR_BYTES } from "./raw.ts";
 import { FileStore } from "./store.ts";
-
-export type ImageFormat = "raw" | "qcow2";
 
 export interface OpenOptions {
   readonly path: string;
@@ -30,12 +29,6 @@ export interface OpenOptions {
 
 /** Images behind each other, the first among them. */
 const MAX_CHAIN = 32;
-const QCOW2_NAME = /\.qcow2?$/i;
-
-/** What a file of this name holds, if nobody says otherwise. */
-export function formatOfName(path: string): ImageFormat {
-  return QCOW2_NAME.test(path) ? "qcow2" : "raw";
-}
 
 /** Opens an image and what is behind it. Throws ConfigError for what the user can mend, HostError for what the host refuses. */
 export function openImage(options: OpenOptions): DiskImage {

@@ -21,6 +21,10 @@ export class RawImage implements DiskImage {
     return this.#sizeBytes;
   }
 
+  get fileBytes(): number {
+    return this.store.sizeBytes;
+  }
+
   read(offset: number, into: Uint8Array): void {
     if (offset + into.length > this.store.sizeBytes || this.store.read(offset, into) < into.length) {
       throw new Error("the file has become shorter");
