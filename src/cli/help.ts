@@ -13,7 +13,8 @@ const EXAMPLES = `Examples:
   trike run                                   a Linux shell
   trike run --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 quiet" --memory 1G
   trike run --disk root.img --disk data.img,readonly --append root=/dev/vda
-  trike run --snapshot-on-exit work.snapshot; trike resume work.snapshot
+  trike run --snapshot-on-exit work.snapshot  keeps the machine when it is left, and
+  trike resume work.snapshot                  goes on with it
   trike run --serial none --serial file:com2.log --timeout 60 --stats stats.json`;
 
 const KEYS = `Console keys, when the console is a terminal:

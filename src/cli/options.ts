@@ -119,8 +119,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     "snapshot-on-exit": {
       value: "FILE",
       help: [
-        "When the machine is stopped from outside (Ctrl-A x, a signal, --timeout), save it",
-        "first; 'trike resume FILE' goes on from there.",
+        "Save the machine when it is stopped from outside: by Ctrl-A x, a signal, or",
+        "--timeout; 'trike resume FILE' goes on from there.",
       ],
     },
     "snapshot-compress": { help: ["Pack what is saved: smaller, and slower to save and to resume."] },

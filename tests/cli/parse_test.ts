@@ -211,7 +211,7 @@ Deno.test("commands: known, mistyped, missing, and options in their place", () =
   for (const args of [["--version"], ["-V"], ["run", "--version"]]) {
     assertEquals(parseCommandLine(args).kind, "version");
   }
-  assertMistake([], "run, guest or engines");
+  assertMistake([], "run, resume, guest or engines");
   assertMistake(["rnu"], '"rnu"', "did you mean run?");
   assertMistake(["--kernel", "x"], "--kernel", "before a command");
   assertMistake(["engines", "--kernel", "x"], "--kernel");
@@ -245,5 +245,5 @@ Deno.test("the help names every option, fits 100 columns and its examples parse"
     assertEquals(parseCommandLine(args).kind, "run", example);
     n++;
   }
-  assertEquals(n, 4);
+  assertEquals(n, 5);
 });
