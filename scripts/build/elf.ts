@@ -57,13 +57,17 @@ export function readElf(path: string, bytes: Uint8Array): ElfFile {
     throw new HostError(`Cannot put a program into "${path}": ${why}`);
   };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const u64 = (at: number) => Number(view.getBigUint64(at, true));
+  const inside = (at: number, length: number) =>
+    at + length <= bytes.length ? at : refuse("it is cut short or damaged");
+  const u64 = (at: number) => Number(view.getBigUint64(inside(at, 8), true));
+  const u32 = (at: number) => view.getUint32(inside(at, 4), true);
   if (bytes.length < EHDR_BYTES || view.getUint32(0) !== 0x7f454c46) refuse("not an ELF file");
   if (bytes[4] !== 2 || bytes[5] !== 1) refuse("expected 64 bits and little endian");
   const machine = view.getUint16(18, true);
   const arch = MACHINES[machine] ?? refuse(`machine ${machine}, expected x86_64 or aarch64`);
   const phoff = u64(32), count = view.getUint16(56, true);
-  if (view.getUint16(54, true) !== PHDR_BYTES || phoff + count * PHDR_BYTES > bytes.length) refuse("a damaged header");
+  if (view.getUint16(54, true) !== PHDR_BYTES) refuse("its program headers are not of the usual size");
+  inside(phoff, count * PHDR_BYTES);
   const segments = Array.from({ length: count }, (_, i) => readSegment(view, phoff + i * PHDR_BYTES));
   if (!segments.some(({ type }) => type === PT_NOTE)) refuse("no PT_NOTE whose place a segment could take");
 
@@ -79,13 +83,13 @@ export function readElf(path: string, bytes: Uint8Array): ElfFile {
   const tag = (number: number) => tags.get(number) ?? refuse(`no dynamic tag ${number}`);
   const rela = fileOffset(tag(DT_RELA)), symtab = fileOffset(tag(DT_SYMTAB)), strtab = fileOffset(tag(DT_STRTAB));
   const nameOf = (symbol: number) => {
-    const start = strtab + view.getUint32(symtab + symbol * SYM_BYTES, true);
+    const start = strtab + u32(symtab + symbol * SYM_BYTES);
     return new TextDecoder().decode(bytes.subarray(start, bytes.indexOf(0, start)));
   };
   let environ = 0;
   for (let at = rela; at < rela + tag(DT_RELASZ); at += RELA_BYTES) {
-    if (view.getUint32(at + 8, true) !== GLOB_DAT[machine]) continue;
-    if (/^(__)?environ$/.test(nameOf(view.getUint32(at + 12, true)))) environ = u64(at);
+    if (u32(at + 8) !== GLOB_DAT[machine]) continue;
+    if (/^(__)?environ$/.test(nameOf(u32(at + 12)))) environ = u64(at);
   }
   if (environ === 0) refuse("it does not import the C library's environ");
   return { arch, sizeBytes: bytes.length, machine, entry: u64(24), phoff, segments, environ };

@@ -16,7 +16,9 @@ export interface Carried {
  */
 export async function scriptHeader({ executable, at, words, env }: Carried): Promise<Uint8Array<ArrayBuffer>> {
   const odd = [...words, ...env].find((word) => !/^[\w=:;,./+-]+$/.test(word));
-  if (odd !== undefined) throw new ConfigError(`Cannot put "${odd}" into a script: expected a word without quotes or blanks`);
+  if (odd !== undefined) {
+    throw new ConfigError(`Cannot put "${odd}" into a script: expected a word without quotes or blanks`);
+  }
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", executable)).toHex();
   return new TextEncoder().encode(`#!/bin/sh
 # trike in its portable form: behind these lines are the program and the executable of Deno that runs it.
