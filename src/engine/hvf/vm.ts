@@ -1,0 +1,125 @@
+/**
+ * The one virtual machine of the process over the machine's memory, and what its vCPUs' threads share of it.
+ *
+ * The first vCPU's thread makes the VM, the last one to close ends it. Words near the end of each vCPU's state, which the
+ * software CPU does not use, tell the framework's number of a vCPU whose thread is about to run it, so that one vCPU's thread
+ * can bring another's out at once; and how often that was done, for the answer to a call that came too early may be an old exit.
+ */
+import { hv_memory_flags_t, hv_vm_options_t } from "../../../ffi/hypervisor_x86_64.ts";
+import { HostError } from "../../base/errors.ts";
+import { PAGE_BYTES, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
+import type { VcpuParts } from "../engine.ts";
+import { check, type Hypervisor, SUCCESS } from "./library.ts";
+
+/** From the end of vCPU 0's state: the VM (64-bit TSC offset behind it); from the end of each: its number + 1, and its pokes. */
+const VM_AT = VCPU_BASE + VCPU_STRIDE - 64, NUMBER_AT = VCPU_BASE + VCPU_STRIDE - 128;
+/** Nobody has made the VM; somebody is about to; it is there. */
+const NONE = 0, OPENING = -1, OPEN = 1;
+const STATE = 0, VCPUS = 1, OFFSET = 2;
+const POKES = 1;
+
+const { HV_MEMORY_READ, HV_MEMORY_WRITE, HV_MEMORY_EXEC } = hv_memory_flags_t;
+const ALL_ACCESS = BigInt(HV_MEMORY_READ | HV_MEMORY_WRITE | HV_MEMORY_EXEC);
+
+export class SharedVm {
+  readonly #words: Int32Array;
+  readonly #list = new Uint32Array(1);
+
+  private constructor(private readonly hv: Hypervisor, private readonly memory: WebAssembly.Memory) {
+    this.#words = new Int32Array(memory.buffer);
+  }
+
+  /** The machine's VM, which is made now if there is none yet. `offset`: of the guest's time-stamp counter to the host's. */
+  static join(hv: Hypervisor, parts: Pick<VcpuParts, "memory" | "ram">, offset: () => bigint): SharedVm {
+    const vm = new SharedVm(hv, parts.memory), words = vm.#words, at = VM_AT / 4 + STATE;
+    for (;;) {
+      const found = Atomics.compareExchange(words, at, NONE, OPENING);
+      if (found === OPEN) break;
+      if (found === OPENING) {
+        Atomics.wait(words, at, OPENING);
+        continue;
+      }
+      let state = NONE;
+      try {
+        vm.#make(parts);
+        vm.#setOffset(offset());
+        state = OPEN;
+      } finally {
+        Atomics.store(words, at, state);
+        Atomics.notify(words, at);
+      }
+      break;
+    }
+    Atomics.add(words, VM_AT / 4 + VCPUS, 1);
+    return vm;
+  }
+
+  /** One vCPU less; the VM goes with the last. */
+  leave(): void {
+    if (Atomics.sub(this.#words, VM_AT / 4 + VCPUS, 1) !== 1) return;
+    check("hv_vm_destroy", this.hv.hv_vm_destroy());
+    Atomics.store(this.#words, VM_AT / 4 + STATE, NONE);
+  }
+
+  #make({ memory, ram }: Pick<VcpuParts, "memory" | "ram">): void {
+    check("hv_vm_create", this.hv.hv_vm_create(BigInt(hv_vm_options_t.HV_VM_DEFAULT)));
+    try {
+      if (ram.base % PAGE_BYTES !== 0 || ram.sizeBytes % PAGE_BYTES !== 0) {
+        throw new HostError(`Cannot map ${ram.sizeBytes} bytes of guest RAM: expected whole pages of 4 KiB`);
+      }
+      const bytes = new Uint8Array(memory.buffer as unknown as ArrayBuffer, ram.base, ram.sizeBytes);
+      // SAFETY: a WebAssembly.Memory is never moved, and the process ends with the machine or ends the VM before it goes.
+      const address = Deno.UnsafePointer.of(bytes);
+      check("hv_vm_map", this.hv.hv_vm_map(address, 0n, BigInt(ram.sizeBytes), ALL_ACCESS));
+    } catch (error) {
+      this.hv.hv_vm_destroy();
+      throw error;
+    }
+  }
+
+  #setOffset(offset: bigint): void {
+    const words = this.#words, at = VM_AT / 4 + OFFSET;
+    Atomics.store(words, at, Number(BigInt.asIntN(32, offset)));
+    Atomics.store(words, at + 1, Number(BigInt.asIntN(32, offset >> 32n)));
+  }
+
+  /** Of the guest's time-stamp counter to the host's: the same for all vCPUs. */
+  get tscOffset(): bigint {
+    const at = VM_AT / 4 + OFFSET;
+    const lo = Atomics.load(this.#words, at) >>> 0, hi = Atomics.load(this.#words, at + 1);
+    return (BigInt(hi) << 32n) | BigInt(lo);
+  }
+
+  /** The calling thread is about to look at its vCPU's events and to run it. */
+  enter(vcpu: number, number: number): void {
+    Atomics.store(this.#words, at(vcpu), number + 1);
+  }
+  leaveGuest(vcpu: number): void {
+    Atomics.store(this.#words, at(vcpu), 0);
+  }
+
+  /** Brings the vCPU out of the guest, if its thread is there or on its way. */
+  poke(vcpu: number): void {
+    const number = Atomics.load(this.#words, at(vcpu));
+    if (number === 0) return;
+    Atomics.add(this.#words, at(vcpu) + POKES, 1);
+    this.#list[0] = number - 1;
+    this.hv.hv_vcpu_interrupt(this.#list, 1);
+  }
+
+  /** How often the vCPU was poked. */
+  pokes(vcpu: number): number {
+    return Atomics.load(this.#words, at(vcpu) + POKES);
+  }
+}
+
+function at(vcpu: number): number {
+  return (NUMBER_AT + vcpu * VCPU_STRIDE) / 4;
+}
+
+/** Whether the process can have a VM now: makes one and ends it. Throws HostError with the reason. */
+export function tryVm(hv: Hypervisor): void {
+  check("hv_vm_create", hv.hv_vm_create(BigInt(hv_vm_options_t.HV_VM_DEFAULT)));
+  const code = hv.hv_vm_destroy();
+  if (code !== SUCCESS) check("hv_vm_destroy", code);
+}
