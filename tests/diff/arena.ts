@@ -37,7 +37,7 @@ export const EDGES_END = EDGES + 10 * PAGE;
 
 export const STUB = EDGES_END;
 export const VARS = STUB + PAGE;
-export const RECORD = 768;
+export const RECORD = 960;
 export const IN = VARS + 2 * PAGE;
 export const OUT = IN + CASES * RECORD;
 export const ARENA_BYTES = Math.ceil((OUT + CASES * RECORD) / PAGE) * PAGE;
@@ -63,7 +63,8 @@ export const GUEST_PAGES: readonly PageRights[] = [
 ];
 
 /**
- * A record, before and after: general registers by number, flags, the GS base, then an FXSAVE64 image. Before: where to go in.
+ * A record, before and after: general registers by number, flags, the GS base, then an FXSAVE64 image and the upper halves of
+ * the YMM registers. Before: where to go in.
  * After: whether the case left by its second exit, and the fault if there was one.
  */
 export const R = {
@@ -77,6 +78,7 @@ export const R = {
   ERROR: 168,
   CR2: 176,
   FX: 192,
+  YMM: 704,
 } as const;
 
 /** In an FXSAVE64 image. */

@@ -76,6 +76,12 @@ export class CaseBuilder {
         u32[at + 1] = random.value32();
       }
     }
+    for (let i = 0; i < 64; i++) {
+      const at = this.words + R.YMM / 4 + i, k = random.once(4) ? random.below(4) : kind;
+      if (k === 0 || k === 3) u32[at] = random.value32();
+      else if (k === 1) u32[at] = random.float32();
+      else if (i % 2 === 0) random.float64(u32, at);
+    }
     // Masks: mostly all; rounding, DAZ, FTZ and sticky flags: anything.
     let mxcsr = 0x1f80;
     if (!random.once(3)) mxcsr |= random.next() & 0xe07f;

@@ -48,6 +48,12 @@ export function differences(c: Case, native: Uint32Array, a: number, soft: Uint3
       break;
     }
   }
+  for (let n = 0; n < 16; n++) {
+    const x = a + R.YMM / 4 + 4 * n, y = b + R.YMM / 4 + 4 * n;
+    if ([0, 1, 2, 3].some((i) => native[x + i] !== soft[y + i])) {
+      say(`ymm${n} upper`, hex(native, x, 4), hex(soft, y, 4));
+    }
+  }
   if (native[fa + FX.MXCSR / 4] !== soft[fb + FX.MXCSR / 4]) {
     say("mxcsr", native[fa + FX.MXCSR / 4]!.toString(16), soft[fb + FX.MXCSR / 4]!.toString(16));
   }
@@ -147,6 +153,9 @@ export function describeState(words: Uint32Array, at: number, floating: boolean)
   const fx = at + R.FX / 4;
   for (let n = 0; n < 16; n += 2) {
     lines.push([0, 1].map((k) => `xmm${n + k} ${hex(words, fx + FX.XMM / 4 + 4 * (n + k), 4)}`).join("  "));
+  }
+  for (let n = 0; n < 16; n += 2) {
+    lines.push([0, 1].map((k) => `ymm${n + k} upper ${hex(words, at + R.YMM / 4 + 4 * (n + k), 4)}`).join("  "));
   }
   for (let n = 0; n < 8; n += 4) {
     lines.push(

@@ -7,7 +7,7 @@ import { CaseBuilder, HIGH, LOW } from "./case.ts";
 import type { Native } from "./native.ts";
 import type { Random } from "./random.ts";
 import type { Manner } from "./soft.ts";
-import { agree, BIT_STRING, bitOffset, prepare } from "./special.ts";
+import { agree, BIT_STRING, bitOffset, prepare, vectorIndex } from "./special.ts";
 import { C1, isApproximate, undefinedFlags, undefinedResult } from "./undefined.ts";
 import type { Subject } from "./which.ts";
 
@@ -103,7 +103,9 @@ export class Generator {
 
     // Memory.
     let target = -1;
-    if (memory && args[memoryArg]!.letter === "O") {
+    if (row.elements === "index") {
+      if (!vectorIndex(c, s, o)) return;
+    } else if (memory && args[memoryArg]!.letter === "O") {
       target = c.window + random.between(LOW, HIGH);
       if (!c.legacy && random.once(8)) o.address32 = true;
       o.imm = this.native.base + target;
@@ -165,6 +167,7 @@ export class Generator {
     const aligned = s.shape.args.some((a) => a.size === "dq") || /^CMPXCHG16B$/.test(s.row.name);
     let at = c.window + random.between(LOW, HIGH);
     if (aligned && !random.once(16)) at &= ~15;
+    if (/^VMOV(APS|APD|DQA|NT)/.test(s.row.name) && !random.once(16)) at &= ~31;
     if (indirect || s.row.string) return at & ~7;
     // Wherever the pieces of an x87 environment cross a page, some processor starts with another one.
     if (/^F(N?STENV|LDENV|N?SAVE|RSTOR)$/.test(s.row.name)) return at;

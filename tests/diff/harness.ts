@@ -274,6 +274,7 @@ export class Harness {
     for (let n = 0; n < 16; n++) if (((m.case.pinned >> n) & 1) === 0) tryZero(record, 8 * n, 8);
     tryZero(record, R.FLAGS, 8, Uint8Array.of(2, 2, 0, 0, 0, 0, 0, 0));
     for (let at = R.FX + 32; at < R.FX + 416; at += 16) tryZero(record, at, 16);
+    for (let at = R.YMM; at < R.YMM + 256 && at < record.length; at += 16) tryZero(record, at, 16);
     for (let step = WINDOW / 2; step >= 16; step /= 2) {
       for (let at = 0; at < WINDOW; at += step) tryZero(window, at, step);
     }
@@ -284,9 +285,11 @@ export class Harness {
 
   /** For a person. */
   describe(m: Mismatch): string {
-    const words = new Uint32Array(fromHex(m.record).buffer);
+    const bytes = new Uint8Array(RECORD);
+    bytes.set(fromHex(m.record));
+    const words = new Uint32Array(bytes.buffer);
     const code = m.case.code.map((b) => b.toString(16).padStart(2, "0")).join(" ");
-    const floating = m.differences.some((d) => /^(xmm|st|mxcsr|f[cst]w)/.test(d)) ||
+    const floating = m.differences.some((d) => /^(xmm|ymm|st|mxcsr|f[cst]w)/.test(d)) ||
       m.case.floating;
     const window = m.window.replace(/(00)+$/, "");
     return [

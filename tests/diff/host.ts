@@ -1,5 +1,5 @@
 /** What the host's processor is: CPUID, executed natively. */
-import { FEATURES } from "../../src/cpu/x86/system/cpuid.ts";
+import { FEATURES } from "../../src/cpu/x86/system/features.ts";
 import { FX, IN, OUT, R } from "./arena.ts";
 import type { Native } from "./native.ts";
 

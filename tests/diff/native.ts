@@ -45,6 +45,8 @@ export class Native {
   readonly u8: Uint8Array<ArrayBuffer>;
   readonly u32: Uint32Array;
   stub: Stub;
+  /** Whether AVX works in user code here: then the upper halves of the YMM registers take part. */
+  readonly avx: boolean;
   /** Whether RDGSBASE and WRGSBASE work in user code here. */
   readonly gsBase: boolean;
   /** Whether 32-bit code can be entered here. */
@@ -65,7 +67,7 @@ export class Native {
     this.u32 = new Uint32Array(buffer);
     this.#protect();
     // First without touching GS; then, if the host lets user code change it, with.
-    this.stub = emitStub(base, false);
+    this.stub = emitStub(base, false, false);
     this.u8.set(this.stub.bytes, STUB);
     this.#entry = Deno.UnsafePointer.create(BigInt(this.stub.entry));
     this.#actions = SIGNALS.map((signal) => {
@@ -82,8 +84,10 @@ export class Native {
     dv.setBigUint64(STACK_SIZE, BigInt(SIGNAL_STACK_BYTES), true);
     this.#entry32 = Deno.UnsafePointer.create(BigInt(this.stub.entry32));
     this.gsBase = this.#probe([0xf3, 0x48, 0x0f, 0xae, 0xc8], false); // rdgsbase rax
-    if (this.gsBase) {
-      this.stub = emitStub(base, true);
+    this.avx = this.#probe([0xc5, 0xf8, 0x77], false); // vzeroupper
+    if (this.gsBase || this.avx) {
+      this.stub = emitStub(base, this.gsBase, this.avx);
+      if (this.stub.bytes.length > VARS - STUB) throw new Error("the stub is too long");
       this.u8.set(this.stub.bytes, STUB);
     }
     this.#entry32 = Deno.UnsafePointer.create(BigInt(this.stub.entry32));

@@ -40,7 +40,10 @@ export class Sequences {
   constructor(subjects: readonly Subject[]) {
     for (const s of subjects) {
       const { row } = s, { args } = s.shape;
-      if (row.string || row.cpl0 || NAMED.test(row.name) || args.some((a) => "SCDO".includes(a.letter))) continue;
+      if (
+        row.elements === "index" || row.string || row.cpl0 || NAMED.test(row.name) ||
+        args.some((a) => "SCDO".includes(a.letter))
+      ) continue;
       let undef = mask(row.undef);
       // A count beyond the operand leaves CF undefined too.
       if (/^(SHL|SHR|SAL)$/.test(row.name)) undef |= CF;

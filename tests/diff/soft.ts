@@ -3,6 +3,7 @@ import { Arena } from "../../src/base/arena.ts";
 import { CodeMap } from "../../src/base/code_map.ts";
 import { GuestRam } from "../../src/base/ram.ts";
 import { CR0, CR4, CS, DS, EFER, ES, GS, RSP, S } from "../../src/cpu/x86/state.ts";
+import { MAX_CPU } from "../../src/cpu/x86/system/cpu_model.ts";
 import type { Board } from "../../src/engine/engine.ts";
 import { SoftVcpu } from "../../src/engine/soft/soft.ts";
 import {
@@ -78,6 +79,7 @@ export class Soft {
       clock: { nowNs: () => tiered ? this.#ns++ : this.#ns },
       codeMap,
       events,
+      cpu: MAX_CPU,
       eventsIndex: 0,
       icount: tiered ? null : { setNs: (ns) => (this.#ns = ns) },
     });
@@ -102,8 +104,10 @@ export class Soft {
       gdtr: { base: SYSTEM + GDT, limit: 0x4f },
       idtr: { base: SYSTEM + IDT, limit: 32 * 16 - 1 },
     });
-    this.#saved = this.#u8.slice(this.vcpu.base, this.vcpu.base + S.END);
     const v = this.vcpu;
+    v.put64("xcr0", 7);
+    v.exports.updateMode(v.base);
+    this.#saved = this.#u8.slice(v.base, v.base + S.END);
     for (
       const [n, selector, rights] of [[CS, USER32_CS, 0xc0fb], [DS, USER_SS, 0xc0f3], [ES, USER_SS, 0xc0f3]] as const
     ) {
@@ -223,6 +227,7 @@ export class Soft {
     u32[at + S.cr2 / 4] = u32[at + S.cr2 / 4 + 1] = 0;
     const fx = from + R.FX / 4;
     for (let i = 0; i < 64; i++) u32[at + S.xmm / 4 + i] = input[fx + FX.XMM / 4 + i]!;
+    for (let i = 0; i < 64; i++) u32[at + S.ymmHigh / 4 + i] = input[from + R.YMM / 4 + i]!;
     u32[at + S.mxcsr / 4] = input[fx + FX.MXCSR / 4]!;
     const word = input[fx]!, fsw = word >>> 16, top = (fsw >> 11) & 7, tags = input[fx + FX.FTW / 4]! & 0xff;
     this.#u16[(v.base + S.fcw) >> 1] = word & 0xffff;
@@ -276,6 +281,7 @@ export class Soft {
     out[to + R.GS / 4 + 1] = u32[at + S.segBase / 4 + 2 * GS + 1]!;
     const fx = to + R.FX / 4;
     for (let i = 0; i < 64; i++) out[fx + FX.XMM / 4 + i] = u32[at + S.xmm / 4 + i]!;
+    for (let i = 0; i < 64; i++) out[to + R.YMM / 4 + i] = u32[at + S.ymmHigh / 4 + i]!;
     out[fx + FX.MXCSR / 4] = u32[at + S.mxcsr / 4]!;
     const top = u32[at + S.ftop / 4]! & 7;
     out[fx] = this.#u16[(v.base + S.fcw) >> 1]! | ((this.#u16[(v.base + S.fsw) >> 1]! | (top << 11)) << 16);

@@ -1,5 +1,7 @@
 /** Operands that need more than chance: pointers that must stay in the window, counts, divisors, targets of branches. */
 import { RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP } from "../../src/cpu/x86/state.ts";
+import type { Operands } from "../../src/cpu/x86/assemble.ts";
+import { CODE_BYTES, FX, PAGE, R } from "./arena.ts";
 import { type CaseBuilder, HIGH, LOW } from "./case.ts";
 import type { Subject } from "./which.ts";
 
@@ -74,4 +76,30 @@ export function agree(c: CaseBuilder, name: string, at: number, register: number
     settle(RAX, read(at, 8));
     settle(RDX, read(at + 8, 8));
   }
+}
+
+/** Makes the memory operand of a gather: indices that lead into the window, now and then one that does not. */
+export function vectorIndex(c: CaseBuilder, s: Subject, o: Operands): boolean {
+  const { random, u32 } = c, count = c.legacy ? 8 : 16, scale = random.below(4);
+  const base = random.below(count), index = random.below(count);
+  if (base === RSP) return false;
+  // Three different registers, mostly: else it is undefined.
+  const regs = o.regs as number[];
+  if (!random.once(24) && new Set([regs[0], regs[1], index]).size < 3) return false;
+  const quads = s.row.name.includes("GATHERQ"), address = c.native.base + c.window + 512;
+  const span = 240 >> scale;
+  for (let i = 0; i < 8; i += quads ? 2 : 1) {
+    let v = random.below(2 * span) - span;
+    // A page that is absent.
+    if (random.once(40)) v = (CODE_BYTES + random.below(PAGE) - c.window - 512) >> scale;
+    const at = i < 4 ? c.words + (R.FX + FX.XMM) / 4 + 4 * index + i : c.words + R.YMM / 4 + 4 * index + i - 4;
+    u32[at] = v;
+    if (quads) u32[at + 1] = v >> 31;
+  }
+  const disp = random.once(3) ? 0 : random.next() >> 1;
+  o.memory = { base, index, scale, disp, dispBytes: 0, ripRelative: false };
+  if (!c.legacy && random.once(8)) o.address32 = true;
+  const value = BigInt(address) - BigInt(disp);
+  c.set(base, c.legacy ? BigInt.asUintN(32, value) : value);
+  return true;
 }

@@ -72,7 +72,7 @@ class Emitter {
 
 const LOAD = [0x8b], STORE = [0x89], FXSAVE = 0, FXRSTOR = 1, FX_OP = [0x0f, 0xae];
 
-export function emitStub(arena: number, gsBase: boolean): Stub {
+export function emitStub(arena: number, gsBase: boolean, avx: boolean): Stub {
   const e = new Emitter(arena + STUB), v = (name: keyof typeof V) => arena + VARS + V[name];
 
   // The handler: rdi = signal, rdx = ucontext.
@@ -117,6 +117,7 @@ export function emitStub(arena: number, gsBase: boolean): Stub {
     e.d32(0);
     e.absolute([], LOAD, RAX, v("IN_PTR"));
     e.based(FX_OP, FXRSTOR, RAX, R.FX);
+    if (avx) { for (let n = 0; n < 16; n++) upperHalf(e, n, true); }
     if (gsBase) {
       e.based(LOAD, RCX, RAX, R.GS);
       e.raw(0xf3, 0x48, 0x0f, 0xae, 0xd9); // wrgsbase rcx
@@ -172,6 +173,7 @@ export function emitStub(arena: number, gsBase: boolean): Stub {
     e.based(STORE, RCX, RAX, R.GS);
   }
   e.based(FX_OP, FXSAVE, RAX, R.FX);
+  if (avx) { for (let n = 0; n < 16; n++) upperHalf(e, n, false); }
   for (const name of ["IN_PTR", "OUT_PTR"] as const) {
     e.absolute([], [0x81], 0, v(name)); // add qword
     e.d32(RECORD);
@@ -182,6 +184,7 @@ export function emitStub(arena: number, gsBase: boolean): Stub {
   for (const at of toDone) put32(e.bytes, at, done - (e.base + at + 4));
   loadDataSegments(e, 0);
   put32(e.bytes, patch, exit);
+  if (avx) e.raw(0xc5, 0xf8, 0x77); // vzeroupper
   e.absolute([], FX_OP, FXRSTOR, v("HOST_FX"));
   if (gsBase) {
     e.absolute([], LOAD, RCX, v("HOST_GS"));
@@ -194,6 +197,13 @@ export function emitStub(arena: number, gsBase: boolean): Stub {
 
 function put32(bytes: number[], at: number, v: number): void {
   for (let i = 0; i < 4; i++) bytes[at + i] = (v >> (8 * i)) & 255;
+}
+
+/** VINSERTF128 ymm, ymm, [rax + …], 1, or VEXTRACTF128 the other way. */
+function upperHalf(e: Emitter, n: number, load: boolean): void {
+  e.raw(0xc4, (n < 8 ? 0x80 : 0) | 0x63, load ? ((~n & 15) << 3) | 5 : 0x7d, load ? 0x18 : 0x19, 0x80 | ((n & 7) << 3));
+  e.d32(R.YMM + 16 * n);
+  e.raw(1);
 }
 
 /** MOV ECX, selector; MOV DS, ECX; MOV ES, ECX. */

@@ -1,35 +1,11 @@
 /** Which rows the host's processor can answer for, and why the others not. */
 import { hasHostFeature } from "./host.ts";
 import type { Row } from "../../src/cpu/x86/row.ts";
+import { featuresOf } from "../../src/cpu/x86/system/features.ts";
 import { rowSizes } from "../../src/cpu/x86/arg.ts";
 import { type Shape, shapeOf } from "../../src/cpu/x86/assemble.ts";
 import type { Native } from "./native.ts";
 import { isApproximate } from "./undefined.ts";
-
-/** Rows of the general-purpose sets that came later. */
-const FEATURE_OF: Record<string, string> = {
-  ANDN: "BMI1",
-  BEXTR: "BMI1",
-  BLSI: "BMI1",
-  BLSMSK: "BMI1",
-  BLSR: "BMI1",
-  TZCNT: "BMI1",
-  LZCNT: "LZCNT",
-  BZHI: "BMI2",
-  MULX: "BMI2",
-  PDEP: "BMI2",
-  PEXT: "BMI2",
-  RORX: "BMI2",
-  SARX: "BMI2",
-  SHLX: "BMI2",
-  SHRX: "BMI2",
-  ADCX: "ADX",
-  ADOX: "ADX",
-  MOVBE: "MOVBE",
-  POPCNT: "POPCNT",
-  CRC32: "SSE4.2",
-  CMPXCHG16B: "CMPXCHG16B",
-};
 
 const REASONS: [RegExp, string][] = [
   [/^(SYSCALL|SYSENTER|SYSRET|SYSEXIT|INT|INT1|INT3|IRET|JMPF|CALLF|RETF)$/, "leaves the code under test"],
@@ -58,7 +34,7 @@ export function subjects(
     const reason = skipReason(row, native, legacy);
     if (reason) return skipped.push([`${row.name} (${row.op})`, reason]);
     const shape = shapeOf(row);
-    if (legacy && shape.pattern.w === 1) return;
+    if (legacy && shape.pattern.w === 1 && !shape.pattern.vex) return;
     let sizes = rowSizes(row, shape.args, !legacy);
     // 66h before a near branch: vendors differ.
     if (!legacy && row.d64 && (row.ends || shape.args.some((a) => a.letter === "J"))) sizes = [64];
@@ -73,8 +49,7 @@ function skipReason(row: Row, native: Native, legacy: boolean): string | null {
   if (row.only === (legacy ? "64" : "legacy")) return legacy ? "only in 64-bit mode" : "only outside 64-bit mode";
   if (row.noHost && !IN_PART.has(row.name) && !isApproximate(row)) return row.noHost;
   for (const [pattern, reason] of REASONS) if (pattern.test(row.name)) return reason;
-  if (row.unit === "avx") return "the upper halves of the vector registers are not recorded";
-  const feature = row.feature ?? FEATURE_OF[row.name];
-  if (feature && !hasHostFeature(native, feature)) return `the host has no ${feature}`;
+  for (const feature of featuresOf(row)) if (!hasHostFeature(native, feature)) return `the host has no ${feature}`;
+  if (row.unit === "avx" && !native.avx) return "the host does not let user code use AVX";
   return null;
 }

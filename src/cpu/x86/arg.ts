@@ -150,6 +150,8 @@ export function argBits(arg: Arg, size: number): number {
     case "dq":
     case "u":
       return 128;
+    case "qq":
+      return 256;
     case "t":
       return 80;
     default:

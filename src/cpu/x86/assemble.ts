@@ -160,7 +160,7 @@ export function assemble(shape: Shape, o: Operands): number[] {
   } else rex |= rm >> 3;
   if (rex || needsRex) rex |= 0x40;
   if (rex && highByte) throw new Bug(`${row.name}: a high byte register beside REX`);
-  if (rex && !o.is64) throw new Bug(`${row.name}: REX outside 64-bit mode`);
+  if (rex && !o.is64 && !p.vex) throw new Bug(`${row.name}: REX outside 64-bit mode`);
 
   const out: number[] = [];
   if (o.lock) out.push(0xf0);

@@ -4,7 +4,7 @@
  * One instance is reused for every instruction; the answer is in its fields.
  */
 import { type Arg, argBits, isMemoryLetter } from "./arg.ts";
-import { DecodeTable } from "./decode_table.ts";
+import { DecodeTable, VEX_MAPS } from "./decode_table.ts";
 import { canBeDead, FORM, type Variants } from "./handlers.ts";
 import { lockedTwins } from "./locked.ts";
 import type { Row } from "./row.ts";
@@ -16,6 +16,16 @@ export const DECODED = { OK: 0, INVALID: 1, MORE: 2, TOO_LONG: 3 } as const;
 export const FLAG_BITS: Record<string, number> = { O: 1, S: 2, Z: 4, A: 8, P: 16, C: 32 };
 export const ALL_FLAGS = 63;
 const flagMask = (s: string | undefined) => [...(s ?? "")].reduce((m, f) => m | FLAG_BITS[f]!, 0);
+
+/** The immediate of a row with `elements`: the index register in bits 0..3, and where the rest lies. Addresses: of 32, of 16 bits. */
+export const ELEMENT = {
+  SCALE: 4,
+  ADDRESS32: 1 << 6,
+  ADDRESS16: 1 << 7,
+  SEGMENT: 8,
+  INDEX: 1 << 11,
+  WRITE: 1 << 12,
+} as const;
 
 /** What decoding needs to know about a row, in arrays. */
 interface RowInfo {
@@ -33,6 +43,8 @@ interface RowInfo {
   readonly ignoresMod: boolean;
   readonly v: boolean;
   readonly y: boolean;
+  /** VEX.vvvv names an operand; without one it must be 1111b. */
+  readonly vvvv: boolean;
 }
 
 export class Decoder {
@@ -65,8 +77,9 @@ export class Decoder {
   /** moffs: the address is in imm/immHigh. */
   absolute = false;
 
-  constructor(readonly rows: readonly Row[], readonly variants: Variants) {
-    this.table = new DecodeTable(rows.filter((row) => !row.locked));
+  /** `has`: rows that this processor lacks raise #UD. */
+  constructor(readonly rows: readonly Row[], readonly variants: Variants, has?: (row: Row) => boolean) {
+    this.table = new DecodeTable(rows.filter((row) => !row.locked), has);
     this.#locked = lockedTwins(rows);
     this.info = rows.map((row, i): RowInfo => {
       const args = variants.args[i]!;
@@ -84,6 +97,7 @@ export class Decoder {
         ignoresMod: args.some((a) => "RUN".includes(a.letter)),
         v: row.sizes === "v" || !!row.d64 || args.some((a) => a.size === "v" || a.size === "z"),
         y: row.sizes === "y" || args.some((a) => a.size === "y"),
+        vvvv: args.some((a) => a.letter === "H" || a.letter === "B"),
       };
     });
   }
@@ -144,7 +158,7 @@ export class Decoder {
       rex = 0; // a REX prefix counts only right before the opcode
     }
 
-    let map = 0, w = (rex >> 3) & 1, vvvv = 0, vexL = 0, vex = false;
+    let map = 0, w = (rex >> 3) & 1, vvvv = 0, vex = false;
     if (byte === 0x0f) {
       if (at >= limit) return this.#short(at - start);
       byte = u8[at++]!;
@@ -178,10 +192,9 @@ export class Decoder {
         if (!is64) rex &= 8;
         vvvv = (~p >> 3) & 15;
         if (!is64) vvvv &= 7;
-        vexL = (p >> 2) & 1;
         opsize = (p & 3) === 1;
         rep = (p & 3) >= 2 ? (p & 3) : 0;
-        map += 4;
+        map += VEX_MAPS[(p >> 2) & 1]!;
         byte = u8[at++]!;
       }
     }
@@ -203,7 +216,7 @@ export class Decoder {
     if (row < 0) row = this.table.find(is64, map, byte, prefix, w, shape & 1 && mod !== 3 ? 1 : 0, digit);
     if (row < 0) return DECODED.INVALID;
     const r = this.rows[row]!, info = this.info[row]!, pattern = this.table.patterns[row]!;
-    if (vex && pattern.l >= 0 && pattern.l !== vexL) return DECODED.INVALID;
+    if (vex && vvvv !== 0 && !info.vvvv) return DECODED.INVALID;
 
     // Sizes.
     let size: number;
@@ -263,7 +276,8 @@ export class Decoder {
           const sib = u8[at++]!;
           const index = ((sib >> 3) & 7) | ((rex & 2) << 2);
           const base = (sib & 7) | ((rex & 1) << 3);
-          if (index !== 4) {
+          if (r.elements === "index") this.imm = ELEMENT.INDEX | index | ((sib >> 6) << ELEMENT.SCALE);
+          else if (index !== 4) {
             this.index = reg(index);
             this.scale = sib >> 6;
           }
@@ -384,7 +398,7 @@ export class Decoder {
             const raw = u32(u8, at, n);
             const signed = n === 1 ? (raw << 24) >> 24 : n === 2 ? (raw << 16) >> 16 : raw;
             if (a.letter === "J") this.imm = signed;
-            else if (a.size === "ub") this.imm = raw & 0xff;
+            else if (a.size === "ub") this.imm = raw & (r.is4 && !is64 ? 0x7f : 0xff);
             else if (a.size === "w") {
               // The selector of a far pointer goes beside its offset.
               if (info.args[i - 1]?.letter === "I") this.immHigh = raw & 0xffff;
@@ -412,6 +426,7 @@ export class Decoder {
       at += 3;
     }
     if (at - start > 15) return DECODED.TOO_LONG;
+    if (r.elements && !this.#takeElements(r.elements === "index")) return DECODED.INVALID;
     if (
       lock && !(r.lock && this.hasMemory && info.args[0]?.access === "rw") && !(info.args.some((a) => a.letter === "C"))
     ) return DECODED.INVALID;
@@ -419,6 +434,17 @@ export class Decoder {
     if (this.hasMemory && (lock || r.name === "XCHG") && this.#locked[row]! >= 0) this.row = this.#locked[row]!;
     this.length = at - start;
     return DECODED.OK;
+  }
+
+  /** False: no index, or destination, mask and index are not three registers: #UD. */
+  #takeElements(indexed: boolean): boolean {
+    const index = (this.imm & 15) * 16;
+    const bad = !(this.imm & ELEMENT.INDEX) || this.d === this.s || this.d === index || this.s === index;
+    if (indexed && bad) return false;
+    const width = this.addressBits === 64 ? 0 : this.addressBits === 32 ? ELEMENT.ADDRESS32 : ELEMENT.ADDRESS16;
+    const write = this.info[this.row]!.mem!.access === "w" ? ELEMENT.WRITE : 0;
+    this.imm |= width | write | (this.segment << ELEMENT.SEGMENT);
+    return true;
   }
 
   #short(taken: number): number {

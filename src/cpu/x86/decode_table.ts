@@ -1,11 +1,16 @@
 /**
  * From opcode bytes to rows: one flat table, indexed by everything that selects a row except whole ModRM bytes.
  *
- * Index: map (0..7; 4..7 are the VEX maps) × opcode × prefix (none, 66, F3, F2) × W × memory × /digit.
+ * Index: map × opcode × prefix (none, 66, F3, F2) × W × memory × /digit. Maps 0..3 are the legacy ones; the VEX maps 1..3 are
+ * 4 higher with VEX.L = 0 and 8 higher with VEX.L = 1.
  */
 import { Bug } from "../../base/errors.ts";
 import { parseArgs, parseOp, type Pattern } from "./arg.ts";
 import type { Row } from "./row.ts";
+
+/** What VEX.L adds to a map's number. */
+export const VEX_MAPS = [4, 8] as const;
+const MAPS = 12;
 
 export interface FixedRow {
   readonly pattern: Pattern;
@@ -19,15 +24,19 @@ export class DecodeTable {
   /** Whole-ModRM rows by map × 256 + opcode. */
   readonly fixed = new Map<number, FixedRow[]>();
   /** Per map × 256 + opcode: 1 if a ModRM byte follows, 2 if whole-ModRM rows exist. */
-  readonly shape = new Uint8Array(8 * 256);
+  readonly shape = new Uint8Array(MAPS * 256);
 
-  constructor(rows: readonly Row[]) {
+  /** `has`: rows that it says no to are undefined instructions. */
+  constructor(rows: readonly Row[], has: (row: Row) => boolean = () => true) {
     this.patterns = rows.map(parseOp);
-    this.#table64 = new Int16Array(8 * 256 * 128).fill(-1);
-    this.#tableLegacy = new Int16Array(8 * 256 * 128).fill(-1);
+    this.#table64 = new Int16Array(MAPS * 256 * 128).fill(-1);
+    this.#tableLegacy = new Int16Array(MAPS * 256 * 128).fill(-1);
     // Rows that any prefix selects first, so that a row with a prefix of its own prevails; the same for W.
     const order = rows.map((_, i) => i).sort((a, b) => this.#rank(a) - this.#rank(b));
-    for (const i of order) this.#enter(i, rows[i]!);
+    for (const i of order) {
+      const { l, vex } = this.patterns[i]!;
+      for (const add of !vex ? [0] : l < 0 ? VEX_MAPS : [VEX_MAPS[l]!]) this.#enter(i, rows[i]!, add, has(rows[i]!));
+    }
   }
 
   #rank(i: number): number {
@@ -35,15 +44,16 @@ export class DecodeTable {
     return (p.prefix < 0 ? 0 : 1) + (p.w < 0 ? 0 : 2);
   }
 
-  #enter(i: number, row: Row): void {
+  #enter(i: number, row: Row, mapOffset: number, available: boolean): void {
     const p = this.patterns[i]!;
     const args = parseArgs(row);
     const mem = args.some((a) => a.letter === "M"),
       memOrReg = args.some((a) => "EWQ".includes(a.letter) && a.letter.length === 1);
-    const map = p.map + (p.vex ? 4 : 0);
+    const map = p.map + mapOffset;
     for (let low = 0; low < (p.plusR ? 8 : 1); low++) {
       const opcode = map * 256 + p.opcode + low;
       if (p.modrm) this.shape[opcode]! |= 1;
+      if (!available) continue;
       if (p.fixed >= 0) {
         this.shape[opcode]! |= 2;
         const list = this.fixed.get(opcode) ?? [];

@@ -12,13 +12,14 @@ import type { Exits } from "./exits.ts";
 import { flagFuncs } from "./flags.ts";
 import { emitVariant, type Variant, Variants } from "./handlers.ts";
 import { importAll, type ImportName } from "./imports.ts";
-import { define, ROWS } from "./isa/index.ts";
+import { BASE_ROWS, define, ROWS } from "./isa/index.ts";
 import { defineCallRegion } from "./jit/call_region.ts";
 import { defineLinear } from "./linear.ts";
 import { defineLocked, lockedRows } from "./locked.ts";
 import { Loop } from "./loop.ts";
 import { type CpuFuncs, type Host, STATUS } from "./ops.ts";
 import { SPECIALS } from "./specials.ts";
+import { type CpuLimits, NO_LIMITS } from "./system/cpu_model.ts";
 import { defineMmu } from "./system/mmu.ts";
 
 export interface Interpreter {
@@ -39,9 +40,14 @@ export interface Interpreter {
 
 const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
 
-/** The handlers of a vCPU that is alone in its machine, or one of several. */
-export function variantsOf(several: boolean): Variants {
-  return new Variants(several ? [...ROWS, ...lockedRows(ROWS)] : ROWS, SPECIALS);
+/** The handlers of a vCPU that is alone in its machine, or one of several; with AVX or without. */
+export function variantsOf(several: boolean, avx: boolean): Variants {
+  const rows = avx ? ROWS : BASE_ROWS;
+  return new Variants(several ? [...rows, ...lockedRows(rows)] : rows, SPECIALS);
+}
+/** Whether a module with these functions was made for a processor with AVX. */
+export function hasAvx(vectorFuncs: readonly Func[]): boolean {
+  return vectorFuncs.some((f) => f.name.startsWith("avx."));
 }
 
 /**
@@ -54,16 +60,17 @@ export function generate(
   cpu: number,
   several = false,
   exits: Exits | null = null,
+  limits: CpuLimits = NO_LIMITS,
 ): Interpreter {
   const m = new Module();
   m.importMemory("env", "memory", minPages, maxPages);
   const imports = importAll(m);
   const f = defineMmu(m, imports, flagFuncs(m), exits !== null);
   defineLinear(m, f);
-  define(m, f, imports);
+  define(m, f, imports, limits);
   if (several) defineLocked(m, f);
 
-  const variants = variantsOf(several);
+  const variants = variantsOf(several, limits.avx);
   const inLoop = SPECIALS + variants.hotCount;
   const signature = m.signature(HANDLER, ["i32"]);
   for (const v of variants.all.slice(variants.hotCount)) {
@@ -88,7 +95,9 @@ export function generate(
   defineCallRegion(m, f, signature, inLoop, functions);
   m.exportTable("table");
   exportEntries(m, f, cpu);
-  const vectorFuncs = [...f.more].filter(([name]) => /^(sse\.|unitTrap|shuffleWords|aes|sha|pclmul|clmul)/.test(name))
+  const vectorFuncs = [...f.more].filter(([name]) =>
+    /^(sse\.|avx\.|unitTrap|shuffleWords|aes|sha|pclmul|clmul)/.test(name)
+  )
     .map(([name, func]) => ({ ...func, name }));
   for (const func of vectorFuncs) m.export(func);
   return {

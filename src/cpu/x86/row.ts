@@ -30,7 +30,7 @@
  * | 1, CL | that constant; that register |
  *
  * Sizes: b 8, w 16, d 32, q 64, v 16/32/64 by operand size, z 16/32 (sign-extended to 64), y 32/64, dq 128 aligned,
- * u 128 unaligned, t 80 bits. In memory also: p a far pointer (an offset of the operand size and a selector), s a descriptor
+ * u 128 unaligned, qq 256 (semantics look at alignment where it matters), t 80 bits. In memory also: p a far pointer (an offset of the operand size and a selector), s a descriptor
  * table register, a two operands; semantics take their parts from the effective address.
  */
 import type { Ops } from "./ops.ts";
@@ -74,6 +74,13 @@ export interface Row {
   readonly maybe?: boolean;
   /** Does not wait for pending x87 exceptions. */
   readonly nowait?: boolean;
+  /**
+   * Memory is reached one element at a time, each by an address of its own: those that a mask asks for, or ("index") those that
+   * a vector register in place of the index tells (VSIB). The record's immediate says how: decode.ts ELEMENT.
+   */
+  readonly elements?: "mask" | "index";
+  /** The immediate's bits 7..4 name a vector register, of which outside 64-bit mode there are eight. */
+  readonly is4?: boolean;
   /** Worth a place in the interpreter's loop: 1, also as [base + displacement]; 2, also as [base + index × scale + displacement]. */
   readonly hot?: 1 | 2;
   /** Feature flag in CPUID (cpuid.ts) without which this row is #UD. */

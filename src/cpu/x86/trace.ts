@@ -369,7 +369,7 @@ export class TraceBuilder {
     }
     const bytes = memoryBytes(mem.size, s.size);
     const flags = bytes | (mem.access !== "r" ? 1 << 8 : 0) | (s.addressBits === 16 ? 1 << 9 : 0) |
-      (plain ? 1 << 10 : 0);
+      (plain || this.decoder.rows[s.row]!.elements ? 1 << 10 : 0);
     sink.emit(
       SPECIAL.EA_LEGACY,
       s.at,
@@ -399,6 +399,8 @@ function memoryBytes(size: string, operandBits: number): number {
     case "dq":
     case "u":
       return 16;
+    case "qq":
+      return 32;
     case "t":
       return 10;
     case "p":

@@ -27,6 +27,8 @@ export function boardImports(
     vcpu: index,
     vcpus,
     cr4: () => vcpu.get("cr4"),
+    xcr0: () => vcpu.get("xcr0"),
+    ...(parts.cpu ? { model: parts.cpu } : {}),
     apicEnabled: () => !board.readMsr(index, IA32_APIC_BASE) || (board.msrLo & APIC_ENABLED) !== 0,
   });
   const answer = (lo: number, hi: number) => {

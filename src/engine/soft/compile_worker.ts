@@ -1,7 +1,7 @@
 /** The Worker that compiles regions for one vCPU: regions in, modules out. */
 import { messageOf } from "../../base/errors.ts";
 import { Decoder } from "../../cpu/x86/decode.ts";
-import { variantsOf } from "../../cpu/x86/interp.ts";
+import { hasAvx, variantsOf } from "../../cpu/x86/interp.ts";
 import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
 import { type CompileAnswer, type CompileRequest, type CompilerSetup, regionHost } from "./tier.ts";
 
@@ -9,7 +9,7 @@ const scope = self as unknown as { onmessage: ((event: MessageEvent<CompilerSetu
 
 scope.onmessage = (event) => {
   const setup = event.data, port = setup.port;
-  const variants = variantsOf(setup.several);
+  const variants = variantsOf(setup.several, hasAvx(setup.vectorFuncs));
   const decoder = new Decoder(variants.rows, variants);
   const compiler = new RegionCompiler(regionHost(decoder, setup));
   port.onmessage = (message: MessageEvent<CompileRequest>) => {

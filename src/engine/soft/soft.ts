@@ -12,6 +12,7 @@ import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
 import { IF, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
+import { DEFAULT_CPU, limitsOf, rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
 import { CODE_BASE, CODE_BYTES, PAGE_BYTES, RAM_BASE, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
@@ -94,12 +95,13 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.#parts = parts;
     this.#u8 = new Uint8Array(buffer);
     const vcpus = this.#vcpus = parts.vcpus ?? 1;
-    this.#interp = interpreterFor(parts.memory, this.base, vcpus > 1);
+    const model = parts.cpu ?? DEFAULT_CPU;
+    this.#interp = interpreterFor(parts.memory, this.base, vcpus > 1, limitsOf(model));
     const ramPages = Math.floor(parts.ram.backedBytes / 4096);
     const codeBytes = Math.floor(CODE_BYTES / vcpus / PAGE_BYTES) * PAGE_BYTES;
     this.#cache = new CodeCache(buffer, CODE_BASE + parts.index * codeBytes, codeBytes, ramPages, parts.codeMap);
     this.#builder = new TraceBuilder(
-      new Decoder(this.#interp.variants.rows, this.#interp.variants),
+      new Decoder(this.#interp.variants.rows, this.#interp.variants, rowFilter(model)),
       this.#interp.variants,
     );
     this.#msrs = new MsrFile(parts.board, parts.index);

@@ -4,7 +4,7 @@ import { select, v128, type Value } from "../../../wasm/value.ts";
 import type { Operand } from "../operand.ts";
 import type { CpuFuncs, Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
-import { allBytes, binary, low, qword, unary } from "../simd/vector.ts";
+import { allBytes, binary, low, qword, unary, type VectorOp } from "../simd/vector.ts";
 
 /** The substitution box from its definition: the inverse in GF(2^8), then an affine map. [fips197 §5.1.1] */
 export function sbox(): Uint8Array {
@@ -95,39 +95,44 @@ export function defineAes(m: Module, f: CpuFuncs): void {
 
 const call = (o: Ops, name: string, v: Value): Value => o.c.call1(o.deep(name), v);
 
-const encrypt = (last: boolean) =>
-  binary((o, a, key) => {
-    const v = call(o, "aes.sub", shiftRows(a));
-    return (last ? v : call(o, "aes.mix", v)).xor(key);
-  });
-const decrypt = (last: boolean) =>
-  binary((o, a, key) => {
-    const v = call(o, "aes.unsub", unshiftRows(a));
-    return (last ? v : call(o, "aes.unmix", v)).xor(key);
-  });
+export const encrypt = (last: boolean): VectorOp => (o, a, key) => {
+  const v = call(o, "aes.sub", shiftRows(a));
+  return (last ? v : call(o, "aes.mix", v)).xor(key);
+};
+export const decrypt = (last: boolean): VectorOp => (o, a, key) => {
+  const v = call(o, "aes.unsub", unshiftRows(a));
+  return (last ? v : call(o, "aes.unmix", v)).xor(key);
+};
+export const mixColumns = (o: Ops, v: Value): Value => call(o, "aes.unmix", v);
 /** Doublewords 1 and 3 substituted, and the same rotated by a byte with the round constant. */
-function keyAssist(o: Ops, a: Operand, b: Operand, imm: Operand): void {
-  const v = call(o, "aes.sub", b.get());
+export function keySchedule(o: Ops, x: Value, imm: Value): Value {
+  const v = call(o, "aes.sub", x);
   const words = v.shuffle(v, [4, 5, 6, 7, 5, 6, 7, 4, 12, 13, 14, 15, 13, 14, 15, 12]);
-  const constant = o.let(imm.get().zx().shl(32).op("i64x2.splat"));
-  a.set(words.xor(constant));
+  const constant = o.let(imm.zx().shl(32).op("i64x2.splat"));
+  return words.xor(constant);
+}
+function keyAssist(o: Ops, a: Operand, b: Operand, imm: Operand): void {
+  a.set(keySchedule(o, b.get(), imm.get()));
 }
 
 /** imm bit 0 chooses the half of the first operand, bit 4 that of the second. */
-function pclmulqdq(o: Ops, a: Operand, b: Operand, imm: Operand): void {
-  const y = b.get(), x = a.get(), n = imm.get();
+export function multiply(o: Ops, x: Value, y: Value, n: Value): Value {
   const p = select(n.and(1), qword(x, 1), qword(x, 0)), q = select(n.and(16), qword(y, 1), qword(y, 0));
   const [lowest, highest] = o.c.call(o.deep("clmul64"), p, q) as [Value, Value];
-  a.set(low(lowest).lane("i64x2.replace_lane", 1, highest));
+  return low(lowest).lane("i64x2.replace_lane", 1, highest);
+}
+function pclmulqdq(o: Ops, a: Operand, b: Operand, imm: Operand): void {
+  const y = b.get();
+  a.set(multiply(o, a.get(), y, imm.get()));
 }
 
 const sse = { unit: "sse", feature: "AESNI" } as const;
 export const ROWS: readonly Row[] = [
-  { op: "66 0F 38 DB /r", name: "AESIMC", args: "Vdq=,Wdq", ...sse, sem: unary((o, v) => call(o, "aes.unmix", v)) },
-  { op: "66 0F 38 DC /r", name: "AESENC", args: "Vdq+,Wdq", ...sse, sem: encrypt(false) },
-  { op: "66 0F 38 DD /r", name: "AESENCLAST", args: "Vdq+,Wdq", ...sse, sem: encrypt(true) },
-  { op: "66 0F 38 DE /r", name: "AESDEC", args: "Vdq+,Wdq", ...sse, sem: decrypt(false) },
-  { op: "66 0F 38 DF /r", name: "AESDECLAST", args: "Vdq+,Wdq", ...sse, sem: decrypt(true) },
+  { op: "66 0F 38 DB /r", name: "AESIMC", args: "Vdq=,Wdq", ...sse, sem: unary(mixColumns) },
+  { op: "66 0F 38 DC /r", name: "AESENC", args: "Vdq+,Wdq", ...sse, sem: binary(encrypt(false)) },
+  { op: "66 0F 38 DD /r", name: "AESENCLAST", args: "Vdq+,Wdq", ...sse, sem: binary(encrypt(true)) },
+  { op: "66 0F 38 DE /r", name: "AESDEC", args: "Vdq+,Wdq", ...sse, sem: binary(decrypt(false)) },
+  { op: "66 0F 38 DF /r", name: "AESDECLAST", args: "Vdq+,Wdq", ...sse, sem: binary(decrypt(true)) },
   { op: "66 0F 3A DF /r", name: "AESKEYGENASSIST", args: "Vdq=,Wdq,Iub", ...sse, sem: keyAssist },
   { op: "66 0F 3A 44 /r", name: "PCLMULQDQ", args: "Vdq+,Wdq,Iub", unit: "sse", feature: "PCLMULQDQ", sem: pclmulqdq },
 ];

@@ -7,6 +7,7 @@ import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { CR0, CR4, EXC, RAX, RCX, RDX } from "../state.ts";
 import { attend, callPlain, notCanonical, refetch } from "../system/attention.ts";
+import { type CpuLimits, NO_LIMITS } from "../system/cpu_model.ts";
 import { defineCr } from "../system/cr.ts";
 
 /** Sets a general register of 32 or 64 bits from an i64. */
@@ -14,8 +15,8 @@ function setWide(a: Operand, v: Value): void {
   a.set(a.bits === 64 ? v : v.lo());
 }
 
-export function defineControl(m: Module, f: CpuFuncs, imports: Imports): void {
-  defineCr(m, f, imports);
+export function defineControl(m: Module, f: CpuFuncs, imports: Imports, limits: CpuLimits = NO_LIMITS): void {
+  defineCr(m, f, imports, limits.reservedCr4);
 
   // (type, descriptor low, high): INVPCID. Translations of address spaces other than the current one are never kept.
   deepFunc(m, f, "invpcid", ["i64", "i64", "i64"], [], (o, type, low, address) => {
@@ -42,8 +43,9 @@ export function defineControl(m: Module, f: CpuFuncs, imports: Imports): void {
     o.faultIf(o.ld32("cr4").and(CR4.OSXSAVE).eqz(), EXC.UD);
     o.gpIf(o.ld32("cpl").bool());
     o.gpIf(ecx!.bool());
-    // x87 state is always on; SSE state is the only other.
-    o.gpIf(value!.or(2).ne(3));
+    // x87 state is always on, SSE state is free to be, and AVX state wants that of SSE: [sdm1 §13.3].
+    o.gpIf(value!.or(limits.avx ? 6 : 2).ne(limits.avx ? 7 : 3));
+    if (limits.avx) o.gpIf(value!.and(6).eq(4));
     o.st64("xcr0", value!);
     callPlain(o, "updateMode");
   });

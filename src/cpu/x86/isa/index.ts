@@ -3,7 +3,10 @@ import type { Module } from "../../../wasm/module.ts";
 import type { Imports } from "../imports.ts";
 import type { CpuFuncs } from "../ops.ts";
 import type { Row } from "../row.ts";
+import type { CpuLimits } from "../system/cpu_model.ts";
+import { NO_LIMITS } from "../system/cpu_model.ts";
 import * as alu from "./alu.ts";
+import * as avx from "./avx.ts";
 import * as bit from "./bit.ts";
 import * as branch from "./branch.ts";
 import * as control from "./control.ts";
@@ -23,7 +26,8 @@ import * as string from "./string.ts";
 import * as x87 from "./x87.ts";
 import { defineUnits } from "../units.ts";
 
-export const ROWS: readonly Row[] = [
+/** Of a processor without AVX. */
+export const BASE_ROWS: readonly Row[] = [
   ...alu.ROWS,
   ...move.ROWS,
   ...shift.ROWS,
@@ -43,8 +47,9 @@ export const ROWS: readonly Row[] = [
   ...simd.ROWS,
   ...x87.ROWS,
 ];
+export const ROWS: readonly Row[] = [...BASE_ROWS, ...avx.ROWS];
 
-export function define(m: Module, f: CpuFuncs, imports: Imports): void {
+export function define(m: Module, f: CpuFuncs, imports: Imports, limits: CpuLimits = NO_LIMITS): void {
   defineUnits(m, f);
   far.defineFar(m, f, imports);
   muldiv.defineMulDiv(m, f);
@@ -52,12 +57,13 @@ export function define(m: Module, f: CpuFuncs, imports: Imports): void {
   stack.defineStack(m, f);
   string.defineString(m, f);
   segment.defineSegment(m, f, imports);
-  control.defineControl(m, f, imports);
+  control.defineControl(m, f, imports, limits);
   flagops.defineFlagOps(m, f);
   io.defineIo(m, f, imports);
   misc.defineMisc(m, f, imports);
   msr.defineMsr(m, f, imports);
   random.defineRandom(m, f, imports);
-  simd.defineSimd(m, f);
+  const floats = simd.defineSimd(m, f);
+  if (limits.avx) avx.defineAvx(m, f, floats);
   x87.defineX87(m, f);
 }

@@ -2,6 +2,7 @@
 import type { Module } from "../../../wasm/module.ts";
 import type { CpuFuncs } from "../ops.ts";
 import type { Row } from "../row.ts";
+import type { FloatFuncs } from "../simd/float.ts";
 import * as aes from "./aes.ts";
 import * as fxsave from "./fxsave.ts";
 import * as sha from "./sha.ts";
@@ -26,10 +27,13 @@ export const ROWS: readonly Row[] = [
   ...fxsave.ROWS,
 ];
 
-export function defineSimd(m: Module, f: CpuFuncs): void {
+/** Gives what the floating-point families beyond SSE build on. */
+export function defineSimd(m: Module, f: CpuFuncs): FloatFuncs {
   int.defineSseInt(m, f);
-  convert.defineSseConvert(m, f, float.defineSseFloat(m, f));
+  const floats = float.defineSseFloat(m, f);
+  convert.defineSseConvert(m, f, floats);
   text.defineSseString(m, f);
   aes.defineAes(m, f);
   fxsave.defineFxsave(m, f);
+  return floats;
 }

@@ -27,7 +27,7 @@ export const SSE4_OPS: readonly (readonly [string, string, VectorOp])[] = [
 ];
 
 /** PMOVSX and PMOVZX: opcode's low digit, mnemonic's end, source size, the widenings it takes. */
-const WIDENINGS: [string, string, string, string[]][] = [
+export const WIDENINGS: [string, string, string, string[]][] = [
   ["0", "BW", "q", ["i16x8.extend_low_i8x16"]],
   ["1", "BD", "d", ["i16x8.extend_low_i8x16", "i32x4.extend_low_i16x8"]],
   ["2", "BQ", "w", ["i16x8.extend_low_i8x16", "i32x4.extend_low_i16x8", "i64x2.extend_low_i32x4"]],
@@ -68,7 +68,7 @@ function ptest(o: Ops, a: Operand, b: Operand): void {
 }
 
 /** The least word and its number: of words with their numbers below them, the least. */
-function phminposuw(o: Ops, x: Value): Value {
+export function phminposuw(o: Ops, x: Value): Value {
   const first = x.op("i32x4.extend_low_i16x8_u").op("i32x4.shl", 16).or(dwords(0, 1, 2, 3));
   const second = x.op("i32x4.extend_high_i16x8_u").op("i32x4.shl", 16).or(dwords(4, 5, 6, 7));
   const four = o.let(first.op("i32x4.min_u", second));
@@ -78,18 +78,20 @@ function phminposuw(o: Ops, x: Value): Value {
 }
 
 /** Sums of absolute differences of four bytes of b, which imm bits 1..0 choose, and eight places of a, from imm bit 2 on. */
-function mpsadbw(o: Ops, a: Operand, b: Operand, imm: Operand): void {
-  const source = b.get(), n = imm.get();
+export function sumsOfDifferences(o: Ops, a: Value, source: Value, n: Value): Value {
   const from = (v: Value, at: Value) => o.let(v.op("i8x16.swizzle", iota().op("i8x16.add", at.op("i8x16.splat"))));
-  const x = from(a.get(), n.and(4)), y = from(source, n.and(3).shl(2));
+  const x = from(a, n.and(4)), y = from(source, n.and(3).shl(2));
   const difference = (k: number): Value => {
     const window = o.let(x.shuffle(x, Array.from({ length: 16 }, (_, i) => Math.min(15, i + k))));
     const byte = o.let(y.shuffle(y, new Array(16).fill(k)));
     return o.let(window.op("i8x16.sub_sat_u", byte).or(byte.op("i8x16.sub_sat_u", window)))
       .op("i16x8.extend_low_i8x16_u");
   };
-  const sum = [1, 2, 3].reduce((v, k) => v.op("i16x8.add", difference(k)), difference(0));
-  a.set(sum);
+  return [1, 2, 3].reduce((v, k) => v.op("i16x8.add", difference(k)), difference(0));
+}
+function mpsadbw(o: Ops, a: Operand, b: Operand, imm: Operand): void {
+  const y = b.get();
+  a.set(sumsOfDifferences(o, a.get(), y, imm.get()));
 }
 
 /** The address of lane `imm` of a register: an i32 to which S.xmm is added. */

@@ -27,7 +27,7 @@ const mode = (o: Ops, truncate: boolean): Value => truncate ? i32(RC.ZERO) : o.l
 const word = (shape: Shape) => shape.format.bits === 64 ? "f64" : "f32";
 
 /** A scalar to an integer of 32 or 64 bits. */
-function toInteger(o: Ops, shape: Shape, bits: number, truncate: boolean, x: Value): Value {
+export function toInteger(o: Ops, shape: Shape, bits: number, truncate: boolean, x: Value): Value {
   const check = new Checks(shape), a = o.let(toFloat(x, shape)), mxcsr = o.ld32("mxcsr");
   const whole = o.let(check.op(truncate ? "trunc" : "nearest", a));
   const exact = check.op("eq", whole, a);
@@ -59,7 +59,7 @@ function toDwords(o: Ops, shape: Shape, truncate: boolean, x: Value): Value {
 }
 
 /** A signed integer, i32 or i64, to a scalar. */
-function fromInteger(o: Ops, shape: Shape, x: Value): Value {
+export function fromInteger(o: Ops, shape: Shape, x: Value): Value {
   const wide = x.type === "i64", convert = () => x.op(`${word(shape)}.convert_${x.type}_s`);
   if (!wide && shape === SD) return fromFloat(convert(), shape);
   const result = o.c.variable(shape === SD ? "i64" : "i32");
@@ -80,7 +80,7 @@ function fromDwords(o: Ops, x: Value): Value {
 }
 const widenDwords = (x: Value): Value => x.op("f64x2.convert_low_i32x4_s");
 
-function narrow(o: Ops, x: Value): Value {
+export function narrow(o: Ops, x: Value): Value {
   const check = new Checks(SD), a = o.let(toFloat(x, SD));
   const r = o.let(a.op("f32.demote_f64"));
   const plain = check.ordinary(a).and(new Checks(SS).plain(r).or(check.isZero(a)));
@@ -92,7 +92,7 @@ function narrow(o: Ops, x: Value): Value {
   });
   return result.get();
 }
-function widen(o: Ops, x: Value): Value {
+export function widen(o: Ops, x: Value): Value {
   const a = o.let(toFloat(x, SS)), result = o.c.variable("i64");
   o.c.if(new Checks(SS).ordinary(a), () => result.set(fromFloat(a.op("f64.promote_f32"), SD)), () => {
     const [v] = o.callF(o.deep("sse.widen"), o.cpu, x);

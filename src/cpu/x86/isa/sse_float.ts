@@ -15,6 +15,7 @@ import {
   isPrecisionQuiet,
   PD,
   PS,
+  type Quick,
   SD,
   type Shape,
   SHAPES,
@@ -26,10 +27,14 @@ import { RELATION } from "../simd/soft_convert.ts";
 import { MXCSR } from "../simd/soft_float.ts";
 import { allDwords, dwords, laneMask, lanes, low, qwords, unary, zeros } from "../simd/vector.ts";
 
-type Arithmetic = "add" | "sub" | "mul" | "div";
+export type Arithmetic = "add" | "sub" | "mul" | "div";
 
 /** a op b with all of MXCSR. Operands are leaves: v128, or the integers of a scalar. */
 export function arithmetic(o: Ops, shape: Shape, name: Arithmetic, x: Value, y: Value): Value {
+  const { good, result } = quickArithmetic(o, shape, name, x, y);
+  return slowUnless(o, good, result, name + shape.suffix, x, y);
+}
+export function quickArithmetic(o: Ops, shape: Shape, name: Arithmetic, x: Value, y: Value): Quick {
   const c = o.c, check = new Checks(shape);
   const a = c.let(toFloat(x, shape)), b = c.let(toFloat(y, shape));
   const r = c.let(check.op(name, a, b)), bits = () => fromFloat(r, shape);
@@ -48,10 +53,10 @@ export function arithmetic(o: Ops, shape: Shape, name: Arithmetic, x: Value, y: 
     const rest = inverse === "sub" ? check.op("sub", b, part) : check.op("neg", c.let(check.op("add", b, part)));
     return check.isZero(c.let(check.op("add", lost, rest)));
   };
-  return slowUnless(o, isFast(o, good, () => check.all(exact())), bits, name + shape.suffix, x, y);
+  return { good: isFast(o, good, () => check.all(exact())), result: bits };
 }
 /** Whether the fast path is right: MXCSR and operands are ordinary, and PE is set or the result exact. */
-function isFast(o: Ops, good: Value, exact: () => Value): Value {
+export function isFast(o: Ops, good: Value, exact: () => Value): Value {
   const mxcsr = o.ld32("mxcsr"), fast = o.c.variable("i32", isDefault(mxcsr).and(good.bool()));
   o.c.if(fast.get().and(mxcsr.and(MXCSR.PE).eqz()), () => fast.set(exact()));
   return fast.get();
@@ -67,20 +72,27 @@ function slowUnless(o: Ops, good: Value, fast: () => Value, deep: string, ...arg
 }
 
 function squareRoot(o: Ops, shape: Shape, x: Value): Value {
+  const { good, result } = quickRoot(o, shape, x);
+  return slowUnless(o, good, result, `sqrt${shape.suffix}`, x);
+}
+export function quickRoot(o: Ops, shape: Shape, x: Value): Quick {
   const check = new Checks(shape), a = o.let(toFloat(x, shape)), r = o.let(check.op("sqrt", a));
   const good = check.all(check.isZero(a).or(check.plain(a).and(check.op("ge", a, check.abs(a)))));
   const bits = () => fromFloat(r, shape);
   const exact = () => check.all(check.short(o.let(bits())).and(check.op("eq", check.op("mul", r, r), a)));
-  return slowUnless(o, isFast(o, good, exact), bits, `sqrt${shape.suffix}`, x);
+  return { good: isFast(o, good, exact), result: bits };
 }
 /** MIN and MAX: the second operand, unless the first is less (greater). */
 function extreme(o: Ops, shape: Shape, name: "min" | "max", x: Value, y: Value): Value {
+  const { good, result } = quickExtreme(o, shape, name, x, y);
+  return slowUnless(o, good, result, name + shape.suffix, x, y);
+}
+export function quickExtreme(o: Ops, shape: Shape, name: "min" | "max", x: Value, y: Value): Quick {
   const check = new Checks(shape);
   const a = o.let(toFloat(x, shape)), b = o.let(toFloat(y, shape));
   const good = check.all(check.ordinary(a).and(check.ordinary(b)));
   const first = check.op(name === "min" ? "lt" : "gt", a, b);
-  const pick = () => shape.packed ? x.op("v128.bitselect", y, first) : select(first, x, y);
-  return slowUnless(o, good, pick, name + shape.suffix, x, y);
+  return { good, result: () => shape.packed ? x.op("v128.bitselect", y, first) : select(first, x, y) };
 }
 /** Bits 0..1 of the predicate choose EQ, LT, LE, UNORD; bit 2 the opposite. A mask of ones in each lane that holds. */
 function compare(o: Ops, shape: Shape, x: Value, y: Value, predicate: Value): Value {
@@ -108,7 +120,7 @@ function compare(o: Ops, shape: Shape, x: Value, y: Value, predicate: Value): Va
 }
 
 /** COMISS and its relatives: any NaN is invalid for the signalling ones. */
-function compareFlags(shape: Shape, signalling: 0 | 1) {
+export function compareFlags(shape: Shape, signalling: 0 | 1) {
   return (o: Ops, a: Operand, b: Operand) => {
     const y = b.get(), x = a.get(), check = new Checks(shape);
     const fa = o.let(toFloat(x, shape)), fb = o.let(toFloat(y, shape));
@@ -135,16 +147,20 @@ function horizontal(shape: Shape, name: "add" | "sub") {
   };
 }
 /** Even lanes subtracted, odd lanes added. */
-function addSub(shape: Shape) {
+export function quickAddSub(o: Ops, shape: Shape, x: Value, y: Value): Quick {
   const signs = () => shape === PD ? qwords(1n << 63n, 0n) : dwords(0x80000000, 0, 0x80000000, 0);
+  const check = new Checks(shape);
+  const r = o.let(check.op("add", x, o.let(y.xor(signs()))));
+  const good = check.all(
+    check.ordinary(x).and(check.ordinary(y)).and(check.plain(r).or(check.isZero(r))),
+  );
+  // Rare enough not to look for exact results.
+  return { good: isFast(o, good, () => i32(0)), result: () => r };
+}
+function addSub(shape: Shape) {
   return (o: Ops, a: Operand, b: Operand) => {
-    const y = b.get(), x = a.get(), check = new Checks(shape);
-    const r = o.let(check.op("add", x, o.let(y.xor(signs()))));
-    const good = check.all(
-      check.ordinary(x).and(check.ordinary(y)).and(check.plain(r).or(check.isZero(r))),
-    );
-    // Rare enough not to look for exact results.
-    a.set(slowUnless(o, isFast(o, good, () => i32(0)), () => r, `addsub${shape.suffix}`, x, y));
+    const y = b.get(), x = a.get(), { good, result } = quickAddSub(o, shape, x, y);
+    a.set(slowUnless(o, good, result, `addsub${shape.suffix}`, x, y));
   };
 }
 
@@ -201,7 +217,7 @@ function dotProduct(shape: Shape) {
  * RCPPS and RSQRTPS: the nearest single, closer than the 1.5 × 2^-12 that is promised. No flags; denormals count as zeros, and
  * tiny results become zeros.
  */
-function approximate(root: boolean) {
+export function approximate(root: boolean) {
   return (o: Ops, x: Value): Value => {
     const check = new Checks(PS), sign = allDwords(0x80000000);
     const tiny = (v: Value) => check.op("lt", check.abs(v), allDwords(0x00800000));

@@ -106,7 +106,7 @@ function storeMasked(o: Ops, bits: Value, size: 8 | 16, byte: (i: number) => Val
     o.commit(at);
   });
 }
-function maskmovdqu(o: Ops, a: Operand, b: Operand): void {
+export function maskmovdqu(o: Ops, a: Operand, b: Operand): void {
   const x = a.get(), bits = o.let(b.get().op("i8x16.bitmask"));
   storeMasked(o, bits, 16, (i) => x.lane("i8x16.extract_lane_u", i));
 }

@@ -97,7 +97,7 @@ function explicitLength(o: Ops, n: number, count: number): Value {
   return o.let(select(magnitude.ltU(count), magnitude, i64(count)).lo());
 }
 
-function compareStrings(explicit: boolean, index: boolean) {
+export function compareStrings(explicit: boolean, index: boolean) {
   return (o: Ops, a: Operand, b: Operand, immediate: Operand) => {
     const c = o.c, y = b.get(), x = a.get(), imm = immediate.get();
     const run = (words: boolean) => {

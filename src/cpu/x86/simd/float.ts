@@ -36,7 +36,7 @@ export function laneOf(v: Value, shape: Shape, lane: number): Value {
   if (!shape.packed) return v.zx();
   return shape.format.bits === 64 ? v.lane("i64x2.extract_lane", lane) : v.lane("i32x4.extract_lane", lane).zx();
 }
-function withLane(v: Value, shape: Shape, lane: number, bits: Value): Value {
+export function withLane(v: Value, shape: Shape, lane: number, bits: Value): Value {
   if (!shape.packed) return shape.format.bits === 64 ? bits : bits.lo();
   return shape.format.bits === 64
     ? v.lane("i64x2.replace_lane", lane, bits)
@@ -116,6 +116,12 @@ export function isInexactQuiet(mxcsr: Value): Value {
 /** PE makes no difference. */
 export function isPrecisionQuiet(mxcsr: Value): Value {
   return mxcsr.and(MXCSR.PM | MXCSR.PE).eq(MXCSR.PM | MXCSR.PE);
+}
+
+/** A fast path over one vector (or scalar) of each operand: whether it is right, and what it gives. */
+export interface Quick {
+  readonly good: Value;
+  readonly result: () => Value;
 }
 
 /** A lane's computation: calls a soft function; gives bits and flags. */

@@ -27,29 +27,35 @@ export const MXCSR = {
 } as const;
 export const RC = { NEAREST: 0, DOWN: 1, UP: 2, ZERO: 3 } as const;
 
-export interface Format {
-  readonly bits: 32 | 64;
+export interface Layout {
+  readonly bits: 16 | 32 | 64;
   /** Stored bits of the significand. */
   readonly fraction: number;
   readonly bias: number;
   /** The exponent field of infinities and NaNs. */
   readonly special: number;
 }
+/** A format of arithmetic. */
+export interface Format extends Layout {
+  readonly bits: 32 | 64;
+}
 export const SINGLE: Format = { bits: 32, fraction: 23, bias: 127, special: 0xff };
 export const DOUBLE: Format = { bits: 64, fraction: 52, bias: 1023, special: 0x7ff };
 export const FORMATS = [SINGLE, DOUBLE] as const;
+/** Only stored and converted: [sdm1 §14.4]. */
+export const HALF: Layout = { bits: 16, fraction: 10, bias: 15, special: 0x1f };
 
 /** Kinds: one bit each, so that two operands can be asked at once. */
 export const KIND = { ZERO: 1, NORMAL: 2, DENORMAL: 4, INF: 8, QNAN: 16, SNAN: 32, NAN: 48 } as const;
 
-export const quietBit = (t: Format): bigint => 1n << BigInt(t.fraction - 1);
-export const signBit = (t: Format): bigint => 1n << BigInt(t.bits - 1);
-export const infinity = (t: Format): bigint => BigInt(t.special) << BigInt(t.fraction);
+export const quietBit = (t: Layout): bigint => 1n << BigInt(t.fraction - 1);
+export const signBit = (t: Layout): bigint => 1n << BigInt(t.bits - 1);
+export const infinity = (t: Layout): bigint => BigInt(t.special) << BigInt(t.fraction);
 /** The NaN of invalid operations. */
-export const indefinite = (t: Format): bigint => signBit(t) | infinity(t) | quietBit(t);
+export const indefinite = (t: Layout): bigint => signBit(t) | infinity(t) | quietBit(t);
 
-export const signOf = (x: Value, t: Format): Value => x.shrU(t.bits - 1).lo();
-export const withSign = (sign: Value, t: Format, magnitude: Operand): Value => sign.zx().shl(t.bits - 1).or(magnitude);
+export const signOf = (x: Value, t: Layout): Value => x.shrU(t.bits - 1).lo();
+export const withSign = (sign: Value, t: Layout, magnitude: Operand): Value => sign.zx().shl(t.bits - 1).or(magnitude);
 
 /** Whether rounding makes the magnitude one unit larger: `rest` is what is cut off, `half` half a unit. */
 export function roundsUp(c: Code, rc: Value, sign: Value, odd: Value, rest: Value, half: Operand): Value {
@@ -84,28 +90,9 @@ export interface SoftFloat {
   sqrt: Func;
 }
 
-function define(m: Module, t: Format): SoftFloat {
-  const name = (s: string) => `soft.${s}${t.bits}`;
-  const binaryType = [["i64", "i64", "i32"], ["i64", "i32"]] as const;
-  const fractionMask = (1n << BigInt(t.fraction)) - 1n;
-
-  const unpack = m.func(name("unpack"), ["i64", "i32"], ["i32", "i32", "i64"], (c) => {
-    const x = c.param(0), mxcsr = c.param(1);
-    const exponent = c.let(x.shrU(t.fraction).lo().and(t.special));
-    const fraction = c.let(x.and(fractionMask));
-    c.if(exponent.eqz(), () => {
-      c.if(fraction.eqz().or(mxcsr.and(MXCSR.DAZ)), () => c.return(KIND.ZERO, -30000, 0));
-      const shift = c.let(fraction.clz().sub(1));
-      c.return(KIND.DENORMAL, i32(63 - t.fraction - t.bias).sub(shift.lo()), fraction.shl(shift));
-    });
-    c.if(exponent.eq(t.special), () => {
-      c.if(fraction.eqz(), () => c.return(KIND.INF, 0, 0));
-      c.return(select(fraction.and(quietBit(t)).bool(), i32(KIND.QNAN), KIND.SNAN), 0, 0);
-    });
-    c.return(KIND.NORMAL, exponent.sub(t.bias), fraction.or(fractionMask + 1n).shl(62 - t.fraction));
-  });
-
-  const round = m.func(name("round"), ["i32", "i32", "i64", "i32"], ["i64", "i32"], (c) => {
+/** (sign, exponent, significand, mxcsr) → bits, flags: the function `round` of SoftFloat. */
+export function defineRound(m: Module, t: Layout): Func {
+  return m.func(`soft.round${t.bits}`, ["i32", "i32", "i64", "i32"], ["i64", "i32"], (c) => {
     const sign = c.param(0), s = c.param(2), mxcsr = c.param(3);
     const drop = 62 - t.fraction, half = 1n << BigInt(drop - 1), mask = (1n << BigInt(drop)) - 1n;
     const rc = c.let(mxcsr.shrU(13).and(3));
@@ -141,6 +128,30 @@ function define(m: Module, t: Format): SoftFloat {
     const bits = field.get().sub(1).zx().shl(t.fraction).add(magnitude);
     c.return(withSign(sign, t, bits), full.inexact.shl(5));
   });
+}
+
+function define(m: Module, t: Format): SoftFloat {
+  const name = (s: string) => `soft.${s}${t.bits}`;
+  const binaryType = [["i64", "i64", "i32"], ["i64", "i32"]] as const;
+  const fractionMask = (1n << BigInt(t.fraction)) - 1n;
+
+  const unpack = m.func(name("unpack"), ["i64", "i32"], ["i32", "i32", "i64"], (c) => {
+    const x = c.param(0), mxcsr = c.param(1);
+    const exponent = c.let(x.shrU(t.fraction).lo().and(t.special));
+    const fraction = c.let(x.and(fractionMask));
+    c.if(exponent.eqz(), () => {
+      c.if(fraction.eqz().or(mxcsr.and(MXCSR.DAZ)), () => c.return(KIND.ZERO, -30000, 0));
+      const shift = c.let(fraction.clz().sub(1));
+      c.return(KIND.DENORMAL, i32(63 - t.fraction - t.bias).sub(shift.lo()), fraction.shl(shift));
+    });
+    c.if(exponent.eq(t.special), () => {
+      c.if(fraction.eqz(), () => c.return(KIND.INF, 0, 0));
+      c.return(select(fraction.and(quietBit(t)).bool(), i32(KIND.QNAN), KIND.SNAN), 0, 0);
+    });
+    c.return(KIND.NORMAL, exponent.sub(t.bias), fraction.or(fractionMask + 1n).shl(62 - t.fraction));
+  });
+
+  const round = defineRound(m, t);
 
   type Parts = { sign: Value; kind: Value; exponent: Value; s: Value };
   const take = (c: Code, x: Value, mxcsr: Value): Parts => {

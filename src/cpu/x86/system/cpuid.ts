@@ -6,6 +6,8 @@
  */
 import { ROWS } from "../isa/index.ts";
 import { CR4 } from "../state.ts";
+import { type CpuModel, DEFAULT_CPU } from "./cpu_model.ts";
+import { EAX, EBX, ECX, EDX, type Feature, FEATURES, INSTRUCTIONS, isFeature, type Place } from "./features.ts";
 import { MAXPHYADDR } from "./walk.ts";
 
 export type CpuidAnswer = [eax: number, ebx: number, ecx: number, edx: number];
@@ -17,134 +19,17 @@ export interface CpuidOptions {
   /** CR4 and IA32_APIC_BASE.EN as they are at the moment: two flags follow them. Reset values if not given. */
   readonly cr4?: () => number;
   readonly apicEnabled?: () => boolean;
+  /** XCR0, likewise. */
+  readonly xcr0?: () => number;
+  /** What it announces; DEFAULT_CPU if not given. */
+  readonly model?: CpuModel;
 }
-
-const EAX = 0, EBX = 1, ECX = 2, EDX = 3;
-
-/** Where a flag is announced: leaf, subleaf, register, bit. */
-type Place = readonly [leaf: number, subleaf: number, register: number, bit: number];
-
-/** Under the manual's names. Rows name theirs in `feature`. */
-export const FEATURES = {
-  "SSE3": [1, 0, ECX, 0],
-  "PCLMULQDQ": [1, 0, ECX, 1],
-  "SSSE3": [1, 0, ECX, 9],
-  "CMPXCHG16B": [1, 0, ECX, 13],
-  "PCID": [1, 0, ECX, 17],
-  "SSE4.1": [1, 0, ECX, 19],
-  "SSE4.2": [1, 0, ECX, 20],
-  "X2APIC": [1, 0, ECX, 21],
-  "MOVBE": [1, 0, ECX, 22],
-  "POPCNT": [1, 0, ECX, 23],
-  "TSC_DEADLINE": [1, 0, ECX, 24],
-  "AESNI": [1, 0, ECX, 25],
-  "XSAVE": [1, 0, ECX, 26],
-  "RDRAND": [1, 0, ECX, 30],
-  "HYPERVISOR": [1, 0, ECX, 31],
-  "FPU": [1, 0, EDX, 0],
-  "DE": [1, 0, EDX, 2],
-  "PSE": [1, 0, EDX, 3],
-  "TSC": [1, 0, EDX, 4],
-  "MSR": [1, 0, EDX, 5],
-  "PAE": [1, 0, EDX, 6],
-  "MCE": [1, 0, EDX, 7],
-  "CX8": [1, 0, EDX, 8],
-  "APIC": [1, 0, EDX, 9],
-  "SEP": [1, 0, EDX, 11],
-  "MTRR": [1, 0, EDX, 12],
-  "PGE": [1, 0, EDX, 13],
-  "MCA": [1, 0, EDX, 14],
-  "CMOV": [1, 0, EDX, 15],
-  "PAT": [1, 0, EDX, 16],
-  "PSE-36": [1, 0, EDX, 17],
-  "CLFSH": [1, 0, EDX, 19],
-  "MMX": [1, 0, EDX, 23],
-  "FXSR": [1, 0, EDX, 24],
-  "SSE": [1, 0, EDX, 25],
-  "SSE2": [1, 0, EDX, 26],
-  "SS": [1, 0, EDX, 27],
-  "ARAT": [6, 0, EAX, 2],
-  "FSGSBASE": [7, 0, EBX, 0],
-  "TSC_ADJUST": [7, 0, EBX, 1],
-  "BMI1": [7, 0, EBX, 3],
-  "SMEP": [7, 0, EBX, 7],
-  "BMI2": [7, 0, EBX, 8],
-  "ERMS": [7, 0, EBX, 9],
-  "INVPCID": [7, 0, EBX, 10],
-  "RDSEED": [7, 0, EBX, 18],
-  "ADX": [7, 0, EBX, 19],
-  "SMAP": [7, 0, EBX, 20],
-  "CLFLUSHOPT": [7, 0, EBX, 23],
-  "CLWB": [7, 0, EBX, 24],
-  "SHA": [7, 0, EBX, 29],
-  "UMIP": [7, 0, ECX, 2],
-  "RDPID": [7, 0, ECX, 22],
-  "FSRM": [7, 0, EDX, 4],
-  "IBRS": [7, 0, EDX, 26],
-  "STIBP": [7, 0, EDX, 27],
-  "ARCH_CAPABILITIES": [7, 0, EDX, 29],
-  "BHI_CTRL": [7, 2, EDX, 4],
-  "XSAVEOPT": [0xd, 1, EAX, 0],
-  "XSAVEC": [0xd, 1, EAX, 1],
-  "LAHF": [0x8000_0001, 0, ECX, 0],
-  "LZCNT": [0x8000_0001, 0, ECX, 5],
-  "PREFETCHW": [0x8000_0001, 0, ECX, 8],
-  "SYSCALL": [0x8000_0001, 0, EDX, 11],
-  "NX": [0x8000_0001, 0, EDX, 20],
-  "PDPE1GB": [0x8000_0001, 0, EDX, 26],
-  "RDTSCP": [0x8000_0001, 0, EDX, 27],
-  "LM": [0x8000_0001, 0, EDX, 29],
-  "INVARIANT_TSC": [0x8000_0007, 0, EDX, 8],
-} as const satisfies Record<string, Place>;
-
-export type Feature = keyof typeof FEATURES;
-
-/** The instructions behind a feature. */
-export const INSTRUCTIONS: Partial<Record<Feature, string>> = {
-  "SSE3": "ADDSUBPD ADDSUBPS HADDPD HADDPS HSUBPD HSUBPS LDDQU MOVDDUP MOVSHDUP MOVSLDUP FISTTP",
-  "SSSE3": "PABSB PABSW PABSD PALIGNR PHADDW PHADDD PHADDSW PHSUBW PHSUBD PHSUBSW PMADDUBSW PMULHRSW PSHUFB PSIGNB " +
-    "PSIGNW PSIGND",
-  "SSE4.1":
-    "BLENDPD BLENDPS BLENDVPD BLENDVPS DPPD DPPS EXTRACTPS INSERTPS MOVNTDQA MPSADBW PACKUSDW PBLENDVB PBLENDW " +
-    "PCMPEQQ PEXTRB PEXTRD PHMINPOSUW PINSRB PINSRD PMAXSB PMAXSD PMAXUD PMAXUW PMINSB PMINSD PMINUD PMINUW PMOVSXBW " +
-    "PMOVSXBD PMOVSXBQ PMOVSXWD PMOVSXWQ PMOVSXDQ PMOVZXBW PMOVZXBD PMOVZXBQ PMOVZXWD PMOVZXWQ PMOVZXDQ PMULDQ PMULLD " +
-    "PTEST ROUNDPD ROUNDPS ROUNDSD ROUNDSS",
-  "SSE4.2": "CRC32 PCMPESTRI PCMPESTRM PCMPISTRI PCMPISTRM PCMPGTQ",
-  "AESNI": "AESDEC AESDECLAST AESENC AESENCLAST AESIMC AESKEYGENASSIST",
-  "PCLMULQDQ": "PCLMULQDQ",
-  "SHA": "SHA1MSG1 SHA1MSG2 SHA1NEXTE SHA1RNDS4 SHA256MSG1 SHA256MSG2 SHA256RNDS2",
-  "CMPXCHG16B": "CMPXCHG16B",
-  "CX8": "CMPXCHG8B",
-  "MOVBE": "MOVBE",
-  "POPCNT": "POPCNT",
-  "LZCNT": "LZCNT",
-  "BMI1": "ANDN BEXTR BLSI BLSMSK BLSR TZCNT",
-  "BMI2": "BZHI MULX PDEP PEXT RORX SARX SHLX SHRX",
-  "ADX": "ADCX ADOX",
-  "RDRAND": "RDRAND",
-  "RDSEED": "RDSEED",
-  "RDPID": "RDPID",
-  "RDTSCP": "RDTSCP",
-  "INVPCID": "INVPCID",
-  "CLFSH": "CLFLUSH",
-  "CLFLUSHOPT": "CLFLUSHOPT",
-  "CLWB": "CLWB",
-  "SMAP": "CLAC STAC",
-  "FSGSBASE": "RDFSBASE RDGSBASE WRFSBASE WRGSBASE",
-  "FXSR": "FXSAVE FXRSTOR",
-  "XSAVE": "XSAVE XRSTOR XGETBV XSETBV",
-  "XSAVEOPT": "XSAVEOPT",
-  "XSAVEC": "XSAVEC",
-  "SEP": "SYSENTER SYSEXIT",
-  "SYSCALL": "SYSCALL SYSRET",
-  "LAHF": "LAHF SAHF",
-};
 
 const mnemonics = new Set(ROWS.map((row) => row.name));
 
-/** Whether this processor announces `name`: it is in the table, and all of its instructions have rows. */
+/** Whether this processor can announce `name`: it is in the table, and all of its instructions have rows. */
 export function hasFeature(name: string): boolean {
-  if (!Object.hasOwn(FEATURES, name)) return false;
+  if (!isFeature(name)) return false;
   return (INSTRUCTIONS[name as Feature] ?? "").split(" ").every((m) => m === "" || mnemonics.has(m));
 }
 
@@ -160,8 +45,9 @@ const MAX_BASIC = 0x1f, MAX_HYPERVISOR = 0x4000_0010, MAX_EXTENDED = 0x8000_0008
 const LINE_BYTES = 64;
 const OSXSAVE = 1 << 27, APIC = 1 << 9, HTT = 1 << 28;
 
-/** The XSAVE area: legacy region and header. Only x87 and SSE state live here. */
-const XSAVE_BYTES = 512 + 64, XCR0_BITS = 3;
+/** The XSAVE area: legacy region and header, then the upper halves of the YMM registers: [sdm1 §13.4]. */
+const XSAVE_BYTES = 512 + 64, YMM_BYTES = 256;
+const XCR0_SSE = 3, XCR0_AVX = 7;
 
 /** Type (1 data, 2 code, 3 both), level, KiB, ways. */
 const CACHES = [[1, 1, 32, 8], [2, 1, 32, 8], [3, 2, 1024, 16], [3, 3, 16384, 16]] as const;
@@ -173,19 +59,22 @@ function words(text: string, count: number): number[] {
   return Array.from({ length: count }, (_, i) => view.getUint32(4 * i, true));
 }
 
-const flagsOf = new Map<string, number>();
-for (const [name, [leaf, subleaf, register, bit]] of Object.entries(FEATURES) as [string, Place][]) {
-  if (!hasFeature(name)) continue;
-  const key = `${leaf}.${subleaf}.${register}`;
-  flagsOf.set(key, ((flagsOf.get(key) ?? 0) | (1 << bit)) >>> 0);
-}
-function flags(leaf: number, subleaf: number, register: number): number {
-  return flagsOf.get(`${leaf}.${subleaf}.${register}`) ?? 0;
+/** The words of a model's flags, by leaf, subleaf and register. */
+function flagWords(model: CpuModel): (leaf: number, subleaf: number, register: number) => number {
+  const words = new Map<string, number>();
+  for (const name of model.features) {
+    if (!hasFeature(name)) continue;
+    const [leaf, subleaf, register, bit]: Place = FEATURES[name as Feature];
+    const key = `${leaf}.${subleaf}.${register}`;
+    words.set(key, ((words.get(key) ?? 0) | (1 << bit)) >>> 0);
+  }
+  return (leaf, subleaf, register) => words.get(`${leaf}.${subleaf}.${register}`) ?? 0;
 }
 
 /** Answers for one vCPU; all values unsigned. */
 export function cpuidTable(options: CpuidOptions): (leaf: number, subleaf: number) => CpuidAnswer {
-  const { vcpu, vcpus, cr4 = () => 0, apicEnabled = () => true } = options;
+  const { vcpu, vcpus, cr4 = () => 0, apicEnabled = () => true, xcr0 = () => 1, model = DEFAULT_CPU } = options;
+  const flags = flagWords(model), avx = model.features.includes("AVX"), xsave = model.features.includes("XSAVE");
   /** Bits of an APIC ID that tell cores apart. */
   const coreBits = Math.ceil(Math.log2(vcpus));
   const coreIds = 2 ** coreBits;
@@ -216,9 +105,7 @@ export function cpuidTable(options: CpuidOptions): (leaf: number, subleaf: numbe
       case 0x1f:
         return topology(subleaf);
       case 0xd:
-        if (subleaf === 0) return [XCR0_BITS, XSAVE_BYTES, XSAVE_BYTES, 0];
-        if (subleaf === 1) return [flags(0xd, 1, EAX), XSAVE_BYTES, 0, 0];
-        return [0, 0, 0, 0];
+        return xsave ? xsaveLeaf(subleaf) : [0, 0, 0, 0];
       case 0x15:
         return [1, 1, TSC_HZ, 0];
       case 0x16:
@@ -226,6 +113,16 @@ export function cpuidTable(options: CpuidOptions): (leaf: number, subleaf: numbe
       default:
         return [0, 0, 0, 0];
     }
+  };
+
+  /** Sizes of the area: of what XCR0 has on, and of all there is. Component 2 is the YMM halves, in both formats at once. */
+  const xsaveLeaf = (subleaf: number): CpuidAnswer => {
+    const size = (bits: number) => XSAVE_BYTES + (bits & 4 ? YMM_BYTES : 0);
+    const all = avx ? XCR0_AVX : XCR0_SSE;
+    if (subleaf === 0) return [all, size(xcr0()), size(all), 0];
+    if (subleaf === 1) return [flags(0xd, 1, EAX), flags(0xd, 1, EAX) & 2 ? size(xcr0()) : 0, 0, 0];
+    if (subleaf === 2 && avx) return [YMM_BYTES, XSAVE_BYTES, 0, 0];
+    return [0, 0, 0, 0];
   };
 
   const cache = (subleaf: number): CpuidAnswer => {

@@ -1,9 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
 import { ROWS } from "../isa/index.ts";
 import { CR4 } from "../state.ts";
-import { type CpuidAnswer, cpuidTable, type Feature, FEATURES, hasFeature, TSC_HZ } from "./cpuid.ts";
+import { type CpuidAnswer, cpuidTable, hasFeature, TSC_HZ } from "./cpuid.ts";
+import { DEFAULT_CPU, MAX_CPU, MODEL_NAMES, parseCpuModel } from "./cpu_model.ts";
+import { type Feature, FEATURES } from "./features.ts";
 
 const one = cpuidTable({ vcpu: 0, vcpus: 1 });
+const v3 = cpuidTable({ vcpu: 0, vcpus: 1, model: parseCpuModel("x86-64-v3") });
+const MODELS = MODEL_NAMES.map(parseCpuModel);
 
 function text(words: number[]): string {
   const bytes = new Uint8Array(words.length * 4), view = new DataView(bytes.buffer);
@@ -23,19 +27,29 @@ Deno.test("CPUID names vendor, brand and hypervisor", () => {
   assertEquals((one(1, 0)[0] >>> 8) & 15, 6);
 });
 
-Deno.test("CPUID announces each feature at its place, and nothing else in the feature words", () => {
-  const seen = new Map<string, number>();
-  for (const [name, [leaf, subleaf, register, n]] of Object.entries(FEATURES)) {
-    assertEquals(bit(one(leaf, subleaf), register, n), hasFeature(name) ? 1 : 0);
-    if (!hasFeature(name)) continue;
-    const key = `${leaf} ${subleaf} ${register}`;
-    seen.set(key, ((seen.get(key) ?? 0) | (1 << n)) >>> 0);
-  }
-  for (const [key, bits] of seen) {
-    const [leaf, subleaf, register] = key.split(" ").map(Number) as [number, number, number];
-    assertEquals(one(leaf, subleaf)[register], bits, key);
-  }
-});
+for (
+  const model of [
+    DEFAULT_CPU,
+    MAX_CPU,
+    parseCpuModel("x86-64-v1,-xsave,-xsaveopt,-xsavec"),
+    parseCpuModel("x86-64-v3,-f16c"),
+  ]
+) {
+  Deno.test(`CPUID of ${model.name} announces each feature at its place, and nothing else in the feature words`, () => {
+    const cpuid = cpuidTable({ vcpu: 0, vcpus: 1, model });
+    const words = new Map<string, number>();
+    for (const [name, [leaf, subleaf, register, n]] of Object.entries(FEATURES)) {
+      assert(hasFeature(name), name);
+      const key = `${leaf} ${subleaf} ${register}`;
+      words.set(key, ((words.get(key) ?? 0) | (model.features.includes(name) ? 1 << n : 0)) >>> 0);
+    }
+    for (const [key, bits] of words) {
+      const [leaf, subleaf, register] = key.split(" ").map(Number) as [number, number, number];
+      // OSXSAVE follows CR4.
+      assertEquals(cpuid(leaf, subleaf)[register], bits, key);
+    }
+  });
+}
 
 Deno.test("every row's feature has a place in CPUID", () => {
   for (const row of ROWS) if (row.feature) assert(Object.hasOwn(FEATURES, row.feature), `${row.name}: ${row.feature}`);
@@ -57,16 +71,45 @@ Deno.test("CPUID promises features only with what they rest on", () => {
     ["XSAVEOPT", ["XSAVE"]],
     ["FSRM", ["ERMS"]],
     ["CLWB", ["CLFSH"]],
+    ["AVX", ["XSAVE", "SSE4.2"]],
+    ["AVX2", ["AVX"]],
+    ["FMA", ["AVX"]],
+    ["F16C", ["AVX"]],
   ];
   for (const [feature, others] of needs) {
-    if (hasFeature(feature)) { for (const o of others) assert(hasFeature(o), `${feature} without ${o}`); }
+    for (const { features } of MODELS) {
+      if (features.includes(feature)) {
+        for (const o of others) assert(features.includes(o), `${feature} without ${o}`);
+      }
+    }
   }
   assertEquals(bit(one(1, 0), 3, 1), 0); // VME: CR4.VME and CR4.PVI are reserved
-  // 1.ECX: FMA 12, AVX 28, F16C 29, VMX 5, MONITOR 3; 7.EBX: AVX2 5, MPX 14, HLE 4, RTM 11. None of them exists here.
-  for (const n of [3, 5, 12, 28, 29]) assertEquals(bit(one(1, 0), 2, n), 0);
-  for (const n of [4, 5, 11, 14]) assertEquals(bit(one(7, 0), 1, n), 0);
-  assertEquals(hasFeature("AVX"), false);
+  // 1.ECX: VMX 5, MONITOR 3; 7.EBX: MPX 14, HLE 4, RTM 11, AVX-512 16. None of them exists here.
+  for (const model of MODELS) {
+    const cpuid = cpuidTable({ vcpu: 0, vcpus: 1, model });
+    for (const n of [3, 5]) assertEquals(bit(cpuid(1, 0), 2, n), 0);
+    for (const n of [4, 11, 14, 16]) assertEquals(bit(cpuid(7, 0), 1, n), 0);
+  }
+  // FMA 12, AVX 28, F16C 29; AVX2 5.
+  for (const n of [12, 28, 29]) assertEquals([bit(one(1, 0), 2, n), bit(v3(1, 0), 2, n)], [0, 1]);
+  assertEquals([bit(one(7, 0), 1, 5), bit(v3(7, 0), 1, 5)], [0, 1]);
   assertEquals(hasFeature("toString"), false);
+});
+
+Deno.test("CPUID tells where the YMM halves lie, and sizes by what XCR0 has on", () => {
+  let xcr0 = 7;
+  const cpuid = cpuidTable({ vcpu: 0, vcpus: 1, model: MAX_CPU, xcr0: () => xcr0 });
+  // [sdm1 §13.2, §13.4.2]: component 2 is 256 bytes behind the header of an area of 576.
+  assertEquals(cpuid(0xd, 0), [7, 832, 832, 0]);
+  assertEquals(cpuid(0xd, 1), [3, 832, 0, 0]);
+  assertEquals(cpuid(0xd, 2), [256, 576, 0, 0]);
+  assertEquals(cpuid(0xd, 3), [0, 0, 0, 0]);
+  xcr0 = 3;
+  assertEquals(cpuid(0xd, 0), [7, 576, 832, 0]);
+  assertEquals(one(0xd, 0), [3, 576, 576, 0]);
+  assertEquals(one(0xd, 2), [0, 0, 0, 0]);
+  const without = cpuidTable({ vcpu: 0, vcpus: 1, model: parseCpuModel("default,-xsave,-xsaveopt,-xsavec") });
+  for (const subleaf of [0, 1, 2]) assertEquals(without(0xd, subleaf), [0, 0, 0, 0]);
 });
 
 Deno.test("CPUID.1: OSXSAVE follows CR4, APIC follows IA32_APIC_BASE", () => {

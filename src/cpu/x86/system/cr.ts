@@ -28,7 +28,8 @@ const DR6_ONES = 0xffff_0ff0, DR6_WRITABLE = 0x0000_e00f;
 const DR7_ONES = 0x0000_0400, DR7_WRITABLE = 0xffff_23ff;
 const DR6_BD = 1 << 13, DR7_GD = 1 << 13;
 
-export function defineCr(m: Module, f: CpuFuncs, imports: Imports): void {
+/** `reservedCr4`: flags that this processor lacks. */
+export function defineCr(m: Module, f: CpuFuncs, imports: Imports, reservedCr4 = 0): void {
   /**
    * (cr3): #GP(0) if an entry that PAE paging would load has a reserved bit set. The walk reads the entries in RAM itself; what
    * lies outside of RAM reads as not present.
@@ -90,7 +91,7 @@ export function defineCr(m: Module, f: CpuFuncs, imports: Imports): void {
 
   deepFunc(m, f, "writeCr4", ["i64"], [], (o, value) => {
     const c = o.c, old = o.ld32("cr4"), efer = o.ld32("efer"), cr0 = o.ld32("cr0");
-    o.gpIf(value!.and(~BigInt(CR4_FLAGS)).bool());
+    o.gpIf(value!.and(~BigInt(CR4_FLAGS & ~reservedCr4)).bool());
     const cr4 = c.let(value!.lo());
     const changed = c.let(old.xor(cr4));
     o.gpIf(efer.and(EFER.LMA).bool().and(cr4.and(CR4.PAE).eqz()));
