@@ -13,13 +13,13 @@ const EXAMPLES = `Examples:
   trike run                                   a Linux shell
   trike run --kernel vmlinuz --initrd initrd.img --append "console=ttyS0 quiet" --memory 1G
   trike run --disk root.img --disk data.img,readonly --append root=/dev/vda
-  trike run --snapshot-on-exit work.snapshot  keeps the machine when it is left, and
-  trike resume work.snapshot                  goes on with it
+  trike run --snapshot-on-exit work.snapshot   keeps the machine when it is left, and
+  trike resume work.snapshot                   goes on with it
   trike run --serial none --serial file:com2.log --timeout 60 --stats stats.json`;
 
 const KEYS = `Console keys, when the console is a terminal:
   Ctrl-A x       stop the machine at once and leave
-  Ctrl-A s       save the machine to the file of --snapshot-on-exit, or to trike.snapshot; it goes on
+  Ctrl-A s       save the machine to --snapshot-on-exit's file, or to trike.snapshot, and go on
   Ctrl-A h       list these keys
   Ctrl-A Ctrl-A  send one Ctrl-A to the guest
   All other keys go to the guest, Ctrl-C too.`;
