@@ -217,8 +217,8 @@ export class SnapshotReader {
     this.#next = null;
     if (flags === 0) return bytes;
     try {
-      const contents: Uint8Array = zstdDecompressSync(bytes, { maxOutputLength: sizeBytes });
-      if (contents.length === sizeBytes) return contents;
+      const { buffer, byteOffset, length } = zstdDecompressSync(bytes, { maxOutputLength: sizeBytes });
+      if (length === sizeBytes) return new Uint8Array(buffer, byteOffset, length);
     } catch {
       // Said below.
     }
