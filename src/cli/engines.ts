@@ -14,14 +14,17 @@ export interface EngineInfo {
   readonly reluctance: string | null;
 }
 
-const NOT_YET = "not part of this version of trike";
 /** A KVM slower than this is an emulator's, and the software engine is faster. */
 const WORTH_MIPS = 100;
 
 /** The fastest first. Tries what could be asked for: `auto` and no name ask for all of them. */
 export async function engines(asked: "auto" | EngineName = "auto"): Promise<readonly EngineInfo[]> {
   return [
-    { name: "hvf", what: "Hypervisor.framework on macOS", refusal: NOT_YET, refusedBy: "trike", reluctance: null },
+    {
+      name: "hvf",
+      what: "Hypervisor.framework on macOS",
+      ...asked === "auto" || asked === "hvf" ? await hvf() : UNTRIED,
+    },
     { name: "kvm", what: "KVM on Linux", ...asked === "auto" || asked === "kvm" ? await kvm() : UNTRIED },
     {
       name: "soft",
@@ -35,11 +38,20 @@ export async function engines(asked: "auto" | EngineName = "auto"): Promise<read
 type Verdict = Pick<EngineInfo, "refusal" | "refusedBy" | "reluctance">;
 const UNTRIED: Verdict = { refusal: null, reluctance: null };
 
+const refused = (refusal: string, refusedBy: "trike" | "host"): Verdict => ({ refusal, refusedBy, reluctance: null });
+/** Asked, and not tried: a try would ask the user for the permission. */
+const mayCall = () => Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+
+async function hvf(): Promise<Verdict> {
+  if (Deno.build.os !== "darwin" || Deno.build.arch !== "x86_64") return refused("on Intel Macs only", "host");
+  if (!mayCall()) return refused("needs --allow-ffi", "trike");
+  const refusal = (await import("../engine/hvf/probe.ts")).probeHvf();
+  return refusal === null ? UNTRIED : refused(refusal, "host");
+}
+
 async function kvm(): Promise<Verdict> {
-  const refused = (refusal: string, refusedBy: "trike" | "host"): Verdict => ({ refusal, refusedBy, reluctance: null });
   if (Deno.build.os !== "linux" || Deno.build.arch !== "x86_64") return refused("on x86-64 Linux only", "host");
-  // Asked, and not tried: a try would ask the user for the permission.
-  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return refused("needs --allow-ffi", "trike");
+  if (!mayCall()) return refused("needs --allow-ffi", "trike");
   const { refusal, mips } = (await import("../engine/kvm/probe.ts")).probeKvm();
   if (refusal !== null) return refused(refusal, "host");
   return {

@@ -1,6 +1,5 @@
 /** The Worker of a vCPU. */
 import type { Engine } from "../engine/engine.ts";
-import { Bug } from "../base/errors.ts";
 import { serveVcpu } from "./vcpu_service.ts";
 
 serveVcpu(async (spec): Promise<Engine> => {
@@ -9,7 +8,9 @@ serveVcpu(async (spec): Promise<Engine> => {
       return (await import("../engine/soft/soft.ts")).softEngine;
     case "kvm":
       return (await import("../engine/kvm/kvm.ts")).kvmEngine;
-    default:
-      throw new Bug(`No engine ${spec.engine}`);
+    case "hvf": {
+      const { hvfEngine, hvfEngineAt } = await import("../engine/hvf/hvf.ts");
+      return spec.hypervisor === undefined ? hvfEngine : hvfEngineAt(spec.hypervisor);
+    }
   }
 });

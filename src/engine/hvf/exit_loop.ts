@@ -69,7 +69,7 @@ export class HvfExits {
     this.#parts = parts;
     this.#events = new HvfEvents(guest.handle, guest.controls.cpu);
     this.#stepper = new Stepper(guest.handle, guest.registers, parts);
-    this.#deadline = new Deadline(guest.hv);
+    this.#deadline = new Deadline(guest.hv, guest.tsc.hz);
   }
 
   /** Nothing is under way. */

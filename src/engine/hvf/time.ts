@@ -9,13 +9,13 @@ const TICK_NS = 250_000;
 /** The least that a run is given. */
 const LEAST_NS = 5000;
 
-/** Nanoseconds, as deadlines count them. */
+/** Mach absolute time, which is nanoseconds on Intel processors. */
 type MachClock = () => bigint;
 
-/** On Intel processors a unit is a nanosecond. A library without that clock, which is a test's, counts those of Unix time. */
-function machClock(hv: Hypervisor): MachClock {
-  const { mach_absolute_time } = hv;
-  return mach_absolute_time ?? (() => BigInt(Math.floor((performance.timeOrigin + performance.now()) * 1e6)));
+/** Where a library has no such clock, which is then a test's, the same is told by the time-stamp counter. */
+function machClock(hv: Hypervisor, hz: number): MachClock {
+  const perSecond = BigInt(hz);
+  return hv.mach_absolute_time ?? (() => hv.hv_tsc_clock() * 1_000_000_000n / perSecond);
 }
 
 /** When a run is to end at the latest. It is worked out once a tick, not at each entry. */
@@ -27,8 +27,8 @@ export class Deadline {
   #untilNs = -1;
   readonly #now: MachClock;
 
-  constructor(hv: Hypervisor) {
-    this.#now = machClock(hv);
+  constructor(hv: Hypervisor, hz: number) {
+    this.#now = machClock(hv, hz);
   }
 
   /** Sets `mach` to the next tick, or to guest time `untilNs` if that comes before. */
@@ -46,21 +46,33 @@ export class Deadline {
   }
 }
 
-const NS = 1e9, SAMPLE_MS = 10;
+const NS = 1e9, SAMPLE_MS = 10, TRIES = 8;
 const measured = new WeakMap<Hypervisor, number>();
 
-/** Ticks of the host's time-stamp counter a second: as the host tells, or else as long as they take. */
+/** Ticks of the host's time-stamp counter a second: as the host tells, or else as measured, in whole MHz. */
 export function tscHz(hv: Hypervisor, told: number): number {
   if (told > 0) return told;
   let hz = measured.get(hv);
   if (hz === undefined) {
-    const [startMs, start] = [performance.now(), hv.hv_tsc_clock()];
-    while (performance.now() < startMs + SAMPLE_MS);
-    const [endMs, end] = [performance.now(), hv.hv_tsc_clock()];
-    hz = Math.round(Number(end - start) * 1000 / (endMs - startMs));
+    const start = moment(hv);
+    while (performance.now() < start.ms + SAMPLE_MS);
+    const end = moment(hv);
+    hz = Math.max(1, Math.round(Number(end.ticks - start.ticks) / (end.ms - start.ms) / 1000)) * 1e6;
     measured.set(hv, hz);
   }
   return hz;
+}
+
+/** Both clocks at once: of several tries the one that took least. */
+function moment(hv: Hypervisor): { ms: number; ticks: bigint } {
+  let best = { ms: 0, ticks: 0n }, least = Infinity;
+  for (let i = 0; i < TRIES; i++) {
+    const before = performance.now(), ticks = hv.hv_tsc_clock(), after = performance.now();
+    if (after - before >= least) continue;
+    least = after - before;
+    best = { ms: (before + after) / 2, ticks };
+  }
+  return best;
 }
 
 /** What the counter of a guest that has run for `nowNs` shows, less the host's now. */
@@ -80,7 +92,7 @@ export class GuestTsc {
   private constructor(
     readonly handle: VcpuHandle,
     private readonly relative: boolean,
-    readonly khz: number,
+    readonly hz: number,
     /** The VM's offset. */
     private readonly shared: () => bigint,
   ) {}
@@ -92,9 +104,13 @@ export class GuestTsc {
     const relative = typeof made !== "number";
     if (!relative) made = make(HV_VCPU_DEFAULT);
     if (typeof made === "number") throw refusal("hv_vcpu_create", made);
-    const tsc = new GuestTsc(made, relative, hz / 1000, shared);
+    const tsc = new GuestTsc(made, relative, hz, shared);
     if (!relative) check("hv_vm_sync_tsc", hv.hv_vm_sync_tsc(BigInt.asUintN(64, hv.hv_tsc_clock() + shared())));
     return tsc;
+  }
+
+  get khz(): number {
+    return this.hz / 1000;
   }
 
   /** After a reset all vCPUs' counters are equal. */
