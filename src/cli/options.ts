@@ -46,6 +46,14 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     },
     debugcon: { value: "FILE", help: ["Write what firmware and test kernels say at port 402h into a file."] },
   },
+  "The display": {
+    vga: { help: ["A VGA-compatible display. Without one firmware speaks through COM1."] },
+    "vga-bios": {
+      value: "FILE",
+      help: ["Its video BIOS [vgabios-stdvga.bin beside the firmware, if it is there]."],
+    },
+    screenshot: { value: "FILE", help: ["Write what the display shows as a PNG when the machine has ended."] },
+  },
   "The machine": {
     memory: {
       value: "SIZE",

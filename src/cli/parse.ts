@@ -50,6 +50,9 @@ export interface RunRequest {
   readonly append: string | null;
   readonly firmware: FirmwareSpec | null;
   readonly debugcon: string | null;
+  readonly vga: boolean;
+  readonly vgaBios: string | null;
+  readonly screenshot: string | null;
   readonly disks: readonly DiskSpec[];
   /** Null: --net was not given. */
   readonly net: NetRequest | null;
@@ -217,6 +220,7 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     append,
     firmware: readFirmware(file("firmware"), given),
     debugcon: file("debugcon"),
+    ...readDisplay(file, given),
     disks: readDisks(given.get("disk") ?? []),
     net: net === undefined ? null : netOption("--net", net),
     publish: publishOptions("--publish", given.get("publish") ?? []),
@@ -258,6 +262,14 @@ function readFirmware(path: string | null, given: Map<string, string[]>): Firmwa
     }
   }
   return { path, vars: null };
+}
+
+function readDisplay(file: (name: string) => string | null, given: Map<string, string[]>) {
+  const vga = given.has("vga");
+  for (const name of ["vga-bios", "screenshot"]) {
+    if (given.has(name) && !vga) throw mistake(`--${name}`, given.get(name)![0]!, "it with --vga");
+  }
+  return { vga, vgaBios: file("vga-bios"), screenshot: file("screenshot") };
 }
 
 function readDisks(values: readonly string[]): DiskSpec[] {

@@ -1,6 +1,9 @@
 /** `trike run`: one machine in the foreground, from the request to the exit status. */
+import { dirname, join } from "@std/path";
 import { ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
+import { encodePng } from "../host/png.ts";
+import type { Screen } from "../host/screen.ts";
 import { NoSerial, openSerial, type SerialBackEnd } from "../host/serial.ts";
 import { Terminal } from "../host/terminal.ts";
 import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
@@ -60,15 +63,20 @@ export async function findEngine(request: RunRequest, parts: RunParts): Promise<
 /** Runs a machine whose parts are known to its end. */
 export async function runSpec(spec: MachineSpec, request: RunRequest, parts: RunParts): Promise<number> {
   const stats = request.stats === null ? null : openOutput("--stats", request.stats);
+  const screenshot = request.screenshot === null ? null : openOutput("--screenshot", request.screenshot);
   const debugcon = request.debugcon === null ? null : openOutput("--debugcon", request.debugcon);
   const run = new Run(spec, request, parts, debugcon);
   try {
     const status = await run.toEnd();
     if (stats && run.handle) writeOutput(stats, "--stats", request.stats!, json(run));
+    if (screenshot && run.handle?.screen) {
+      writeOutput(screenshot, "--screenshot", request.screenshot!, picture(run.handle.screen));
+    }
     return status;
   } finally {
     run.abandon();
     stats?.close();
+    screenshot?.close();
     debugcon?.close();
   }
 }
@@ -83,7 +91,8 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     allowed: (parts.networkAllowed ?? networkAllowed)(),
   });
   if (note !== null && !request.quiet) parts.say(note);
-  const rest = { engine, memoryBytes, cpus, disks, ...(net ? { net } : {}), serial, noReboot, icount, trace };
+  const optional = { ...(net ? { net } : {}), ...displayOf(request) };
+  const rest = { engine, memoryBytes, cpus, disks, ...optional, serial, noReboot, icount, trace };
   if (request.firmware !== null) return { ...rest, firmware: request.firmware, kernel: "", initrd: null, append: "" };
   if (request.kernel !== null) {
     return { ...rest, kernel: request.kernel, initrd: request.initrd, append: request.append ?? DEFAULT_APPEND };
@@ -91,6 +100,22 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
   const guest = await parts.defaultGuest(request.quiet);
   const append = [guest.append, ...terminalSize(request), ...(request.append ? [request.append] : [])].join(" ");
   return { ...rest, kernel: guest.kernel, initrd: request.initrd ?? guest.initrd, append };
+}
+
+/** The display, and the video BIOS that Debian's SeaBIOS has for it. */
+function displayOf({ vga, vgaBios, firmware }: RunRequest): Pick<MachineSpec, "vga"> {
+  if (!vga) return {};
+  if (vgaBios !== null || firmware === null) return { vga: { bios: vgaBios } };
+  const beside = join(dirname(firmware.path), "vgabios-stdvga.bin");
+  return { vga: { bios: isFile(beside) ? beside : null } };
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
 }
 
 function networkAllowed(): boolean {
@@ -329,6 +354,12 @@ class Run {
 function oneLine(text: string): string {
   // deno-lint-ignore no-control-regex
   return text.replace(/[\s\x00-\x1f\x7f-\x9f]+/g, " ").trim();
+}
+
+function picture(screen: Screen): Uint8Array {
+  const size = screen.size, pixels = new Uint32Array(size.width * size.height);
+  screen.render(pixels, size);
+  return encodePng(pixels, size.width, size.height);
 }
 
 function json(run: Run): Uint8Array {

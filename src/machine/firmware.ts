@@ -42,6 +42,14 @@ export interface FirmwareParts {
   readonly spec: MachineSpec;
 }
 
+/** 640 KiB to 768 KiB: the display's, if there is one. */
+export const VIDEO_WINDOW: Mapping = {
+  first: LEGACY_PAGES.first,
+  pages: ADDRESS.SHADOW / PAGE_BYTES - LEGACY_PAGES.first,
+  backing: DEVICE,
+  writable: false,
+};
+
 /** Adds the parts. The same in every thread. */
 export function assembleFirmware(info: FirmwareInfo, parts: FirmwareParts) {
   const { arena, ram, ports, mmio, pci, mch, spec } = parts;
@@ -113,7 +121,6 @@ function mappings({ romBytes, romAt }: FirmwareInfo, ram: GuestRam, mch: MemoryC
     return [{ first, pages, backing: isRom ? romEnd - (LEGACY_PAGES.end - first) : DEVICE, writable: false }];
   });
   return [
-    { first: LEGACY_PAGES.first, pages: page(ADDRESS.SHADOW) - LEGACY_PAGES.first, backing: DEVICE, writable: false },
     ...legacy,
     { first: page(FOUR_GIB - romBytes), pages: page(romBytes), backing: rom, writable: false },
   ];

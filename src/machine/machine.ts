@@ -5,6 +5,7 @@
 import { Bug, ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
 import type { HostChips, InitialState } from "../engine/engine.ts";
+import type { Screen } from "../host/screen.ts";
 import { bootPc } from "./boot.ts";
 import { EndCause, NetBell, RunState } from "./control.ts";
 import { checkDisks } from "./disks.ts";
@@ -15,6 +16,7 @@ import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
 import { readRoms } from "./roms.ts";
 import type { Snapshot, SnapshotFacts } from "./snapshot.ts";
 import type { MachineSpec } from "./spec.ts";
+import { screenOf } from "./video.ts";
 import { BackEndWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
 
 export interface MachineHandle {
@@ -36,6 +38,8 @@ export interface MachineHandle {
   };
   /** What firmware and test kernels write to port 402h. */
   readonly debug?: ByteRing;
+  /** The display, if the machine has one. */
+  readonly screen?: Screen | null;
   /** The ACPI power button. */
   pressPowerButton(): void;
   /**
@@ -180,6 +184,10 @@ export class Machine implements MachineHandle {
       this.#terminate();
       throw error;
     }
+  }
+
+  get screen(): Screen | null {
+    return screenOf(this.pc, (body) => this.#withDevices(body));
   }
 
   get debug(): ByteRing {

@@ -40,7 +40,7 @@ import { Bus } from "../base/bus.ts";
 import { CodeMap } from "../base/code_map.ts";
 import type { IrqLine } from "../base/irq.ts";
 import { MachineLock } from "../base/lock.ts";
-import { type Mapping, MemoryMap } from "../base/memory_map.ts";
+import { MemoryMap } from "../base/memory_map.ts";
 import { GuestRam } from "../base/ram.ts";
 import type { View } from "../base/record.ts";
 import { ByteRing } from "../base/ring.ts";
@@ -52,9 +52,10 @@ import { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } f
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
 import { Control, EndCause, NetBell } from "./control.ts";
 import { Counters } from "./counters.ts";
-import { assembleFirmware, type FirmwareInfo, writeCmosNotes } from "./firmware.ts";
+import { assembleFirmware, type FirmwareInfo, VIDEO_WINDOW, writeCmosNotes } from "./firmware.ts";
 import { ARENA_BASE, ARENA_BYTES, PAGE_BYTES, RAM_BASE } from "./memory.ts";
 import type { MachineSpec } from "./spec.ts";
+import { assembleVideo, type VgaInfo } from "./video.ts";
 
 export { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
 
@@ -82,6 +83,7 @@ export interface PcOptions {
   /** Bytes of memory after guest RAM, for ROM and the like. */
   readonly extraBytes?: number;
   readonly firmware?: FirmwareInfo | null;
+  readonly vga?: VgaInfo | null;
 }
 
 export type Pc = ReturnType<typeof assemblePc>;
@@ -293,11 +295,13 @@ export function assemblePc(options: PcOptions) {
     disarm: () => ownTimers.forEach((timer) => timer.disarm()),
   };
 
+  const video = options.vga ? assembleVideo(options.vga, { arena, ram, ports, mmio, pci, clock }) : null;
+
   // What is not plainly RAM, worked out from the records each time one of them changes it.
   const memoryMap = ram.extraBytes > 0
     ? new MemoryMap(buffer, arena.raw(MemoryMap.sizeBytes), ram.sizeBytes / PAGE_BYTES)
     : null;
-  const remap = () => memoryMap?.set([...firmware?.mappings() ?? []] satisfies Mapping[]);
+  const remap = () => memoryMap?.set([VIDEO_WINDOW, ...firmware?.mappings() ?? [], ...video?.mappings() ?? []]);
   if (memoryMap) mch.onChange = pci.onDecode = remap;
 
   /** Recomputes outputs and timers from the records. Under the machine lock. */
@@ -354,6 +358,7 @@ export function assemblePc(options: PcOptions) {
     ram,
     memoryMap,
     firmware,
+    video,
     ports,
     mmio,
     apics,

@@ -1,12 +1,13 @@
 /** The files that fill the memory after guest RAM, and what lies where in it. */
-import { checkFirmwareMemory, readRom } from "../boot/firmware.ts";
+import { checkFirmwareMemory, readOptionRom, readRom } from "../boot/firmware.ts";
 import { PAGE_BYTES } from "./memory.ts";
 import type { Pc, PcOptions } from "./pc.ts";
 import type { MachineSpec } from "./spec.ts";
+import { VRAM_BYTES } from "./video.ts";
 
 export interface Roms {
   readonly extraBytes: number;
-  readonly options: Pick<PcOptions, "extraBytes" | "firmware">;
+  readonly options: Pick<PcOptions, "extraBytes" | "firmware" | "vga">;
   /** Puts them into the machine's memory. */
   load(pc: Pc): void;
 }
@@ -22,11 +23,14 @@ export function readRoms(spec: MachineSpec): Roms {
   if (spec.firmware) checkFirmwareMemory(spec.memoryBytes);
   const rom = spec.firmware ? readRom({ what: "firmware", path: spec.firmware.path }) : null;
   const firmware = rom ? { romBytes: rom.length, romAt: place(rom.length) } : null;
+  const bios = spec.vga?.bios ? readOptionRom({ what: "video BIOS", path: spec.vga.bios }) : new Uint8Array();
+  const vga = spec.vga ? { vramAt: place(VRAM_BYTES), romAt: place(bios.length), romBytes: bios.length } : null;
   return {
     extraBytes: next,
-    options: { extraBytes: next, firmware },
+    options: { extraBytes: next, firmware, vga },
     load(pc) {
       if (rom) pc.firmware!.load(rom);
+      pc.video?.load(bios);
     },
   };
 }

@@ -1,4 +1,7 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
+import { screenText } from "../../src/host/screen.ts";
+import { startMachine } from "../../src/machine/machine.ts";
+import type { MachineSpec } from "../../src/machine/spec.ts";
 import { Trike } from "../boot/guests.ts";
 import { bootableDisk, SECOND_SECTOR } from "./boot_sector.ts";
 import { firmwareOrSkip } from "./images.ts";
@@ -48,3 +51,37 @@ for (const [cpus, rom] of [[1, seabios], [2, small]] as const) {
       }),
   });
 }
+
+Deno.test({
+  name: "SeaBIOS with a VGA display: the video BIOS sets mode 3, and INT 10h writes on the screen",
+  ignore: seabios.ignore,
+  fn: () =>
+    withDisk(async (disk) => {
+      const spec: MachineSpec = {
+        engine: "soft",
+        memoryBytes: 64 << 20,
+        cpus: 1,
+        kernel: "",
+        initrd: null,
+        append: "",
+        firmware: { path: seabios.path, vars: null },
+        vga: { bios: seabios.path.replace("bios-256k", "vgabios-stdvga") },
+        disks: [{ path: disk, readonly: true, format: "raw" }],
+        serial: [{ kind: "none" }],
+        noReboot: true,
+        icount: false,
+        trace: null,
+      };
+      const machine = await startMachine(spec);
+      const { kind } = await machine.ended;
+      const text = screenText(machine.screen!)!;
+      assertEquals(kind, "poweroff");
+      assertStringIncludes(text, "SeaBIOS (version ");
+      assertStringIncludes(text, `${SECOND_SECTOR}63 MiB`);
+      const size = machine.screen!.size, pixels = new Uint32Array(size.width * size.height);
+      machine.screen!.render(pixels, size);
+      assertEquals([size.width, size.height], [720, 400]);
+      // Light grey on black, and nothing else: what SeaBIOS's messages are written in.
+      assertEquals([...new Set(pixels)].sort((a, b) => a - b), [0, 0xaaaaaa]);
+    }),
+});

@@ -1,0 +1,77 @@
+/** A board's display: the adapter, its memory after guest RAM, and what the memory map says of them. */
+import { PciFunctionRecord } from "../../devices/pci/function.ts";
+import type { PciHost } from "../../devices/pci/host.ts";
+import { Vga, VGA_WINDOW } from "../../devices/vga.ts";
+import { blinkAt, VgaDisplay } from "../../devices/vga_display.ts";
+import { DISPI_PORT, DISPI_PORT_BYTES, VGA_PORT, VgaRecord } from "../../devices/vga_registers.ts";
+import type { Arena } from "../base/arena.ts";
+import type { Bus } from "../base/bus.ts";
+import type { Clock } from "../base/clock.ts";
+import type { Mapping } from "../base/memory_map.ts";
+import type { GuestRam } from "../base/ram.ts";
+import type { Screen } from "../host/screen.ts";
+import { SLOT } from "./addresses.ts";
+import { PAGE_BYTES } from "./memory.ts";
+import type { Pc } from "./pc.ts";
+
+/** Enough for the largest mode, 2560 × 1600 in 32 bits. */
+export const VRAM_BYTES = 16 * 1024 * 1024;
+
+/** What a thread has to know of the display to assemble the board: where in the memory after guest RAM its parts are. */
+export interface VgaInfo {
+  readonly vramAt: number;
+  readonly romAt: number;
+  /** 0 without a video BIOS. */
+  readonly romBytes: number;
+}
+
+export interface VideoParts {
+  readonly arena: Arena;
+  readonly ram: GuestRam;
+  readonly ports: Bus;
+  readonly mmio: Bus;
+  readonly pci: PciHost;
+  readonly clock: Clock;
+}
+
+/** Adds the parts. The same in every thread. */
+export function assembleVideo(info: VgaInfo, { arena, ram, ports, mmio, pci, clock }: VideoParts) {
+  const record = arena.place("vga", VgaRecord);
+  const vram = ram.extra(info.vramAt, VRAM_BYTES), rom = ram.extra(info.romAt, info.romBytes);
+  const vga = pci.add(SLOT.VGA, 0, new Vga(record, arena.place("vga-pci", PciFunctionRecord), { clock, vram, rom }));
+  ports.add("vga", VGA_PORT.BASE, VGA_PORT.BYTES, vga.legacyPorts);
+  ports.add("vga-dispi", DISPI_PORT, DISPI_PORT_BYTES, vga.dispiPorts);
+  mmio.add("vga-window", VGA_WINDOW.BASE, VGA_WINDOW.BYTES, vga.window);
+  return {
+    vga,
+    display: new VgaDisplay(record, vram),
+    /** The framebuffer is memory to the processor. */
+    mappings: (): Mapping[] => {
+      const base = vga.framebufferBase;
+      if (base < 0) return [];
+      const backing = (ram.sizeBytes + info.vramAt) / PAGE_BYTES;
+      return [{ first: base / PAGE_BYTES, pages: VRAM_BYTES / PAGE_BYTES, backing, writable: true }];
+    },
+    load: (bios: Uint8Array) => rom.set(bios),
+    /** Power-on finds the memory empty. */
+    clear: () => {
+      vram.fill(0);
+    },
+  };
+}
+
+/** A machine's display for whoever shows it; `withDevices` takes the machine lock, while there is a machine. */
+export function screenOf(pc: Pc, withDevices: (body: () => void) => void): Screen | null {
+  const display = pc.video?.display;
+  if (!display) return null;
+  return {
+    get size() {
+      return display.size;
+    },
+    // Without the lock: a picture may be torn, as on a real display.
+    render: (out, size) => display.render(out, size, blinkAt(pc.clock.nowNs() / 1e6)),
+    textCells: () => display.textCells(),
+    key: (codes) => withDevices(() => pc.keyboard.injectKey(codes)),
+    mouse: (dx, dy, dz, buttons) => withDevices(() => pc.keyboard.injectMouse(dx, dy, dz, buttons)),
+  };
+}
