@@ -91,8 +91,7 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     allowed: (parts.networkAllowed ?? networkAllowed)(),
   });
   if (note !== null && !request.quiet) parts.say(note);
-  const optional = { ...(net ? { net } : {}), ...displayOf(request) };
-  const rest = { engine, memoryBytes, cpus, disks, ...optional, serial, noReboot, icount, trace };
+  const rest = { engine, memoryBytes, cpus, disks, ...(net ? { net } : {}), serial, noReboot, icount, trace };
   if (request.firmware !== null) return { ...rest, firmware: request.firmware, kernel: "", initrd: null, append: "" };
   if (request.kernel !== null) {
     return { ...rest, kernel: request.kernel, initrd: request.initrd, append: request.append ?? DEFAULT_APPEND };
