@@ -26,6 +26,13 @@ export class Var {
   }
 }
 
+/** What a function takes and gives, for indirect calls. */
+export interface Signature {
+  readonly params: readonly Type[];
+  readonly results: readonly Type[];
+  readonly typeIndex: number;
+}
+
 export class Code {
   readonly out = new Bytes();
   readonly #locals: Type[] = [];
@@ -34,6 +41,10 @@ export class Code {
   #scope: number[] = [];
   #scoped = false;
   #depth = 0;
+  /** Branches that mostly go one way: place in `out`, and whether that is the condition being true. */
+  readonly #hints: [number, boolean][] = [];
+  /** The same in the finished body: offset from its first byte. [wasm branch hinting §Binary format] */
+  hints: [number, boolean][] = [];
 
   constructor(readonly params: readonly Type[], readonly results: readonly Type[]) {}
 
@@ -214,13 +225,23 @@ export class Code {
     return v.get();
   }
 
-  if(condition: Value, then: () => void, otherwise?: () => void): void {
+  /** `if` for what hardly ever happens. */
+  rarely(condition: Value, then: () => void, otherwise?: () => void): void {
+    this.if(condition, then, otherwise, false);
+  }
+  /** `if` for what nearly always happens. */
+  mostly(condition: Value, then: () => void, otherwise?: () => void): void {
+    this.if(condition, then, otherwise, true);
+  }
+
+  if(condition: Value, then: () => void, otherwise?: () => void, likely?: boolean): void {
     if (condition.isConst) {
       if (condition.imm !== 0) then();
       else otherwise?.();
       return;
     }
     this.expr(condition, "i32");
+    if (likely !== undefined) this.#hints.push([this.out.length, likely]);
     this.out.u8(0x04);
     this.out.u8(0x40);
     this.#depth++;
@@ -257,8 +278,9 @@ export class Code {
     this.out.u32(this.#depth - label.depth);
   }
 
-  brIf(label: Label, condition: Value): void {
+  brIf(label: Label, condition: Value, likely?: boolean): void {
     this.expr(condition, "i32");
+    if (likely !== undefined) this.#hints.push([this.out.length, likely]);
     this.out.u8(0x0d);
     this.out.u32(this.#depth - label.depth);
   }
@@ -308,18 +330,24 @@ export class Code {
     return v;
   }
 
-  /** Calls entry `index` of the module's table; `like` tells the type. */
-  callIndirect(
-    like: { params: readonly Type[]; results: readonly Type[]; typeIndex: number },
-    index: Value,
-    ...args: Operand[]
-  ): Value[] {
+  /** Calls entry `index` of a table (the module's first unless told otherwise); `like` tells the type. */
+  callIndirect(like: Signature, index: Value, ...args: Operand[]): Value[] {
+    return this.callIndirectOf(0, like, index, ...args);
+  }
+  callIndirectOf(table: number, like: Signature, index: Value, ...args: Operand[]): Value[] {
+    this.#indirect(0x11, table, like, index, args);
+    return this.#take(like.results);
+  }
+  /** Leaves this function for the entry of a table, whose results become this function's. */
+  returnCallIndirect(table: number, like: Signature, index: Value, ...args: Operand[]): void {
+    this.#indirect(0x13, table, like, index, args);
+  }
+  #indirect(code: number, table: number, like: Signature, index: Value, args: Operand[]): void {
     args.forEach((a, i) => this.expr(lift(a, like.params[i]!), like.params[i]!));
     this.expr(index, "i32");
-    this.out.u8(0x11);
+    this.out.u8(code);
     this.out.u32(like.typeIndex);
-    this.out.u32(0);
-    return this.#take(like.results);
+    this.out.u32(table);
   }
 
   #take(results: readonly Type[]): Value[] {
@@ -366,6 +394,7 @@ export class Code {
       body.u32(n);
       body.u8(TYPE_CODE[t]);
     }
+    this.hints = this.#hints.map(([at, likely]) => [body.length + at, likely]);
     body.raw(this.out.view());
     // A function that always returns before its end still needs something of the right type there.
     if (this.results.length > 0) body.u8(0x00);

@@ -15,6 +15,7 @@ export interface Func {
 
 interface Own extends Func {
   body: Bytes | undefined;
+  hints: Code["hints"];
 }
 
 export class Module {
@@ -24,7 +25,7 @@ export class Module {
   readonly #funcs: Own[] = [];
   readonly #exports: [string, Func][] = [];
   readonly #table: Func[] = [];
-  #importedTable: { module: string; name: string } | undefined;
+  readonly #importedTables: { module: string; name: string }[] = [];
   #tableName: string | undefined;
   #memory: { module: string; name: string; minPages: number; maxPages: number } | undefined;
 
@@ -63,9 +64,9 @@ export class Module {
     return func;
   }
 
-  /** Imports a table of functions, instead of having one. */
-  importTable(module: string, name: string): void {
-    this.#importedTable = { module, name };
+  /** Imports a table of functions, instead of having one; returns its number, for indirect calls. */
+  importTable(module: string, name: string): number {
+    return this.#importedTables.push({ module, name }) - 1;
   }
 
   /** Exports the module's own table, which may grow. */
@@ -82,6 +83,7 @@ export class Module {
       index: this.#imports.length + this.#funcs.length,
       typeIndex: this.#type(params, results),
       body: undefined,
+      hints: [],
     };
     this.#funcs.push(func);
     return func;
@@ -93,6 +95,7 @@ export class Module {
     const code = new Code(func.params, func.results);
     build(code);
     own.body = code.finish();
+    own.hints = code.hints;
   }
 
   func(name: string, params: readonly Type[], results: readonly Type[], build: (code: Code) => void): Func {
@@ -125,7 +128,7 @@ export class Module {
       for (const t of this.#typeBytes) b.raw(t.view());
     });
     section(2, (b) => {
-      b.u32(this.#imports.length + (this.#memory ? 1 : 0) + (this.#importedTable ? 1 : 0));
+      b.u32(this.#imports.length + (this.#memory ? 1 : 0) + this.#importedTables.length);
       for (const { module, func } of this.#imports) {
         b.name(module);
         b.name(func.name);
@@ -140,9 +143,9 @@ export class Module {
         b.u32(this.#memory.minPages);
         b.u32(this.#memory.maxPages);
       }
-      if (this.#importedTable) {
-        b.name(this.#importedTable.module);
-        b.name(this.#importedTable.name);
+      for (const table of this.#importedTables) {
+        b.name(table.module);
+        b.name(table.name);
         b.raw(Uint8Array.of(1, 0x70, 0, 0));
       }
     });
@@ -179,6 +182,22 @@ export class Module {
         b.u8(0x0b);
         b.u32(this.#table.length);
         for (const f of this.#table) b.u32(f.index);
+      });
+    }
+    const hinted = this.#funcs.filter((f) => f.hints.length > 0);
+    if (hinted.length > 0) {
+      section(0, (b) => {
+        b.name("metadata.code.branch_hint");
+        b.u32(hinted.length);
+        for (const f of hinted) {
+          b.u32(f.index);
+          b.u32(f.hints.length);
+          for (const [at, likely] of f.hints) {
+            b.u32(at);
+            b.u8(1);
+            b.u8(likely ? 1 : 0);
+          }
+        }
       });
     }
     section(10, (b) => {

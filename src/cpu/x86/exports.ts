@@ -1,9 +1,9 @@
 /** What the generated module gives to TypeScript and to compiled regions. */
 import type { Code } from "../../wasm/code.ts";
 import type { Func, Module } from "../../wasm/module.ts";
-import { i32 } from "../../wasm/value.ts";
-import { type CpuFuncs, Ops } from "./ops.ts";
-import { DTLB, DTLB_ENTRIES, MICRO, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "./state.ts";
+import { i32, type Value } from "../../wasm/value.ts";
+import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "./ops.ts";
+import { BOUNCE, DTLB, DTLB_ENTRIES, MICRO, MICRO_HOSTS, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "./state.ts";
 
 /** Exports of the module. Addresses are i64 halves where a 64-bit one is meant. */
 export interface CpuExports {
@@ -59,28 +59,8 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
   m.export(f.writeAddr, "writeAddr");
   m.export(f.commit, "commit");
   for (const [name, func] of Object.entries(f.flags)) m.export(func, `flag${name[0]!.toUpperCase()}${name.slice(1)}`);
-  for (const name of ["mulHighU", "mulHighS", "callRegion"]) m.export(more(name), name);
-  // (address, bytes + way << 20) → as readAddr and writeAddr, behind an entry of MICRO, which it fills.
-  for (const [name, slow, tag] of [["tlbRead", f.readAddr, TLB_TAG_R], ["tlbWrite", f.writeAddr, TLB_TAG_W]] as const) {
-    m.export(m.func(name, ["i64", "i32"], ["i32"], (c) => {
-      const a = c.param(0), info = c.param(1), low = c.let(a.lo());
-      const dtlb = c.ld32(cpu, S.dtlb);
-      const entry = c.let(dtlb.add(low.shrU(7).and((DTLB_ENTRIES - 1) << 5)));
-      const page = c.let(a.add(info.and(0xffff).zx()).sub(1).and(-4096));
-      const hit = () =>
-        c.if(page.eq(c.ld64(entry, tag)), () => {
-          const micro = c.let(dtlb.sub(cpu + DTLB).shrU(5).add(info.shrU(20).shl(4)).add(cpu + MICRO));
-          const addend = c.ld32(entry, TLB_ADDEND);
-          c.st64(micro, page);
-          c.st32(micro, addend, 8);
-          c.return(low.add(addend));
-        });
-      hit();
-      const at = c.call1(slow, cpu, a, info.and(0xf_ffff));
-      hit();
-      c.return(at);
-    }));
-  }
+  for (const name of ["mulHighU", "mulHighS"]) m.export(more(name), name);
+  exportMemory(m, f, cpu);
   m.export(
     m.func(
       "rflags",
@@ -104,4 +84,53 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
     o.setFlags(c.param(1));
     o.st32("eflags", c.param(1).and(~0x8d5).or(2));
   }));
+}
+
+/** Memory for compiled regions, behind an entry of MICRO, which is filled: `info` is bytes, WRITE_ONLY, and the way << 20. */
+function exportMemory(m: Module, f: CpuFuncs, cpu: number): void {
+  // (address, info) → as readAddr and writeAddr.
+  const at = (name: string, slow: Func, tag: number) =>
+    m.func(name, ["i64", "i32"], ["i32"], (c) => {
+      const a = c.param(0), info = c.param(1), low = c.let(a.lo());
+      const dtlb = c.ld32(cpu, S.dtlb);
+      const entry = c.let(dtlb.add(low.shrU(7).and((DTLB_ENTRIES - 1) << 5)));
+      const page = c.let(a.add(info.and(0xffff).zx()).sub(1).and(-4096));
+      const hit = () =>
+        c.mostly(page.eq(c.ld64(entry, tag)), () => {
+          const micro = c.let(dtlb.sub(cpu + DTLB).shrU(6).add(info.shrU(20).shl(3)).add(cpu + MICRO));
+          const addend = c.ld32(entry, TLB_ADDEND);
+          c.st64(micro, page);
+          c.st32(micro, page.lo().add(addend), MICRO_HOSTS);
+          c.return(low.add(addend));
+        });
+      hit();
+      const found = c.call1(slow, cpu, a, info.and(0xf_ffff));
+      hit();
+      c.return(found);
+    });
+  const read = at("tlbRead", f.readAddr, TLB_TAG_R), write = at("tlbWrite", f.writeAddr, TLB_TAG_W);
+  m.export(read);
+  m.export(write);
+  // (address, value, info) → 0, FAULT, or RESYNC if the store has changed decoded code.
+  const store = (name: string, type: "i64" | "v128", put: (c: Code, at: Value, bytes: Value) => void) =>
+    m.export(m.func(name, ["i64", type, "i32"], ["i32"], (c) => {
+      const info = c.param(2), epoch = c.ld32(cpu, S.codeEpoch);
+      const found = c.call1(write, c.param(0), info.or(WRITE_ONLY));
+      c.rarely(found.eqz(), () => c.return(STATUS.FAULT));
+      put(c, found, info.and(0xff));
+      c.rarely(found.eq(cpu + BOUNCE), () => {
+        c.call(f.commit, cpu);
+      });
+      c.rarely(c.ld32(cpu, S.codeEpoch).ne(epoch), () => c.return(STATUS.RESYNC));
+      c.return(0);
+    }));
+  store("store", "i64", (c, at, bytes) => {
+    const v = c.param(1);
+    c.if(bytes.eq(8), () => c.st64(at, v), () => {
+      c.if(bytes.eq(4), () => c.st32(at, v.lo()), () => {
+        c.if(bytes.eq(2), () => c.st16(at, v.lo()), () => c.st8(at, v.lo()));
+      });
+    });
+  });
+  store("storeVector", "v128", (c, at) => c.stV(at, c.param(1)));
 }

@@ -13,7 +13,6 @@ import { flagFuncs } from "./flags.ts";
 import { emitVariant, type Variant, Variants } from "./handlers.ts";
 import { importAll, type ImportName } from "./imports.ts";
 import { BASE_ROWS, define, ROWS } from "./isa/index.ts";
-import { defineCallRegion } from "./jit/call_region.ts";
 import { defineLinear } from "./linear.ts";
 import { defineLocked, lockedRows } from "./locked.ts";
 import { Loop } from "./loop.ts";
@@ -92,7 +91,6 @@ export function generate(
     shadows.set(SPECIALS + i, m.tableEntry(handlerFunc(m, f, v, cpu, exits)));
   });
   const functions = variants.all.length - variants.hotCount + shadows.size;
-  defineCallRegion(m, f, signature, inLoop, functions);
   m.exportTable("table");
   exportEntries(m, f, cpu);
   const vectorFuncs = [...f.more].filter(([name]) =>

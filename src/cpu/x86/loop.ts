@@ -100,7 +100,7 @@ export class Loop {
     this.#spill();
     const [status] = c.callIndirect(this.signature, h.sub(this.inLoop), this.cpu, this.pc.get(), this.ea.get());
     this.budget.set(c.ld32(this.cpu, S.budget));
-    c.if(status!, () => {
+    c.rarely(status!, () => {
       this.status.set(status!);
       c.br(this.#leave);
     });
@@ -110,7 +110,7 @@ export class Loop {
   /** After leaving: deliver a fault, follow a jump, or return. */
   #left(): void {
     const c = this.c, cpu = this.cpu;
-    c.if(this.status.get().eq(STATUS.FAULT), () => {
+    c.rarely(this.status.get().eq(STATUS.FAULT), () => {
       c.st32(cpu, c.ld32(cpu, S.excVector), S.faultVector);
       c.st32(cpu, c.ld32(cpu, S.excError), S.faultError);
       // The faulting instruction has not retired.

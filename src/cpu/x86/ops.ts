@@ -218,7 +218,7 @@ export class Ops {
     this.leave(STATUS.FAULT);
   }
   faultIf(condition: Value, vector: number, error: Num = -1): void {
-    this.c.if(condition, () => this.fault(vector, error));
+    this.c.rarely(condition, () => this.fault(vector, error));
   }
   /** #GP(0). */
   gpIf(condition: Value): void {
@@ -230,7 +230,7 @@ export class Ops {
     this.host.beforeSlow();
     const [status, ...values] = this.c.call(func, ...args);
     if (!status) throw new Bug(`${func.name} has no status`);
-    this.c.if(status, () => this.leave(status));
+    this.c.rarely(status, () => this.leave(status));
     return values;
   }
   /** The deep function `name`: see CpuFuncs.more. */
@@ -261,10 +261,10 @@ export class Ops {
   readAt(address: Value, bytes: number): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
     const t = this.lookup(a, bytes, TLB_TAG_R);
-    c.if(t.hit, () => at.set(t.at), () => {
+    c.mostly(t.hit, () => at.set(t.at), () => {
       this.host.beforeSlow();
       at.set(c.call1(this.f.readAddr, this.cpu, a, bytes));
-      c.if(at.get().eqz(), () => this.leave(STATUS.FAULT));
+      c.rarely(at.get().eqz(), () => this.leave(STATUS.FAULT));
     });
     return at.get();
   }
@@ -273,15 +273,15 @@ export class Ops {
   writeAt(address: Value, bytes: number, reads = true): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
     const t = this.lookup(a, bytes, TLB_TAG_W);
-    c.if(t.hit, () => at.set(t.at), () => {
+    c.mostly(t.hit, () => at.set(t.at), () => {
       this.host.beforeSlow();
       at.set(c.call1(this.f.writeAddr, this.cpu, a, reads ? bytes : bytes | WRITE_ONLY));
-      c.if(at.get().eqz(), () => this.leave(STATUS.FAULT));
+      c.rarely(at.get().eqz(), () => this.leave(STATUS.FAULT));
     });
     return at.get();
   }
   commit(at: Value): void {
-    this.c.if(at.eq(this.cpu.add(BOUNCE)), () => {
+    this.c.rarely(at.eq(this.cpu.add(BOUNCE)), () => {
       this.c.call(this.f.commit, this.cpu);
     });
   }

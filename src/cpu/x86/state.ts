@@ -169,8 +169,8 @@ export const S = layout({
   codeDir: 4,
   /** Counts invalidations of decoded code: a compiled region that sees it change leaves. */
   codeEpoch: 4,
-  /** How deep compiled regions have called each other. */
-  depth: 4,
+  /** Why compiled regions were left: a STATUS. */
+  exitStatus: 4,
   /** For decoded helpers and deep functions: scratch. */
   scratch: [8, 16],
   /** Set by whoever wants operations counted or traced. */
@@ -209,14 +209,18 @@ export const ITLB_ENTRY = 16;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY;
 
 /**
- * In front of each data TLB, what compiled regions look at first: an entry for each way of making an address (by its base
- * register) and for reads and writes: page (8), addend (4). An entry holds only what the TLB would answer; flushes clear all.
+ * In front of each data TLB, what compiled regions look at first: for each way of making an address (by its base register), and
+ * for reads and writes apart, the page it translated last (8 bytes) and, MICRO_HOSTS further on, where that lies in memory (4 of
+ * 8). What is here is in the TLB too; whatever empties an entry of that empties all of this.
+ *
+ * An empty place has a page that no address is canonical in, and lies at 0 of the memory, where nothing is.
  */
 export const MICRO = ITLB + 2 * ITLB_BYTES;
-export const MICRO_ENTRY = 16;
-/** The data TLBs lie 32 times as far apart. */
-export const MICRO_BYTES = 1024;
-export const VCPU_BYTES = MICRO + 3 * MICRO_BYTES;
+/** The data TLBs lie 64 times as far apart. */
+export const MICRO_BYTES = 512;
+export const MICRO_HOSTS = 3 * MICRO_BYTES;
+export const MICRO_EMPTY = 0x9d;
+export const VCPU_BYTES = MICRO + 6 * MICRO_BYTES;
 
 /** How deep compiled regions may call each other: each level is a frame on the host's stack. */
 export const MAX_DEPTH = 200;

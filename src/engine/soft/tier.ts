@@ -89,6 +89,8 @@ export class RegionTier {
   readonly #env: WebAssembly.ModuleImports;
   readonly #firstRegion: number;
   readonly #pages: number;
+  /** By handler number less #firstRegion. */
+  readonly #regions: WebAssembly.Table;
   #port: MessagePort | undefined;
   #next: number;
   #flushes = 0;
@@ -112,7 +114,13 @@ export class RegionTier {
     this.#firstRegion = interp.inLoop + interp.functions;
     const all = exports as unknown as Record<string, WebAssembly.ExportValue>;
     const names = [...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)];
-    this.#env = { memory, table: exports.table, ...Object.fromEntries(names.map((n) => [n, all[n]!])) };
+    this.#regions = new WebAssembly.Table({ element: "anyfunc", initial: 256 });
+    this.#env = {
+      memory,
+      handlers: exports.table,
+      regions: this.#regions,
+      ...Object.fromEntries(names.map((n) => [n, all[n]!])),
+    };
     this.#next = interp.functions;
   }
 
@@ -198,8 +206,12 @@ export class RegionTier {
     }
     const instance = new WebAssembly.Instance(module, { env: this.#env });
     const table = this.exports.table;
+    const { handler, region } = instance.exports as Record<string, WebAssembly.ExportValue & (() => number)>;
+    const number = this.#next - this.interp.functions;
     if (this.#next >= table.length) table.grow(Math.max(256, this.#next - table.length + 1));
-    table.set(this.#next, instance.exports.region as WebAssembly.ExportValue & (() => number));
+    if (number >= this.#regions.length) this.#regions.grow(this.#regions.length);
+    table.set(this.#next, handler!);
+    this.#regions.set(number, region!);
     this.cache.enter(p.at, this.interp.inLoop + this.#next++);
     this.stats.regions++;
     this.stats.regionInstructions += p.instructions;

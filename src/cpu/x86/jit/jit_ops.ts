@@ -6,11 +6,12 @@
  * record, the instruction count) is written on the way out only.
  */
 import { Bug } from "../../../base/errors.ts";
-import type { Code, Label, Var } from "../../../wasm/code.ts";
+import type { Code, Var } from "../../../wasm/code.ts";
 import { i32, i64, lift, type Operand as Num, select, type Value } from "../../../wasm/value.ts";
 import { KIND } from "../flags.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "../ops.ts";
-import { BOUNCE, DTLB, MICRO, MICRO_ENTRY, reg, S, ZF } from "../state.ts";
+import { BOUNCE, MICRO_HOSTS, S, ZF } from "../state.ts";
+import type { RegionState } from "./region_state.ts";
 
 /** Flags not yet written: by kind, the values that formulas need, sign-extended. */
 interface Pending {
@@ -32,96 +33,6 @@ export interface Place {
   /** Instructions of the block that come after it. */
   readonly remaining: number;
   readonly imm: number;
-}
-
-export class RegionState {
-  readonly registers: (Var | undefined)[] = new Array(16);
-  readonly written = new Uint8Array(16);
-  /** Vector registers, low 128 bits. */
-  readonly vectors: (Var | undefined)[] = new Array(16);
-  readonly vectorWritten = new Uint8Array(16);
-  readonly status: Var;
-  readonly budget: Var;
-  readonly epoch: Var;
-  readonly vbase: Var;
-  /** A store of the present instruction took the slow way. */
-  readonly slow: Var;
-  /** Where the MICRO table in force lies. */
-  readonly micro: Var;
-  /** Pending flags from one instruction to the next. */
-  readonly kept: { readonly result: Var; readonly a: Var; readonly b: Var; readonly extra: Var };
-  /** Where everything leaves: with `exit*` set, and for `jumpOut` the page offset to go on at. */
-  epilogue: Label | undefined;
-  jumpOut: Label | undefined;
-  /** Where the flags are when no pending ones are known: 0 in the state, else one more than their kind, in the kept locals. */
-  readonly flagKind: Var;
-  /** While generating: the flags are in the state for sure. */
-  inState = false;
-  readonly exitRecord: Var;
-  readonly exitAdjust: Var;
-  readonly exitAt: Var;
-
-  constructor(readonly c: Code, readonly cpu: number) {
-    this.status = c.variable("i32");
-    this.budget = c.variable("i32");
-    this.epoch = c.variable("i32");
-    this.vbase = c.variable("i64");
-    this.slow = c.variable("i32");
-    this.micro = c.variable("i32");
-    this.flagKind = c.variable("i32");
-    this.exitRecord = c.variable("i32");
-    this.exitAdjust = c.variable("i32");
-    this.exitAt = c.variable("i32");
-    this.kept = { result: c.variable("i64"), a: c.variable("i64"), b: c.variable("i64"), extra: c.variable("i32") };
-  }
-
-  register(n: number): Var {
-    const v = this.registers[n];
-    if (!v) throw new Bug(`Register ${n} is not in this region`);
-    return v;
-  }
-  /** Writes kept flags to the state, if that is where they are. */
-  writeKept(): void {
-    const c = this.c, k = this.kept;
-    c.if(this.flagKind.get(), () => {
-      const kind = c.let(this.flagKind.get().sub(1));
-      c.st64(this.cpu, k.result.get(), S.fRes);
-      c.st64(this.cpu, k.a.get(), S.fA);
-      c.st64(this.cpu, select(kind.leU(KIND.EXPLICIT), k.extra.get().zx(), k.b.get()), S.fB);
-      c.st32(this.cpu, kind, S.fKind);
-    });
-  }
-  /** At the end: flags, the record and the count, then the registers. */
-  finish(): void {
-    const c = this.c;
-    this.writeKept();
-    c.st32(this.cpu, this.exitRecord.get(), S.curOp);
-    c.st32(this.cpu, this.budget.get().add(this.exitAdjust.get()), S.budget);
-    this.spill();
-  }
-  spill(): void {
-    for (let n = 0; n < 16; n++) if (this.written[n]) this.c.st64(this.cpu, this.registers[n]!.get(), reg(n));
-    for (let n = 0; n < 16; n++) {
-      if (this.vectorWritten[n]) this.c.stV(this.cpu, this.vectors[n]!.get(), S.xmm + 16 * n);
-    }
-  }
-  reload(): void {
-    for (let n = 0; n < 16; n++) {
-      this.registers[n]?.set(this.c.ld64(this.cpu, reg(n)));
-      this.vectors[n]?.set(this.c.ldV(this.cpu, S.xmm + 16 * n));
-    }
-  }
-  /** At the entry, and after a call of anything: which translations are in force. */
-  lookAtTlb(): void {
-    // The MICRO tables lie in the order of the data TLBs, 1/32 as far apart.
-    this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu + DTLB).shrU(5).add(this.cpu + MICRO));
-  }
-  /** Leaves to a page offset with the flags in the state. */
-  jumpOut_(at: number, remaining: number): void {
-    this.exitAt.set(at);
-    if (remaining > 0) this.exitAdjust.set(remaining);
-    this.c.br(this.jumpOut!);
-  }
 }
 
 /** Ways of making an address: 0..15 by that base register; the others. Accesses made one way tend to stay in one page. */
@@ -166,6 +77,7 @@ export class JitOps extends Ops {
   }
   override setGpr(n: number, value: Num): void {
     this.region.register(n).set(value);
+    this.region.dirty |= 1 << n;
   }
   override gprAt(n: number, bits: number): Value {
     const v = this.region.register(n).get();
@@ -175,6 +87,7 @@ export class JitOps extends Ops {
   }
   override setGprAt(n: number, bits: number, value: Value): void {
     const v = this.region.register(n);
+    this.region.dirty |= 1 << n;
     if (bits === 64) v.set(value);
     else if (bits === 32) v.set(value.lo().zx());
     else {
@@ -188,14 +101,15 @@ export class JitOps extends Ops {
   }
   setHigh(n: number, value: Value): void {
     const v = this.region.register(n);
+    this.region.dirty |= 1 << n;
     v.set(v.get().and(~0xff00).or(value.lo().and(0xff).shl(8).zx()));
   }
 
   override thisLinear(): Value {
-    return this.c.let(this.region.vbase.get().add(this.place_.at));
+    return this.c.let(this.region.vbase.add(this.place_.at));
   }
   override nextLinear(): Value {
-    return this.c.let(this.region.vbase.get().add(this.place_.at + this.place_.length));
+    return this.c.let(this.region.vbase.add(this.place_.at + this.place_.length));
   }
   override imm(): Value {
     return i32(this.place_.imm);
@@ -226,23 +140,44 @@ export class JitOps extends Ops {
 
   // ---- memory ------------------------------------------------------------------------------------------------------------
 
+  /** Tests the address against the entry for its way: `hit` gets its place in memory. `hit` and `miss` are emitted once. */
+  #micro(address: Value, bytes: number, write: boolean, hit: (at: Value) => void, miss: (way: number) => void): void {
+    const c = this.c, way = 2 * this.way + (write ? 1 : 0), entry = this.region.micro.get();
+    // Less than 0, or so near the page's end that the access leaves it, is a large unsigned number.
+    const distance = c.let(address.sub(c.ld64(entry, way * 8)));
+    c.mostly(
+      distance.leU(4096 - bytes),
+      () => hit(distance.lo().add(c.ld32(entry, MICRO_HOSTS + way * 8))),
+      () => miss(way),
+    );
+  }
   #access(address: Value, bytes: number, write: boolean, reads: boolean): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
-    const page = c.let((bytes === 1 ? a : a.add(bytes - 1)).and(-4096));
-    const way = 2 * this.way + (write ? 1 : 0), entry = this.region.micro.get();
-    // The table has one entry for this way, whatever the page: an access that begins in the page before it must not hit.
-    const inPage = page.eq(c.ld64(entry, way * MICRO_ENTRY));
-    c.if(
-      bytes === 1 ? inPage : inPage.and(a.lo().and(4095).leU(4096 - bytes)),
-      () => at.set(a.lo().add(c.ld32(entry, way * MICRO_ENTRY + 8))),
-      () => {
-        const size = write && !reads ? bytes | WRITE_ONLY : bytes;
-        at.set(c.call1(this.f.more.get(write ? "tlbWrite" : "tlbRead")!, a, size + way * 2 ** 20));
-        c.if(at.get().eqz(), () => this.leave(STATUS.FAULT));
-        if (write) this.region.slow.set(1);
-      },
-    );
+    this.#micro(a, bytes, write, (host) => at.set(host), (way) => {
+      const size = write && !reads ? bytes | WRITE_ONLY : bytes;
+      at.set(c.call1(this.f.more.get(write ? "tlbWrite" : "tlbRead")!, a, size + way * 2 ** 20));
+      c.rarely(at.get().eqz(), () => this.leave(STATUS.FAULT));
+      if (write) this.region.slow.set(1);
+    });
     return at.get();
+  }
+  /** Set where nothing, or just this, is left to do once the instruction has stored: then its store can be all of it. */
+  afterStore: (() => void) | undefined;
+  override write(address: Value, bits: number, value: Value): void {
+    if (!this.afterStore) return super.write(address, bits, value);
+    const c = this.c, a = c.let(address), v = c.let(value), bytes = bits >> 3, then = this.afterStore;
+    this.#micro(a, bytes, true, (host) => this.storeAt(host, bits, v), (way) => {
+      const info = bytes + way * 2 ** 20, more = this.f.more;
+      const status = bits === 128
+        ? c.call1(more.get("storeVector")!, a, v, info)
+        : c.call1(more.get("store")!, a, v.type === "i64" ? v : v.zx(), info);
+      c.if(status, () => {
+        c.if(status.eq(STATUS.FAULT), () => this.leave(status));
+        // Decoded code may have changed under the region.
+        then();
+        this.exitTo(this.place_.at + this.place_.length, this.place_.remaining);
+      });
+    });
   }
   override readAt(address: Value, bytes: number): Value {
     return this.#access(address, bytes, false, true);
@@ -253,7 +188,7 @@ export class JitOps extends Ops {
   override commit(at: Value): void {
     const c = this.c;
     this.stores = true;
-    c.if(this.region.slow.get(), () => {
+    c.rarely(this.region.slow.get(), () => {
       c.if(at.eq(this.region.cpu + BOUNCE), () => {
         c.call(this.f.commit, this.cpu);
       });
@@ -328,8 +263,7 @@ export class JitOps extends Ops {
       this.pending = null;
       r.flagKind.set(0);
     } else if (!r.inState) {
-      r.writeKept();
-      r.flagKind.set(0);
+      r.settleKept();
     }
     r.inState = true;
   }
@@ -351,8 +285,7 @@ export class JitOps extends Ops {
     }
     // A loop that ends in DEC and JNZ asks for what the last round's DEC has kept: not worth a way through the state.
     return c.choose(r.flagKind.get().eq(KIND.RES + 1), () => r.kept.extra.get().and(1), () => {
-      r.writeKept();
-      r.flagKind.set(0);
+      r.settleKept();
       return super.cf();
     }, "i32");
   }

@@ -1,12 +1,13 @@
 /**
- * Lowering: a region becomes one WebAssembly function with the signature of a handler, (cpu, op, ea) → status.
+ * Lowering: a region becomes a WebAssembly function of the signature REGION (region_state.ts), and one with the signature of a
+ * handler, (cpu, op, ea) → status, through which the interpreter enters it.
  *
  * Rows that are hot or simple are expanded in place from their semantics; the others are calls of their tier 0 handlers, with
- * registers and flags written to the state before and read back after. A call of guest code calls the region of its target
- * through the interpreter's table, and goes on if it comes back to the right place.
+ * registers and flags written to the state before and read back after. A call of guest code calls the region of its target, and
+ * goes on if that comes back to the right place.
  */
 import { Bug } from "../../../base/errors.ts";
-import type { Code, Label, Var } from "../../../wasm/code.ts";
+import type { Code, Signature, Var } from "../../../wasm/code.ts";
 import { type Func, Module } from "../../../wasm/module.ts";
 import { i32, i64, type Type, type Value } from "../../../wasm/value.ts";
 import { type Arg, argBits, isMemoryLetter } from "../arg.ts";
@@ -14,15 +15,19 @@ import type { Decoder } from "../decode.ts";
 import { FORM, type Variants } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { EXC, FS, ITLB_ENTRIES, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { EXC, FS, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
 import { INLINE, INLINE_OPERANDS, NEVER, VECTOR_OPERANDS } from "./inline_rows.ts";
-import { constant, JitOps, RegionState, WAY } from "./jit_ops.ts";
+import { constant, JitOps, WAY } from "./jit_ops.ts";
+import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
 import { findRegisters } from "./used_registers.ts";
 import { Memory, notWritable, Register, Vector } from "./operands.ts";
-import { type Block, End, fieldRegister, hasBase, type Instruction, isRegister, type Region } from "./region.ts";
+import { type Block, doesNothing, End, fieldRegister, hasBase, type Instruction, isRegister, type Region } from "./region.ts";
 import { Structure } from "./structure.ts";
 
 const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
+/** Rows that do nothing after they have stored. */
+const STORES =
+  /^(MOV|MOVBE|SET[A-Z]+|V?MOV[AU]P[SD]|V?MOVDQ[AU]|V?MOVNT(DQ|PS|PD|I|Q)|V?MOV[QD]|V?MOVS[SD]|V?MOV[LH]P[SD])$/;
 
 /** What the module imports besides memory and table, by name. */
 export const REGION_IMPORTS = [
@@ -37,11 +42,10 @@ export const REGION_IMPORTS = [
   "flagAf",
   "mulHighU",
   "mulHighS",
-  "callRegion",
   "tlbRead",
   "tlbWrite",
-  "tlbRead",
-  "tlbWrite",
+  "store",
+  "storeVector",
 ] as const;
 
 export interface RegionHost {
@@ -73,24 +77,42 @@ export class RegionCompiler {
     });
   }
 
-  /** The module of one region, whose page has its entry points at `entryTable`; its export is "region". */
+  /** The module of one region, whose page has its entry points at `entryTable`; its exports are "handler" and "region". */
   compile(region: Region, entryTable: number): Uint8Array<ArrayBuffer> {
     const m = new Module();
     m.importMemory("env", "memory", this.host.pages, 65536);
     const rows = this.host.decoder.rows;
     const vectors = region.blocks.some((b) => b.instructions.some((i) => rows[i.row]!.unit && this.#inline[i.row]));
     const f = this.#functions(m, vectors);
-    const signature = m.signature(HANDLER, ["i32"]);
-    m.importTable("env", "table");
-    m.export(
-      m.func(
-        "region",
-        HANDLER,
-        ["i32"],
-        (c) => new Lowering(this.host, this.#inline, region, entryTable, c, f, signature.typeIndex).emit(),
-      ),
-    );
+    m.importTable("env", "handlers");
+    m.importTable("env", "regions");
+    const signature = m.signature(REGION.params, REGION.results);
+    const links = { entryTable, firstRegion: this.host.firstRegion, signature };
+    const own = m.declare("region", REGION.params, REGION.results);
+    const handler = m.signature(HANDLER, ["i32"]);
+    m.define(own, (c) => new Lowering(this.host, this.#inline, region, links, own, c, f, handler).emit());
+    m.export(own);
+    m.export(m.func("handler", HANDLER, ["i32"], (c) => this.#handler(c, own)));
     return m.bytes(false);
+  }
+
+  /** How the interpreter enters. */
+  #handler(c: Code, region: Func): void {
+    const cpu = this.host.cpu, back = 0;
+    // The interpreter has counted the operation that led here.
+    const budget = c.ld32(cpu, S.budget).add(1);
+    const [left, rsp] = c.call(region, 0, budget, c.ld64(cpu, reg(VBASE)), back, c.ld64(cpu, reg(RSP))) as [
+      Value,
+      Value,
+    ];
+    c.rarely(left.ne(LEFT), () => {
+      // No region has called it, but it went there.
+      c.st32(cpu, left, S.budget);
+      c.st64(cpu, rsp, reg(RSP));
+      c.st64(cpu, back, S.rip);
+      c.return(STATUS.JUMP);
+    });
+    c.return(c.ld32(cpu, S.exitStatus));
   }
 
   #functions(m: Module, vectors: boolean): CpuFuncs {
@@ -112,7 +134,8 @@ export class RegionCompiler {
     more.set("mulHighS", i("mulHighS", ["i64", "i64"], ["i64"]));
     more.set("tlbRead", i("tlbRead", ["i64", "i32"], ["i32"]));
     more.set("tlbWrite", i("tlbWrite", ["i64", "i32"], ["i32"]));
-    more.set("callRegion", i("callRegion", ["i32", "i64"], ["i32"]));
+    more.set("store", i("store", ["i64", "i64", "i32"], ["i32"]));
+    more.set("storeVector", i("storeVector", ["i64", "v128", "i32"], ["i32"]));
     if (vectors) { for (const d of this.host.vectorFuncs) more.set(d.name, i(d.name, [...d.params], [...d.results])); }
     return { flags, readAddr, writeAddr, commit, more };
   }
@@ -123,6 +146,8 @@ class Lowering {
   readonly #ea: Var;
   readonly #structure: Structure;
   #previous: JitOps | null = null;
+  /** By block: what may be dirty where it begins. */
+  #dirty!: Int32Array;
   /** A vector instruction before in the block has made sure that they do not trap. */
   #unitChecked = false;
 
@@ -130,10 +155,11 @@ class Lowering {
     private readonly host: RegionHost,
     private readonly inline: readonly boolean[],
     private readonly region: Region,
-    private readonly entryTable: number,
+    private readonly links: Links,
+    private readonly own: Func,
     private readonly c: Code,
     private readonly f: CpuFuncs,
-    private readonly handlerType: number,
+    private readonly handler: Signature,
   ) {
     this.#state = new RegionState(c, host.cpu);
     this.#ea = c.variable("i64");
@@ -149,25 +175,10 @@ class Lowering {
   }
 
   emit(): void {
-    const c = this.c, s = this.#state, cpu = this.host.cpu;
-    findRegisters(this.region, this.host, this.inline, s);
-    // The interpreter has counted the operation that led here.
-    s.budget.set(c.ld32(cpu, S.budget).add(1));
-    s.epoch.set(c.ld32(cpu, S.codeEpoch));
-    s.vbase.set(c.ld64(cpu, reg(VBASE)));
-    s.reload();
-    s.lookAtTlb();
-    c.block((epilogue) => {
-      s.epilogue = epilogue;
-      c.block((jumpOut) => {
-        s.jumpOut = jumpOut;
-        this.#structure.emit(c, (n) => this.#block(this.region.blocks[n]!));
-      });
-      c.st64(cpu, s.vbase.get().add(s.exitAt.get().sx()), S.rip);
-      s.status.set(STATUS.JUMP);
-    });
-    s.finish();
-    c.return(s.status.get());
+    const s = this.#state;
+    this.#dirty = findRegisters(this.region, this.host, this.inline, s);
+    s.begin();
+    s.within(this.links, () => this.#structure.emit(this.c, (n) => this.#block(this.region.blocks[n]!)));
   }
 
   #block(b: Block): void {
@@ -176,6 +187,7 @@ class Lowering {
     s.budget.set(s.budget.get().sub(list.length));
     this.#previous = null;
     s.inState = false;
+    s.dirty = this.#dirty[b.number]!;
     this.#unitChecked = false;
     let stopped = false;
     for (let k = 0; k < list.length && !stopped; k++) {
@@ -219,7 +231,7 @@ class Lowering {
         o.way = RSP;
         const sp = o.gpr(RSP);
         const t = o.read(sp, 64);
-        o.gpIf(t.shl(16).shrS(16).ne(t));
+        c.rarely(t.ne(s.back), () => o.gpIf(t.shl(16).shrS(16).ne(t)));
         o.setGpr(RSP, sp.add(i.imm + 8));
         return this.#exit(o, t);
       }
@@ -249,19 +261,22 @@ class Lowering {
 
   /** One instruction that is not the block's branch. True if nothing can follow. */
   #instruction(i: Instruction, remaining: number, ends: boolean): boolean {
+    const s = this.#state;
     const row = this.host.decoder.rows[i.row]!;
-    if (row.name === "NOP" || row.name === "PAUSE" || (row.op === "90 +r" && i.d === 0 && i.size !== 16)) return false;
+    if (doesNothing(row, i)) return false;
     // MOVQ to a register clears its upper half: the row writes it by itself.
     const whole = row.op === "66 0F D6 /r" && !i.hasMemory;
     if (!this.inline[i.row] || whole || (row.modes && i.size === 16)) return this.#cold(i, remaining, ends);
     if (row.unit && !this.#unitChecked) {
       // Only whole instructions of tier 0 change what traps, and they look their successor up.
       this.#unitChecked = true;
-      const previous = this.#previous, pending = previous?.pending ?? null, inState = this.#state.inState;
-      this.c.if(this.c.ld32(this.host.cpu, S.unitTraps).and(1), () => void this.#cold(i, remaining, false));
+      const previous = this.#previous, pending = previous?.pending ?? null;
+      const { inState, dirty } = this.#state;
+      this.c.rarely(this.c.ld32(this.host.cpu, S.unitTraps).and(1), () => void this.#cold(i, remaining, false));
       this.#previous = previous;
       if (previous) previous.pending = pending;
       this.#state.inState = inState;
+      this.#state.dirty = dirty;
     }
     const o = this.#ops(i, i.size, i.live || !row.flags, remaining);
     const args = this.host.variants.args[i.row]!;
@@ -275,6 +290,8 @@ class Lowering {
       o.settleFlags();
       o.direct = true;
     }
+    if (STORES.test(row.name)) o.afterStore = () => {};
+    else if (row.name === "PUSH") o.afterStore = () => o.setGpr(RSP, s.register(RSP).get().sub(8));
     row.sem(o, ...args.map((a) => this.#operand(o, i, a)));
     o.keepFlags();
     if (o.stores) this.#checkEpoch(o, i, remaining);
@@ -285,7 +302,7 @@ class Lowering {
   /** After a store: if decoded code changed, leave with the next instruction to be looked up. */
   #checkEpoch(o: JitOps, i: Instruction, remaining: number): void {
     const c = this.c, s = this.#state;
-    c.if(s.slow.get(), () => {
+    c.rarely(s.slow.get(), () => {
       s.slow.set(0);
       c.if(c.ld32(this.host.cpu, S.codeEpoch).ne(s.epoch.get()), () => o.exitTo(i.at + i.length, remaining));
     });
@@ -308,7 +325,7 @@ class Lowering {
     if (i.absolute) {
       a = constant(i.imm, i.immHigh, 64);
     } else if (i.base === reg(VBASE)) {
-      a = this.#state.vbase.get().add(i.disp + i.at + i.length);
+      a = this.#state.vbase.add(i.disp + i.at + i.length);
     } else {
       const base = isRegister(i.base) ? this.#state.register(fieldRegister(i.base)).get() : i64(0);
       const index = isRegister(i.index) ? this.#state.register(fieldRegister(i.index)).get().shl(i.scale) : i64(0);
@@ -342,7 +359,7 @@ class Lowering {
       case "W":
       case "U":
       case "H":
-        return new Vector(o, this.#state.vectors[(a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x) >> 4]!, bits);
+        return new Vector(o, a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x, bits);
       case "I":
       case "1": {
         const value = constant(
@@ -372,23 +389,23 @@ class Lowering {
       o.fault(EXC.UD);
       return true;
     }
-    s.spill();
+    s.spill(s.dirty, true);
     c.st32(host.cpu, o.place_.record, S.curOp);
     c.st32(host.cpu, s.budget.get().add(remaining), S.budget);
     const entry = host.tableEntry(h);
     if (entry < 0) throw new Bug(`${row.name} has no function`);
-    const signature = { params: HANDLER, results: ["i32"] as const, typeIndex: this.handlerType };
-    const [status] = c.callIndirect(signature, i32(entry), host.cpu, o.place_.record, this.#ea.get()) as [Value];
+    const args = [host.cpu, o.place_.record, this.#ea.get()];
+    const [status] = c.callIndirectOf(HANDLERS, this.handler, i32(entry), ...args) as [Value];
     s.budget.set(c.ld32(host.cpu, S.budget).sub(remaining));
-    c.if(status, () => {
+    c.rarely(status, () => {
       // The state is complete; nothing of ours may overwrite it.
-      c.st32(host.cpu, s.budget.get().add(remaining), S.budget);
-      c.return(status);
+      if (remaining > 0) s.exitAdjust.set(remaining);
+      s.left(status);
     });
-    s.reload();
+    s.reload(true);
     s.lookAtTlb();
     this.#previous = null;
-    c.if(c.ld32(host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
+    c.rarely(c.ld32(host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
       s.jumpOut_(i.at + i.length, remaining);
     });
     if (ends) this.#exitTo(i.at + i.length);
@@ -399,67 +416,49 @@ class Lowering {
   #call(b: Block, i: Instruction): void {
     const c = this.c, s = this.#state, cpu = this.host.cpu;
     const o = this.#ops(i, 64, true, 0);
-    const t = b.end === End.Call ? c.let(s.vbase.get().add(b.target)) : this.#target(o, i);
+    const t = b.end === End.Call ? c.let(s.vbase.add(b.target)) : this.#target(o, i);
     const back = o.nextLinear();
     o.way = RSP;
     const sp = c.let(o.gpr(RSP).sub(8));
     o.write(sp, 64, back);
     o.setGpr(RSP, sp);
+    // Where decoded code has changed by this, that is seen before anything is run: the target is looked up.
+    if (o.stores) s.slow.set(0);
+    if (b.nextBlock < 0) return this.#exit(o, t);
     o.settleFlags();
-    c.st64(cpu, t, S.rip);
-    if (b.nextBlock < 0) {
-      s.status.set(STATUS.JUMP);
-      return c.br(s.epilogue!);
-    }
-    s.spill();
-    const status = c.variable("i32", STATUS.JUMP);
+    s.spill(s.dirty, false);
     c.block((done) => {
-      const depth = c.ld32(cpu, S.depth);
-      const op = this.#entryOf(b, t, done);
-      c.brIf(done, op.eqz());
-      const h = c.ld16u(op, OP.h);
-      c.brIf(done, h.ltU(this.host.firstRegion).or(depth.geU(MAX_DEPTH)));
-      c.st32(cpu, depth.add(1), S.depth);
-      // As the interpreter does for an operation it runs.
-      c.st32(cpu, s.budget.get().sub(1), S.budget);
-      const signature = { params: HANDLER, results: ["i32"] as const, typeIndex: this.handlerType };
-      status.set(c.callIndirect(signature, h.sub(this.host.inLoop), cpu, op, i64(0))[0]!);
-      c.st32(cpu, depth, S.depth);
-      s.budget.set(c.ld32(cpu, S.budget));
+      c.block((none) => {
+        c.brIf(none, s.depth.geU(MAX_DEPTH).or(s.budget.get().ltS(0)), false);
+        const args = (page: Value) => [s.depth.add(1), s.budget.get(), page, back, sp] as const;
+        let results: Value[];
+        if (b.end === End.Call && b.target === this.region.blocks[0]!.at) {
+          // Itself: as long as no code has changed, it need not be looked up.
+          c.brIf(none, c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()), false);
+          results = c.call(this.own, ...args(s.vbase));
+        } else {
+          const { op, page } = b.end === End.Call && b.target >= 0 && b.target < 4096
+            ? { op: c.ld32(this.links.entryTable + b.target * 4), page: s.vbase }
+            : s.recordAt(this.links, t, none);
+          c.brIf(none, op.eqz(), false);
+          const h = c.ld16u(op, OP.h);
+          c.brIf(none, h.ltU(this.links.firstRegion), false);
+          results = c.callIndirectOf(REGIONS, this.links.signature, h.sub(this.links.firstRegion), ...args(page));
+        }
+        const [budget, rsp] = results as [Value, Value];
+        c.rarely(budget.ltS(0), () => c.return(LEFT, 0));
+        s.budget.set(budget);
+        s.register(RSP).set(rsp);
+        c.br(done);
+      });
+      s.goOnAt(t);
     });
-    c.if(status.get().eq(STATUS.JUMP).and(c.ld64(cpu, S.rip).ne(back)), () => {
-      // It went on elsewhere: as long as that is compiled code, follow it.
-      c.st32(cpu, s.budget.get(), S.budget);
-      status.set(c.call1(this.f.more.get("callRegion")!, cpu, back));
-      s.budget.set(c.ld32(cpu, S.budget));
-    });
-    c.if(
-      status.get().ne(STATUS.JUMP).or(c.ld64(cpu, S.rip).ne(back)).or(s.budget.get().ltS(0)).or(
-        c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()),
-      ),
-      () => {
-        c.st32(cpu, s.budget.get(), S.budget);
-        c.return(status.get());
-      },
-    );
-    s.reload();
+    c.st64(cpu, s.vbase, reg(VBASE));
+    s.reload(false);
     s.lookAtTlb();
-    c.st64(cpu, s.vbase.get(), reg(VBASE));
     this.#previous = null;
+    c.rarely(c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()), () => s.jumpOut_(b.next, 0));
     this.#edge(b, b.nextBlock, b.next, false);
-  }
-
-  /** The record at a call's target (0: none), VBASE set; leaves to `none` where the page is not in the instruction TLB. */
-  #entryOf(b: Block, target: Value, none: Label): Value {
-    const c = this.c, cpu = this.host.cpu;
-    if (b.end === End.Call && b.target >= 0 && b.target < 4096) return c.ld32(this.entryTable + b.target * 4);
-    const page = c.let(target.and(-4096));
-    const entry = c.let(c.ld32(cpu, S.itlb).add(target.shrU(12).lo().and(ITLB_ENTRIES - 1).shl(4)));
-    c.brIf(none, c.ld64(entry).ne(page));
-    const table = c.ld32(entry, 8);
-    c.brIf(none, table.eqz());
-    c.st64(cpu, page, reg(VBASE));
-    return c.ld32(table.add(target.lo().and(0xfff).shl(2)));
   }
 
   /** Goes on with a block of the region, or leaves to a page offset. `jump`: a taken transfer, where the budget is looked at. */
@@ -469,7 +468,7 @@ class Lowering {
     const o = this.#previous;
     if (o && this.region.blocks[to]!.liveIn !== 0) o.exitFlags();
     if (jump) {
-      c.if(s.budget.get().ltS(0), () => {
+      c.rarely(s.budget.get().ltS(0), () => {
         o?.exitFlags();
         s.jumpOut_(offset, 0);
       });
@@ -486,9 +485,6 @@ class Lowering {
   }
   #exit(o: JitOps, target: Value): void {
     o.exitFlags();
-    const c = this.c, s = this.#state;
-    c.st64(this.host.cpu, target, S.rip);
-    s.status.set(STATUS.JUMP);
-    c.br(s.epilogue!);
+    this.#state.goOnAt(target);
   }
 }

@@ -33,7 +33,12 @@ export class Register implements Operand {
 
 export class Vector implements Operand {
   readonly isMemory = false;
-  constructor(private readonly o: JitOps, private readonly v: Var, readonly bits: number) {}
+  readonly #n: number;
+  private readonly v: Var;
+  constructor(private readonly o: JitOps, field: number, readonly bits: number) {
+    this.#n = field >> 4;
+    this.v = o.region.vectors[this.#n]!;
+  }
   get(): Value {
     const v = this.v.get(), c = this.o.c;
     switch (this.bits) {
@@ -51,6 +56,7 @@ export class Vector implements Operand {
   }
   set(value: Value): void {
     const v = this.v.get();
+    this.o.region.dirty |= 1 << (16 + this.#n);
     if (this.bits === 128) this.v.set(value);
     else if (this.bits === 64) this.v.set(v.lane("i64x2.replace_lane", 0, value));
     else if (this.bits === 32) this.v.set(v.lane("i32x4.replace_lane", 0, value.lo()));

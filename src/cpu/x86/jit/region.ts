@@ -3,6 +3,7 @@
  * graph of straight-line blocks.
  */
 import { ALL_FLAGS, DECODED, type Decoder } from "../decode.ts";
+import type { Row } from "../row.ts";
 import { FS, MODE_64, reg, RSP, VBASE, ZERO } from "../state.ts";
 
 const PAGE = 4096;
@@ -270,4 +271,8 @@ export function isRegister(field: number): boolean {
 /** A segment with a base in 64-bit mode. */
 export function hasBase(segment: number): boolean {
   return segment >= FS;
+}
+/** Instructions that a region has no code for. */
+export function doesNothing(row: Row, i: Instruction): boolean {
+  return row.name === "NOP" || row.name === "PAUSE" || (row.op === "90 +r" && i.d === 0 && i.size !== 16);
 }

@@ -18,13 +18,13 @@ import {
   ITLB_ENTRIES,
   ITLB_ENTRY,
   MICRO,
-  MICRO_BYTES,
+  MICRO_EMPTY,
+  MICRO_HOSTS,
   S,
   TLB_ADDEND,
   TLB_LOG,
   TLB_LOG_ENTRIES,
   TLB_TAG_W,
-  VCPU_BYTES,
 } from "../state.ts";
 import { WALK } from "./walk.ts";
 
@@ -44,6 +44,11 @@ function mapByte(c: Code, cpu: Value, address: Value): Value {
 }
 function mapBit(address: Value): Value {
   return i32(1).shl(address.shrU(22).lo().and(7));
+}
+
+function emptyMicro(c: Code, cpu: Value): void {
+  c.fill(cpu.add(MICRO), MICRO_EMPTY, MICRO_HOSTS);
+  c.fill(cpu.add(MICRO + MICRO_HOSTS), 0, MICRO_HOSTS);
 }
 
 /** Defines "flushTlb", "invlpg" and "dropWriteTags"; gives (cpu, entry, address, WALK flags), to call for each entry filled. */
@@ -73,9 +78,9 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "flushTlb",
     m.func("flushTlb", ["i32"], [], (c) => {
       const cpu = c.param(0);
-      c.fill(cpu.add(MICRO), 0xff, 3 * MICRO_BYTES);
+      emptyMicro(c, cpu);
       const left = c.ld32(cpu, S.tlbLogLeft);
-      c.if(left.eqz(), () => c.fill(cpu.add(DTLB), 0xff, VCPU_BYTES - DTLB), () => {
+      c.if(left.eqz(), () => c.fill(cpu.add(DTLB), 0xff, MICRO - DTLB), () => {
         const at = c.variable("i32", left);
         c.block((end) =>
           c.loop((again) => {
@@ -112,7 +117,7 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "invlpg",
     m.func("invlpg", ["i32", "i64"], [], (c) => {
       const cpu = c.param(0), a = c.param(1);
-      c.fill(cpu.add(MICRO), 0xff, 3 * MICRO_BYTES);
+      emptyMicro(c, cpu);
       const sweepAll = (mask: bigint) => {
         c.call(sweep, cpu.add(DTLB), cpu.add(DTLB + DTLBS * DTLB_BYTES), DTLB_ENTRY, a, mask);
         c.call(sweep, cpu.add(ITLB), cpu.add(ITLB + ITLBS * ITLB_BYTES), ITLB_ENTRY, a, mask);
@@ -135,7 +140,7 @@ export function defineTlb(m: Module, f: CpuFuncs): Func {
     "dropWriteTags",
     m.func("dropWriteTags", ["i32", "i32"], [], (c) => {
       const cpu = c.param(0);
-      c.fill(cpu.add(MICRO), 0xff, 3 * MICRO_BYTES);
+      emptyMicro(c, cpu);
       const host = c.let(c.ld32(cpu, S.ramBase).add(c.param(1).shl(12)));
       const at = c.variable("i32", cpu.add(DTLB)), end = c.let(cpu.add(DTLB + DTLBS * DTLB_BYTES));
       c.loop((again) => {

@@ -1,0 +1,222 @@
+/**
+ * What a compiled region keeps in locals, and how it begins and ends.
+ *
+ * A region is a function of the signature REGION: (depth, budget, vbase, back, rsp) → (budget, rsp). The other registers and the
+ * flags are in the vCPU's state when it begins. It ends in one of three ways:
+ *
+ * - control has come to `back`, the address its caller goes on at: it returns the budget, which is not negative, and RSP;
+ * - control has come to another compiled region: a tail call, with the same `back`;
+ * - everything else: the state is made complete, S.exitStatus tells why, and the result is LEFT. Its callers return at once.
+ */
+import { Bug } from "../../../base/errors.ts";
+import type { Code, Label, Signature, Var } from "../../../wasm/code.ts";
+import { select, type Type, type Value } from "../../../wasm/value.ts";
+import { KIND } from "../flags.ts";
+import { STATUS } from "../ops.ts";
+import { DTLB, ITLB_ENTRIES, MICRO, OP, reg, RSP, S, VBASE } from "../state.ts";
+
+export const REGION: { readonly params: readonly Type[]; readonly results: readonly Type[] } = {
+  params: ["i32", "i32", "i64", "i64", "i64"],
+  results: ["i32", "i64"],
+};
+export const LEFT = -1;
+/** Numbers of the tables that a region's module imports: handlers, and regions by their own signature. */
+export const HANDLERS = 0, REGIONS = 1;
+
+/** What leads from a region to others. */
+export interface Links {
+  /** Entry points of the region's own page: 4096 addresses of records. */
+  readonly entryTable: number;
+  /** Handlers from this number on are regions. */
+  readonly firstRegion: number;
+  readonly signature: Signature;
+}
+
+export class RegionState {
+  readonly registers: (Var | undefined)[] = new Array(16);
+  readonly written = new Uint8Array(16);
+  /** Vector registers, low 128 bits. */
+  readonly vectors: (Var | undefined)[] = new Array(16);
+  readonly vectorWritten = new Uint8Array(16);
+  /** While generating: registers (and in the upper half vectors) whose local may differ from the state here. */
+  dirty = 0;
+  readonly depth: Value;
+  readonly budget: Var;
+  readonly vbase: Value;
+  readonly back: Value;
+  readonly status: Var;
+  readonly epoch: Var;
+  /** A store of the present instruction took the slow way. */
+  readonly slow: Var;
+  /** Where the MICRO table in force lies. */
+  readonly micro: Var;
+  /** Pending flags from one instruction to the next. */
+  readonly kept: { readonly result: Var; readonly a: Var; readonly b: Var; readonly extra: Var };
+  /** Where everything leaves: with `exit*` set; for `jumpOut` the page offset to go on at, for `goOn` the address. */
+  epilogue: Label | undefined;
+  jumpOut: Label | undefined;
+  goOn: Label | undefined;
+  /** Where the flags are when no pending ones are known: 0 in the state, else one more than their kind, in the kept locals. */
+  readonly flagKind: Var;
+  /** While generating: the flags are in the state for sure. */
+  inState = false;
+  readonly exitRecord: Var;
+  readonly exitAdjust: Var;
+  readonly exitAt: Var;
+  readonly exitTarget: Var;
+
+  constructor(readonly c: Code, readonly cpu: number) {
+    this.depth = c.param(0);
+    this.budget = c.paramVar(1);
+    this.vbase = c.param(2);
+    this.back = c.param(3);
+    this.registers[RSP] = c.paramVar(4);
+    this.status = c.variable("i32");
+    this.epoch = c.variable("i32");
+    this.slow = c.variable("i32");
+    this.micro = c.variable("i32");
+    this.flagKind = c.variable("i32");
+    this.exitRecord = c.variable("i32");
+    this.exitAdjust = c.variable("i32");
+    this.exitAt = c.variable("i32");
+    this.exitTarget = c.variable("i64");
+    this.kept = { result: c.variable("i64"), a: c.variable("i64"), b: c.variable("i64"), extra: c.variable("i32") };
+  }
+
+  register(n: number): Var {
+    const v = this.registers[n];
+    if (!v) throw new Bug(`Register ${n} is not in this region`);
+    return v;
+  }
+
+  /** At the entry. */
+  begin(): void {
+    this.epoch.set(this.c.ld32(this.cpu, S.codeEpoch));
+    this.reload(false);
+    this.lookAtTlb();
+  }
+
+  /** Emits `body`, and behind it all ways out. */
+  within(links: Links, body: () => void): void {
+    const c = this.c;
+    c.block((epilogue) => {
+      this.epilogue = epilogue;
+      c.block((goOn) => {
+        this.goOn = goOn;
+        c.block((jumpOut) => {
+          this.jumpOut = jumpOut;
+          body();
+        });
+        this.exitTarget.set(this.vbase.add(this.exitAt.get().sx()));
+      });
+      this.#goOn(links);
+      this.status.set(STATUS.JUMP);
+    });
+    this.#writeKept();
+    c.st32(this.cpu, this.exitRecord.get(), S.curOp);
+    this.spill(~0, true);
+    this.left(this.status.get());
+  }
+
+  /** Returns to the caller, or goes on in another region; falls through where neither can be. */
+  #goOn(links: Links): void {
+    const c = this.c, cpu = this.cpu, target = this.exitTarget.get();
+    this.#writeKept();
+    this.flagKind.set(0);
+    this.spill(~0, false);
+    this.budget.set(this.budget.get().add(this.exitAdjust.get()));
+    this.exitAdjust.set(0);
+    c.block((none) => {
+      c.brIf(none, this.budget.get().ltS(0), false);
+      c.if(target.eq(this.back), () => c.return(this.budget.get(), this.register(RSP).get()));
+      const { op, page } = this.recordAt(links, target, none);
+      c.brIf(none, op.eqz(), false);
+      const h = c.ld16u(op, OP.h);
+      c.brIf(none, h.ltU(links.firstRegion), false);
+      c.returnCallIndirect(
+        REGIONS,
+        links.signature,
+        h.sub(links.firstRegion),
+        this.depth,
+        this.budget.get(),
+        page,
+        this.back,
+        this.register(RSP).get(),
+      );
+    });
+    c.st64(cpu, target, S.rip);
+  }
+
+  /** The record at a target (0: none) and its page, which VBASE is set to; leaves to `none` if its translation is not at hand. */
+  recordAt(links: Links, target: Value, none: Label): { op: Value; page: Value } {
+    const c = this.c, cpu = this.cpu, page = c.let(target.and(-4096)), table = c.variable("i32", links.entryTable);
+    c.if(page.ne(this.vbase), () => {
+      const entry = c.let(c.ld32(cpu, S.itlb).add(target.shrU(12).lo().and(ITLB_ENTRIES - 1).shl(4)));
+      c.brIf(none, c.ld64(entry).ne(page), false);
+      table.set(c.ld32(entry, 8));
+      c.brIf(none, table.get().eqz(), false);
+      c.st64(cpu, page, reg(VBASE));
+    });
+    return { op: c.ld32(table.get().add(target.lo().and(0xfff).shl(2))), page };
+  }
+
+  /** The state is complete but for the budget, the instructions that have not run among it: returns to who has the interpreter. */
+  left(status: Value): void {
+    const c = this.c;
+    c.st32(this.cpu, this.budget.get().add(this.exitAdjust.get()), S.budget);
+    c.st32(this.cpu, status, S.exitStatus);
+    c.return(LEFT, 0);
+  }
+
+  /** Writes kept flags to the state, if that is where they are. */
+  #writeKept(): void {
+    const c = this.c, k = this.kept;
+    c.if(this.flagKind.get(), () => {
+      const kind = c.let(this.flagKind.get().sub(1));
+      c.st64(this.cpu, k.result.get(), S.fRes);
+      c.st64(this.cpu, k.a.get(), S.fA);
+      c.st64(this.cpu, select(kind.leU(KIND.EXPLICIT), k.extra.get().zx(), k.b.get()), S.fB);
+      c.st32(this.cpu, kind, S.fKind);
+    });
+  }
+  /** Kept flags go to the state, and are there from now on. */
+  settleKept(): void {
+    this.#writeKept();
+    this.flagKind.set(0);
+  }
+
+  /** Writes registers to the state: those of `mask` that the region changes, RSP only if asked for. */
+  spill(mask: number, withRsp: boolean): void {
+    const c = this.c;
+    for (let n = 0; n < 16; n++) {
+      if (n === RSP ? withRsp : this.written[n] && mask & (1 << n)) c.st64(this.cpu, this.registers[n]!.get(), reg(n));
+    }
+    for (let n = 0; n < 16; n++) {
+      if (this.vectorWritten[n] && mask & (1 << (16 + n))) c.stV(this.cpu, this.vectors[n]!.get(), S.xmm + 16 * n);
+    }
+  }
+  /** Reads all that the region uses. */
+  reload(withRsp: boolean): void {
+    for (let n = 0; n < 16; n++) {
+      if (n !== RSP || withRsp) this.registers[n]?.set(this.c.ld64(this.cpu, reg(n)));
+      this.vectors[n]?.set(this.c.ldV(this.cpu, S.xmm + 16 * n));
+    }
+    this.dirty = 0;
+  }
+  /** At the entry, and after a call of anything: which translations are in force. */
+  lookAtTlb(): void {
+    // The MICRO tables lie in the order of the data TLBs, 1/64 as far apart.
+    this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu + DTLB).shrU(6).add(this.cpu + MICRO));
+  }
+
+  /** Leaves to a page offset with the flags in the state or kept. */
+  jumpOut_(at: number, remaining: number): void {
+    this.exitAt.set(at);
+    if (remaining > 0) this.exitAdjust.set(remaining);
+    this.c.br(this.jumpOut!);
+  }
+  goOnAt(target: Value): void {
+    this.exitTarget.set(target);
+    this.c.br(this.goOn!);
+  }
+}
