@@ -57,6 +57,8 @@ const TABLE: readonly Row[] = [
   { folder: "tests/smp", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
   // /dev/kvm, where there is one
   { folder: "tests/engine/kvm", allow: ["--allow-read", "--allow-ffi"] },
+  // a library in the place of Hypervisor.framework
+  { folder: "tests/engine/hvf", allow: [...FILES, "--allow-ffi"] },
   // compiles what C says of the bindings
   { folder: "tests/ffi", allow: [...FILES, "--allow-run", "--allow-ffi"] },
   // not --allow-run=iasl: where iasl is missing, the tests are to say that, and not that they may not run it

@@ -22,7 +22,7 @@ Deno.test("each end of a guest has its exit status and its line", () =>
     }
     const plain = ["run", "--net", "none", "--kernel", kernel, "--append", "then=poweroff"];
     const told = await trike([...plain, "--stats", `${dir}/s`]);
-    assertEquals(told.stderr, "trike: engine soft (hvf: not part of this version of trike; kvm: needs --allow-ffi)\n");
+    assertEquals(told.stderr, "trike: engine soft (hvf: on Intel Macs only; kvm: needs --allow-ffi)\n");
   }));
 
 Deno.test("without --allow-net there is no network, and one line says so; with it there is no word of it", () =>
