@@ -6,6 +6,7 @@ const COMMANDS = `Usage: trike run [OPTION]...   start a virtual machine, in the
                                go on with a machine that was saved
        trike guest             fetch the default guest and print where it is
        trike engines           list the engines and whether this host has them
+       trike disk COMMAND      make, check, convert disk images; 'trike disk help' says more
        trike --help            print this page
        trike --version         print the version`;
 

@@ -26,6 +26,7 @@ async function defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: s
 /** Runs a command line; resolves with the exit status. */
 export async function main(args: readonly string[], parts: MainParts = OWN): Promise<number> {
   try {
+    if (args[0] === "disk") return (await import("./disk.ts")).diskCommand(args.slice(1), print);
     return await dispatch(parseCommandLine(args), parts);
   } catch (error) {
     if (error instanceof ConfigError || error instanceof RestoreError) {

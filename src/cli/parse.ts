@@ -90,6 +90,8 @@ export type Command =
   | { readonly kind: "version" };
 
 const COMMANDS = ["run", "resume", "guest", "engines"] as const;
+/** With those that read their own arguments. */
+const NAMES = [...COMMANDS, "disk"] as const;
 const ALLOWED: Readonly<Record<typeof COMMANDS[number], readonly string[]>> = {
   run: Object.keys(OPTION_BY_NAME).filter((name) => !(name in RESUME_OPTIONS)),
   resume: [...RESUME_SHARED, ...Object.keys(RESUME_OPTIONS)],
@@ -99,15 +101,15 @@ const ALLOWED: Readonly<Record<typeof COMMANDS[number], readonly string[]>> = {
 
 export function parseCommandLine(args: readonly string[]): Command {
   const [first, ...rest] = args;
-  if (first === undefined) throw new ConfigError(`Expected a command, ${list(COMMANDS)}; 'trike --help' says more`);
+  if (first === undefined) throw new ConfigError(`Expected a command, ${list(NAMES)}; 'trike --help' says more`);
   if (first === "--help" || first === "-h" || first === "help") return { kind: "help" };
   if (first === "--version" || first === "-V") return { kind: "version" };
   const command = COMMANDS.find((c) => c === first);
   if (command === undefined) {
     const isOption = first.startsWith("-");
     const what = isOption ? `Found the option ${quoted(first)} before a command` : `Unknown command ${quoted(first)}`;
-    const near = isOption ? "" : hint(first, COMMANDS);
-    throw new ConfigError(`${what}: expected ${list(COMMANDS)}${near}; 'trike --help' says more`);
+    const near = isOption ? "" : hint(first, NAMES);
+    throw new ConfigError(`${what}: expected ${list(NAMES)}${near}; 'trike --help' says more`);
   }
   const named = command === "resume" && rest[0] !== undefined && !rest[0].startsWith("-") ? rest.shift() : undefined;
   const given = readOptions(command, rest, ALLOWED[command]);

@@ -27,7 +27,7 @@ export class ImageLock {
     if (!taken) {
       file.close();
       throw new ConfigError(
-        `${options.flag ?? "--disk"} ${path}: another machine uses it; expected an image that nobody else ${
+        `${`${options.flag ?? "--disk"} ${path}`.trim()}: another machine uses it; expected an image that nobody else ${
           readonly ? "writes" : "has open"
         }`,
       );
