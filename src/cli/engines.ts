@@ -1,6 +1,6 @@
 /** Which engines there are, and which one a machine gets. */
 import { HostError } from "../base/errors.ts";
-import type { EngineName } from "../machine/spec.ts";
+import type { CpuSpec, EngineName } from "../machine/spec.ts";
 import { mistake } from "./values.ts";
 
 export interface EngineInfo {
@@ -63,15 +63,22 @@ async function kvm(): Promise<Verdict> {
 export interface EngineRequest {
   readonly engine: "auto" | EngineName;
   readonly icount: boolean;
+  /** The user has chosen a processor. */
+  readonly cpu?: CpuSpec | null;
 }
 
 /** The engine for a request; what `auto` passed over, and why, goes to `say`. */
 export function chooseEngine(
   known: readonly EngineInfo[],
-  { engine: asked, icount }: EngineRequest,
+  { engine: asked, icount, cpu }: EngineRequest,
   say: (line: string) => void,
 ): EngineName {
-  const uncounted = (engine: EngineInfo) => icount && engine.name !== "soft" ? "cannot count instructions" : null;
+  /** An option that the engine cannot serve, and why. */
+  const unfit = ({ name }: EngineInfo): readonly [string, string] | null => {
+    if (name === "soft") return null;
+    if (icount) return ["--icount", "cannot count instructions"];
+    return cpu ? ["--cpu", "has the host's processor"] : null;
+  };
   if (asked !== "auto") {
     const engine = known.find(({ name }) => name === asked)!;
     const usable = known.filter(({ refusal }) => refusal === null).map(({ name }) => name).join(" or ");
@@ -82,12 +89,11 @@ export function chooseEngine(
     if (engine.refusal !== null) {
       throw mistake("--engine", asked, `auto or ${usable}: the engine ${asked} ${verb}${engine.refusal}`);
     }
-    if (uncounted(engine)) {
-      throw mistake("--engine", asked, `soft with --icount: the engine ${asked} ${uncounted(engine)}`);
-    }
+    const [option, why] = unfit(engine) ?? [null];
+    if (option) throw mistake("--engine", asked, `soft with ${option}: the engine ${asked} ${why}`);
     return asked;
   }
-  const reasonOf = (engine: EngineInfo) => engine.refusal ?? uncounted(engine) ?? engine.reluctance;
+  const reasonOf = (engine: EngineInfo) => engine.refusal ?? unfit(engine)?.[1] ?? engine.reluctance;
   const best = known.find((engine) => reasonOf(engine) === null)!;
   const passed = known.slice(0, known.indexOf(best));
   const reasons = [...new Set(passed.map(reasonOf))].map((reason) =>

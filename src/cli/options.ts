@@ -64,6 +64,14 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       ],
     },
     cpus: { value: "N", help: [`Virtual CPUs, from 1 to ${MAX_CPUS} [1].`] },
+    cpu: {
+      value: "NAME[,+FEATURE|,-FEATURE]...",
+      help: [
+        "The processor the software CPU is [default]: default, max, x86-64-v1, -v2 or",
+        "-v3, or one of a kind, such as nehalem, haswell or zen. Features are switched",
+        "on and off by name: x86-64-v3,-fma or default,+avx2.",
+      ],
+    },
     disk: {
       value: "FILE[,KEY]...",
       repeat: true,

@@ -1,8 +1,10 @@
 /** The command line: arguments in, a request out. Nothing here touches the host. */
 import { parseArgs } from "@std/cli/parse-args";
 import { ConfigError } from "../base/errors.ts";
+import { parseCpuModel } from "../engine/soft/models.ts";
 import { MAX_RAM_BYTES, PAGE_BYTES } from "../machine/memory.ts";
 import {
+  type CpuSpec,
   type DiskSpec,
   type EngineName,
   type FirmwareSpec,
@@ -44,6 +46,8 @@ export interface RunRequest {
   readonly engine: "auto" | EngineName;
   readonly memoryBytes: number;
   readonly cpus: number;
+  /** Null: --cpu was not given. */
+  readonly cpu: CpuSpec | null;
   /** Null: the default guest's. */
   readonly kernel: string | null;
   readonly initrd: string | null;
@@ -204,6 +208,7 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     return path ?? null;
   };
   const cpus = one("cpus") ?? "1";
+  const cpu = one("cpu");
   const net = one("net");
   const trace = one("trace");
   const timeout = one("timeout");
@@ -217,6 +222,7 @@ function readRequest(given: Map<string, string[]>): RunRequest {
       multipleOf: PAGE_BYTES,
     }),
     cpus: countOption("--cpus", cpus, 1, MAX_CPUS),
+    cpu: cpu === undefined ? null : parseCpuModel(cpu),
     kernel: file("kernel"),
     initrd: file("initrd"),
     append,

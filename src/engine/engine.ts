@@ -13,7 +13,7 @@ import type { CodeMap } from "../base/code_map.ts";
 import type { MemoryMap } from "../base/memory_map.ts";
 import type { GuestRam } from "../base/ram.ts";
 import type { View } from "../base/record.ts";
-import type { CpuModel } from "../cpu/x86/system/cpu_model.ts";
+import type { CpuSpec } from "../machine/spec.ts";
 import type { VcpuState } from "./vcpu_state.ts";
 
 /** What a vCPU's exits reach. Each call takes the machine lock by itself. Values are unsigned; `size` is 1, 2 or 4 bytes. */
@@ -99,7 +99,7 @@ export interface VcpuParts {
   /** How many the machine has; 1 if not given. */
   readonly vcpus?: number;
   /** The processor to be; the engine's own choice if not given. */
-  readonly cpu?: CpuModel;
+  readonly cpu?: CpuSpec;
   readonly memory: WebAssembly.Memory;
   readonly ram: GuestRam;
   /** ROM, video memory and the like. Without it RAM is all there is. */

@@ -82,6 +82,7 @@ const SPEC = {
   engine: one("hvf", "kvm", "soft"),
   memoryBytes: whole(PAGE_BYTES, MAX_RAM_BYTES, PAGE_BYTES),
   cpus: whole(1, MAX_VCPUS),
+  cpu: optional(fields({ name: text, features: list(0, 256, text) })),
   kernel: text,
   initrd: nullOr(text),
   append: text,

@@ -67,6 +67,12 @@ export interface VgaSpec {
   readonly bios: string | null;
 }
 
+/** The processor that a software CPU is: a name for messages, and its features under the manual's names. */
+export interface CpuSpec {
+  readonly name: string;
+  readonly features: readonly string[];
+}
+
 export interface MachineSpec {
   readonly engine: EngineName;
   /** Who is the interrupt controllers, with the engine kvm; what the host offers, if it is not given. */
@@ -75,6 +81,8 @@ export interface MachineSpec {
   readonly hypervisor?: string;
   readonly memoryBytes: number;
   readonly cpus: number;
+  /** Of the engine's own choice if it is not given. */
+  readonly cpu?: CpuSpec;
   /** Not looked at if there is firmware. */
   readonly kernel: string;
   readonly initrd: string | null;

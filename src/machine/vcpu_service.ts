@@ -84,6 +84,7 @@ class OpenedVcpu {
     const vcpu = engine.openVcpu({
       index,
       vcpus: spec.cpus,
+      ...(spec.cpu ? { cpu: spec.cpu } : {}),
       memory,
       ram: pc.ram,
       memoryMap: pc.memoryMap,

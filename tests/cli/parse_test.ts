@@ -3,6 +3,7 @@ import { ConfigError } from "../../src/base/errors.ts";
 import { helpPage } from "../../src/cli/help.ts";
 import { OPTION_BY_NAME } from "../../src/cli/options.ts";
 import { parseCommandLine, type RunRequest } from "../../src/cli/parse.ts";
+import { parseCpuModel } from "../../src/engine/soft/models.ts";
 import { formatSize, parseSize } from "../../src/base/size.ts";
 import { nearest, quoted } from "../../src/cli/values.ts";
 
@@ -24,9 +25,15 @@ Deno.test("run without options asks for the defaults", () => {
     engine: "auto",
     memoryBytes: 512 * 1024 * 1024,
     cpus: 1,
+    cpu: null,
     kernel: null,
     initrd: null,
     append: null,
+    firmware: null,
+    debugcon: null,
+    vga: false,
+    vgaBios: null,
+    screenshot: null,
     disks: [],
     net: null,
     publish: [],
@@ -47,9 +54,15 @@ Deno.test("run takes every option, with its value joined or apart", () => {
     engine: "soft",
     memoryBytes: 1 << 30,
     cpus: 1,
+    cpu: parseCpuModel("x86-64-v3,-fma"),
     kernel: "k",
     initrd: "i",
     append: "console=ttyS0 a=b",
+    firmware: null,
+    debugcon: null,
+    vga: false,
+    vgaBios: null,
+    screenshot: null,
     disks: [{ path: "d", readonly: false, format: "raw", formatAsked: true }, {
       path: "e,f",
       readonly: true,
@@ -80,6 +93,7 @@ Deno.test("run takes every option, with its value joined or apart", () => {
     ["--engine", "soft"],
     ["--memory", "1GiB"],
     ["--cpus", "1"],
+    ["--cpu", "x86-64-v3,-fma"],
     ["--kernel", "k"],
     ["--initrd", "i"],
     ["--append", "console=ttyS0 a=b"],
@@ -139,6 +153,18 @@ Deno.test("sizes: K, M, G and T are powers of 1024, with or without iB, in eithe
     "1536M",
     "5",
   ]);
+});
+
+Deno.test("--cpu: no such processor, no such feature, or one that something else needs", () => {
+  assertMistake(["run", "--cpu", "i486"], '--cpu "i486"', "x86-64-v2", "haswell");
+  assertMistake(["run", "--cpu", "toString"], "toString");
+  assertMistake(["run", "--cpu", "max,avx2"], '"avx2"', "+", "-");
+  assertMistake(["run", "--cpu", "max,+avx3"], '"avx3"', "docs/cpu.md");
+  assertMistake(["run", "--cpu", "max,-avx"], "need avx", "-avx2");
+  assertMistake(["run", "--cpu", "max,-sse2"], "sse2", "cannot be switched off");
+  assertMistake(["run", "--cpu", "max,+bmi2,-bmi2"], "bmi2", "on and off");
+  assertEquals(run("--cpu", "x86-64-v2,+avx2").cpu!.features.includes("AVX"), true);
+  assertEquals(run("--cpu", "max,-BMI_1").cpu!.features.includes("BMI1"), false);
 });
 
 Deno.test("--memory: out of range, misaligned or no size at all", () => {

@@ -1,6 +1,6 @@
 /** Floating-point arithmetic, comparisons and approximations of AVX: [sdm2]. */
 import type { Module } from "../../../wasm/module.ts";
-import { type Value } from "../../../wasm/value.ts";
+import type { Value } from "../../../wasm/value.ts";
 import type { Operand } from "../operand.ts";
 import type { CpuFuncs, Ops } from "../ops.ts";
 import type { Row } from "../row.ts";

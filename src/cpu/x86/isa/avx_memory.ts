@@ -2,7 +2,6 @@
 import type { Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";
 import { ELEMENT } from "../decode.ts";
-import type { Operand } from "../operand.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { FS, MODE_64, S } from "../state.ts";

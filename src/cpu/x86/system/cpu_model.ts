@@ -1,13 +1,10 @@
 /** Models of processors: lists of features under a name, and the words a user says to change them. */
 import { ConfigError } from "../../../base/errors.ts";
+import type { CpuSpec } from "../../../machine/spec.ts";
 import type { Row } from "../row.ts";
 import { CR4_OF, type Feature, FEATURES, featuresOf, NEEDS } from "./features.ts";
 
-/** Plain data: it goes to every Worker. */
-export interface CpuModel {
-  readonly name: string;
-  readonly features: readonly string[];
-}
+export type CpuModel = CpuSpec;
 
 const list = (text: string) => text.split(" ") as Feature[];
 
@@ -109,15 +106,14 @@ export function parseCpuModel(text: string): CpuModel {
   }
   for (const f of on) for (const needed of [...needsOf(f), f]) if (!off.has(needed)) features.add(needed);
   for (const f of off) features.delete(f);
-  for (const f of features) {
-    const missing = NEEDS[f]?.find((n) => !features.has(n));
-    if (missing) {
-      throw new ConfigError(
-        `--cpu "${text}": ${spelled(f)} needs ${spelled(missing)}: expected -${spelled(f)} too, or no -${
-          spelled(missing)
-        }`,
-      );
-    }
+  const left = ALL.filter((f) => features.has(f) && needsOf(f).some((n) => !features.has(n)));
+  if (left.length > 0) {
+    const missing = needsOf(left[0]!).find((n) => !features.has(n))!, names = left.map(spelled);
+    throw new ConfigError(
+      `--cpu "${text}": ${names.join(", ")} need${names.length === 1 ? "s" : ""} ${spelled(missing)}: expected ${
+        names.map((n) => `-${n}`).join()
+      } too, or no -${spelled(missing)}`,
+    );
   }
   return { name: text, features: ALL.filter((f) => features.has(f)) };
 }
