@@ -91,18 +91,8 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     allowed: (parts.networkAllowed ?? networkAllowed)(),
   });
   if (note !== null && !request.quiet) parts.say(note);
-  const rest = {
-    engine,
-    memoryBytes,
-    cpus,
-    ...(cpu ? { cpu } : {}),
-    disks,
-    ...(net ? { net } : {}),
-    serial,
-    noReboot,
-    icount,
-    trace,
-  };
+  const optional = { ...(cpu ? { cpu } : {}), ...(net ? { net } : {}), ...displayOf(request) };
+  const rest = { engine, memoryBytes, cpus, disks, ...optional, serial, noReboot, icount, trace };
   if (request.firmware !== null) return { ...rest, firmware: request.firmware, kernel: "", initrd: null, append: "" };
   if (request.kernel !== null) {
     return { ...rest, kernel: request.kernel, initrd: request.initrd, append: request.append ?? DEFAULT_APPEND };
