@@ -2,45 +2,15 @@
  * What every engine owes, one suite for all of them: small guests, and what the board and their memory saw of them.
  */
 import { assert, assertEquals } from "@std/assert";
-import type { GuestRam } from "../../src/base/ram.ts";
 import { type Engine, VcpuEvent } from "../../src/engine/engine.ts";
-import { PcBoard } from "../../src/machine/board.ts";
-import { EndCause, RunState } from "../../src/machine/control.ts";
-import { allocateMachineMemory } from "../../src/machine/memory.ts";
-import { assemblePc } from "../../src/machine/pc.ts";
-import type { MachineSpec } from "../../src/machine/spec.ts";
-import { runVcpu } from "../../src/machine/vcpu_loop.ts";
 import type { KickOrder } from "./kick_worker.ts";
 import * as P from "./law_programs.ts";
-import { type ClosableVcpu, DATA, longState, MMIO_BASE, RAM_BYTES, realState, Rig } from "./law_rig.ts";
+import { DATA, longState, MMIO_BASE, realState, Rig } from "./law_rig.ts";
 
-const INTERRUPT = 0x40, TIMER = 0x30;
+const INTERRUPT = 0x40;
 const SIPI_AT_8 = VcpuEvent.SIPI | (0x08 << 8);
 
-export interface Laws {
-  readonly engine: Engine;
-  /** Laws that this host's processor cannot keep, by name, and why. */
-  readonly missing?: Readonly<Record<string, string>>;
-  /** Why this host has no such engine, or null. */
-  readonly refusal?: string | null;
-}
-
-/** Registers a test for each law. */
-export function engineLaws({ engine, missing = {}, refusal = null }: Laws): void {
-  for (const name of Object.keys(missing)) assert(name in LAWS, `There is no law "${name}"`);
-  for (const [name, law] of Object.entries(LAWS)) {
-    Deno.test(`${engine.name}: ${name}`, async () => {
-      const why = refusal ?? missing[name];
-      if (why !== undefined) {
-        console.log(`skipped: ${why}`);
-        return;
-      }
-      await law(engine);
-    });
-  }
-}
-
-const LAWS: Readonly<Record<string, (engine: Engine) => void | Promise<void>>> = {
+export const LAWS: Readonly<Record<string, (engine: Engine) => void | Promise<void>>> = {
   "IN and OUT reach the board in their sizes, and 32-bit IN clears the upper half"(engine) {
     using rig = new Rig(engine);
     rig.board.inputs.push(0x5a, 0x1234, 0x8765_4321);
@@ -343,72 +313,4 @@ const LAWS: Readonly<Record<string, (engine: Engine) => void | Promise<void>>> =
     rig.toHalt();
     assertEquals(rig.board.log.length, 2);
   },
-
-  "a deadline of the time-stamp counter wakes HLT when it has passed"(engine) {
-    const ticks = 3_000_000;
-    const ram = onBoard(engine, P.DEADLINE, P.DEADLINE_HANDLER, (ram) => ram.write(DATA + 8, 4, ticks));
-    const passed = ram.read64(DATA + 16);
-    assert(passed >= ticks, `expected at least ${ticks} ticks, found ${passed}`);
-    assertEquals(ram.read64(DATA + 24), 0);
-  },
-
-  "a periodic timer interrupts a guest that never exits by itself"(engine) {
-    const ram = onBoard(engine, P.PERIODIC, P.PERIODIC_HANDLER);
-    assertEquals(ram.read(DATA, 4), 5);
-  },
 };
-
-/** Runs a guest on the machine's own board until it writes 21 to the debug-exit port. `handler` is that of TIMER. */
-function onBoard(
-  engine: Engine,
-  program: Uint8Array,
-  handler: Uint8Array,
-  prepare?: (ram: GuestRam) => void,
-): GuestRam {
-  const memory = allocateMachineMemory(RAM_BYTES);
-  const pc = assemblePc({ memory, spec: specOf(engine), disks: [] });
-  const counters = pc.counters.of(0);
-  const board = new PcBoard(pc.lock, pc.ports, pc.mmio, pc.apics, 0, counters, null);
-  const { ram, clock, codeMap, control, timers, lock } = pc;
-  const { events } = control;
-  pc.powerOn();
-  const vcpu: ClosableVcpu = engine.openVcpu({
-    index: 0,
-    memory,
-    ram,
-    board,
-    clock,
-    codeMap,
-    events,
-    eventsIndex: control.eventsIndex(0),
-    icount: null,
-  });
-  try {
-    const rig = { ram, vcpu, pageTables: Rig.prototype.pageTables } as unknown as Rig;
-    Rig.prototype.long.call(rig, program, { [TIMER]: handler });
-    prepare?.(ram);
-    clock.start();
-    control.change(RunState.LEAVE, RunState.RUN);
-    assertEquals(runVcpu({ index: 0, vcpu, control, clock, icount: null, timers, lock, counters }), null);
-    assertEquals([control.endCause, control.endCode], [EndCause.DEBUG_EXIT, 21]);
-    return ram;
-  } finally {
-    vcpu.close?.();
-  }
-}
-
-function specOf(engine: Engine): MachineSpec {
-  return {
-    engine: engine.name,
-    memoryBytes: RAM_BYTES,
-    cpus: 1,
-    kernel: "",
-    initrd: null,
-    append: "",
-    disks: [],
-    serial: [{ kind: "none" }],
-    noReboot: true,
-    icount: false,
-    trace: null,
-  };
-}

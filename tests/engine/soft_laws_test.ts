@@ -1,4 +1,3 @@
-import { softEngine } from "../../src/engine/soft/soft.ts";
-import { engineLaws } from "./engine_laws.ts";
+import { conformanceTests, softSubject } from "./conformance.ts";
 
-engineLaws({ engine: softEngine });
+conformanceTests(softSubject());

@@ -1,0 +1,85 @@
+/** The conformance suite: every engine that there is, and every law that it owes. */
+import { assert } from "@std/assert";
+import type { Engine, IrqChip } from "../../src/engine/engine.ts";
+import { guestCpuid } from "../../src/engine/kvm/cpuid.ts";
+import { deadlineReachesUs } from "../../src/engine/kvm/deadline.ts";
+import { kvmEngine } from "../../src/engine/kvm/kvm.ts";
+import { probeKvm } from "../../src/engine/kvm/probe.ts";
+import { Kvm } from "../../src/engine/kvm/vm.ts";
+import { softEngine } from "../../src/engine/soft/soft.ts";
+import { BOARD_LAWS } from "./board_laws.ts";
+import { LAWS } from "./engine_laws.ts";
+
+/** An engine as it is put to the test. */
+export interface Subject {
+  readonly name: string;
+  readonly engine: Engine;
+  readonly irqchip?: IrqChip;
+  /** Why this host has no such engine, or null. */
+  readonly refusal: string | null;
+  /** Laws that this host cannot keep, by name, and why. */
+  readonly missing: Readonly<Record<string, string>>;
+}
+
+/** What a law is about: `registers` have a board that remembers, `board` the machine's own. */
+export interface Case {
+  readonly name: string;
+  readonly kind: "registers" | "board";
+  run(subject: Subject): void | Promise<void>;
+}
+
+export const CASES: readonly Case[] = [
+  ...Object.entries(LAWS).map(([name, law]): Case => ({ name, kind: "registers", run: ({ engine }) => law(engine) })),
+  ...Object.entries(BOARD_LAWS).map(([name, law]): Case => ({ name, kind: "board", run: (subject) => law(subject) })),
+];
+
+/** Why a subject is not asked for a case: its interrupt controllers make no difference there. */
+export function asked({ irqchip }: Subject, { kind }: Case): boolean {
+  return kind === "board" || irqchip === undefined || irqchip === "user";
+}
+
+export function subjects(): Subject[] {
+  return [softSubject(), ...kvmSubjects()];
+}
+
+export function softSubject(): Subject {
+  return { name: "soft", engine: softEngine, refusal: null, missing: {} };
+}
+
+export function kvmSubjects(): Subject[] {
+  const { refusal } = probeKvm();
+  return (["user", "split", "kernel"] as const).map((irqchip) => ({
+    name: `kvm ${irqchip}`,
+    engine: kvmEngine,
+    irqchip,
+    refusal,
+    missing: refusal === null && irqchip === "user" ? missingOfKvm() : {},
+  }));
+}
+
+function missingOfKvm(): Record<string, string> {
+  const kvm = new Kvm();
+  const cpuid = guestCpuid(kvm.supportedCpuid(), { vcpu: 0, vcpus: 1, tscKhz: 1, apicMsrs: true, deadline: true });
+  const deadline = kvm.canPassMsrs && deadlineReachesUs(kvm, cpuid);
+  kvm.close();
+  return deadline ? {} : {
+    "a deadline of the time-stamp counter wakes HLT when it has passed": "this KVM keeps IA32_TSC_DEADLINE to itself",
+  };
+}
+
+/** Registers a test for each law that a subject owes. */
+export function conformanceTests(subject: Subject): void {
+  const { name: engine, refusal, missing } = subject;
+  for (const name of Object.keys(missing)) assert(CASES.some((c) => c.name === name), `There is no law "${name}"`);
+  for (const law of CASES) {
+    if (!asked(subject, law)) continue;
+    Deno.test(`${engine}: ${law.name}`, async () => {
+      const why = refusal ?? missing[law.name];
+      if (why !== undefined) {
+        console.log(`skipped: ${why}`);
+        return;
+      }
+      await law.run(subject);
+    });
+  }
+}
