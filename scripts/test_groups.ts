@@ -59,6 +59,8 @@ const TABLE: readonly Row[] = [
   { folder: "tests/engine/kvm", allow: ["--allow-read", "--allow-ffi"] },
   // a library in the place of Hypervisor.framework
   { folder: "tests/engine/hvf", allow: [...FILES, "--allow-ffi"] },
+  // a library in place of Hypervisor.framework, looked at with binutils
+  { folder: "tests/double", allow: [...FILES, "--allow-run", "--allow-ffi"] },
   // compiles what C says of the bindings
   { folder: "tests/ffi", allow: [...FILES, "--allow-run", "--allow-ffi"] },
   // not --allow-run=iasl: where iasl is missing, the tests are to say that, and not that they may not run it

@@ -1,0 +1,65 @@
+/**
+ * The double of Hypervisor.framework on Intel Macs: a shared object with its functions, which the binding in ffi/ can open on
+ * this host, and a model behind them, whose processor is the software CPU.
+ *
+ * The functions run on the thread that calls them, so each thread attaches before its first call. `openDouble` does that, and
+ * has `Deno.dlopen` give the double to whoever asks for the framework by its path: the program under test stays as it is.
+ */
+import { DARWIN_SYMBOLS } from "../../ffi/darwin.ts";
+import { HYPERVISOR_PATH, HYPERVISOR_SYMBOLS } from "../../ffi/hypervisor_x86_64.ts";
+import { HV } from "./codes.ts";
+import { intelFunctions } from "./intel.ts";
+import { H, Process } from "./process.ts";
+import { packQuirks, type Quirks } from "./quirks.ts";
+import { attachThread } from "./thread.ts";
+import { writeLibrary } from "./stubs.ts";
+
+export { HV } from "./codes.ts";
+export type { Quirks } from "./quirks.ts";
+
+const NAME = "libHypervisorDouble.so";
+const SYMBOLS: Deno.ForeignLibraryInterface = { ...HYPERVISOR_SYMBOLS, ...DARWIN_SYMBOLS };
+
+/** Writes the library into `folder`, unless it is there; gives its path. Threads of a process must all use one file. */
+export function writeDouble(folder: string): string {
+  const library = { soname: NAME, functions: Object.keys(SYMBOLS), strings: {}, words: [], missing: HV.ERROR };
+  return writeOnce(`${folder}/${NAME}`, writeLibrary(library));
+}
+
+/** A file that another thread may have mapped is never written to. */
+export function writeOnce(path: string, bytes: Uint8Array): string {
+  try {
+    const there = Deno.readFileSync(path);
+    if (there.length === bytes.length && there.every((byte, i) => byte === bytes[i])) return path;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  const fresh = `${path}.${crypto.randomUUID()}`;
+  Deno.writeFileSync(fresh, bytes);
+  Deno.renameSync(fresh, path);
+  return path;
+}
+
+export interface DoubleOptions {
+  /** For all threads of the process; the last word counts. Absent: as they are. */
+  readonly quirks?: Partial<Quirks>;
+  /** Software CPUs have hot code compiled, each by a Worker of its own. */
+  readonly compiles?: boolean;
+}
+
+/** Makes the functions of the library at `path` work on this thread, until the thread ends. */
+export function attachDouble(path: string, options: DoubleOptions = {}): void {
+  attachThread(path, SYMBOLS, (words, thread) => {
+    const process = Process.open(words);
+    if (options.quirks || process.words[H.QUIRKS] === 0) process.words[H.QUIRKS] = packQuirks(options.quirks ?? {});
+    return intelFunctions(process, thread, options.compiles ?? false);
+  });
+}
+
+/** Attaches this thread, and gives the double to whoever opens the framework on it. */
+export function openDouble(path: string, options: DoubleOptions = {}): void {
+  attachDouble(path, options);
+  const real = Deno.dlopen;
+  const patched: typeof Deno.dlopen = (name, symbols) => real(name === HYPERVISOR_PATH ? path : name, symbols);
+  Object.defineProperty(Deno, "dlopen", { value: patched, configurable: true, writable: true });
+}
