@@ -1,12 +1,17 @@
-/** The program as a few modules of JavaScript that import nothing but Deno's own: the main thread's and one for each Worker. */
+/** The program as a few scripts that import nothing: the main thread's and one for each Worker. */
 import { HostError } from "../../src/base/errors.ts";
 import { ROOT } from "../tree.ts";
-import { MODULE_TABLE } from "./starter.ts";
-import { WORKER_URL, workerModules } from "./workers.ts";
+import { workerModules } from "./workers.ts";
 
-const MAIN = "scripts/build/portable_main.ts";
-/** What the bundler puts into a module with packages of Node's kind; those ask for built-in modules only. */
-const REQUIRE_BASE = "createRequire(import.meta.url)";
+export const MAIN = "scripts/build/portable_main.ts";
+
+/**
+ * What the bundler leaves in a script that only a module can say: how it gets Deno's built-in modules, of which the
+ * starter knows another way, and the address of a Worker's module.
+ */
+const REQUIRE = /import \{ createRequire as (\w+) \} from "node:module";\s*var __require = \1\(import\.meta\.url\);/;
+const WORKER_URL = /new URL\(\s*"([^"]*)",\s*import_meta\d*\.url,?\s*\)/g;
+const MODULE_ONLY = /^.*(?:\bimport_meta\d*\.|\bimport\.meta\b|^\s*import(?:\s+\w|\s*[{*"'])).*$/m;
 
 export interface Bundle {
   /** The path of the module that it is made of. */
@@ -14,28 +19,16 @@ export interface Bundle {
   readonly text: string;
 }
 
-/** Each behind those whose Workers it starts; the main thread's is the last. */
 export async function bundleProgram(): Promise<Bundle[]> {
-  const modules = workerModules();
-  const names = [...new Set(modules.values()), MAIN];
-  const bundles = new Map<string, { text: string; starts: Set<string> }>();
-  for (const name of names) bundles.set(name, adapt(name, await bundle(name), modules));
-  const order: Bundle[] = [];
-  const visit = (name: string, under: readonly string[]) => {
-    if (order.some((b) => b.name === name)) return;
-    if (under.includes(name)) throw new HostError(`Cannot bundle ${name}: its Workers start it again`);
-    const { text, starts } = bundles.get(name)!;
-    for (const worker of starts) visit(worker, [...under, name]);
-    order.push({ name, text });
-  };
-  visit(MAIN, []);
-  return order;
+  const workers = workerModules();
+  const names = [MAIN, ...new Set(workers.values())];
+  return await Promise.all(names.map(async (name) => ({ name, text: adapt(name, await bundle(name), workers) })));
 }
 
 async function bundle(module: string): Promise<string> {
   const output = await Deno.makeTempFile({ prefix: "trike-bundle-", suffix: ".js" });
   try {
-    const args = ["bundle", "--quiet", "--platform", "deno", "--output", output, module];
+    const args = ["bundle", "--quiet", "--platform", "deno", "--format", "iife", "--output", output, module];
     const { success, stderr } = await new Deno.Command(Deno.execPath(), {
       args,
       cwd: ROOT,
@@ -53,18 +46,14 @@ async function bundle(module: string): Promise<string> {
   }
 }
 
-/** A bundle's own address is of no use: names of Workers' modules become entries of the table, and nothing else may ask for it. */
-function adapt(name: string, text: string, modules: ReadonlyMap<string, string>) {
-  const starts = new Set<string>();
-  const adapted = text
-    .replace(REQUIRE_BASE, 'createRequire("file:///")')
-    .replace(WORKER_URL, (_, worker: string) => {
-      const module = modules.get(worker);
-      if (module === undefined) throw new HostError(`Cannot bundle ${name}: no module of src is "${worker}"`);
-      starts.add(module);
-      return `new URL(${MODULE_TABLE}[${JSON.stringify(module)}])`;
-    });
-  const rest = /^.*\bimport\.meta\b.*$/m.exec(adapted);
-  if (rest) throw new HostError(`Cannot bundle ${name}: a bundle has no place of its own for "${rest[0].trim()}"`);
-  return { text: adapted, starts };
+/** The parameters of a script are in `scripts/build/starter.ts`. It is as strict as the modules in it. */
+function adapt(name: string, text: string, workers: ReadonlyMap<string, string>): string {
+  const adapted = text.replace(REQUIRE, "").replace(WORKER_URL, (_, worker: string) => {
+    const module = workers.get(worker);
+    if (module === undefined) throw new HostError(`Cannot bundle ${name}: no module of src is "${worker}"`);
+    return `new URL(TRIKE_WORKERS[${JSON.stringify(module)}])`;
+  });
+  const rest = MODULE_ONLY.exec(adapted);
+  if (rest) throw new HostError(`Cannot bundle ${name}: a script has nothing in place of "${rest[0].trim()}"`);
+  return `"use strict";\n${adapted}`;
 }

@@ -3,11 +3,11 @@
  * make it nothing is needed but Deno itself.
  */
 import { HostError } from "../../src/base/errors.ts";
-import { bundleProgram } from "./bundle.ts";
+import { bundleProgram, MAIN } from "./bundle.ts";
 import { alignedEnd, entryPatches, readElf } from "./elf.ts";
 import { RUN_FLAGS } from "./permissions.ts";
 import { scriptHeader } from "./script.ts";
-import { type Module, starterUrl } from "./starter.ts";
+import { type Script, type Scripts, starterUrl } from "./starter.ts";
 
 /** Nothing of the user's folders, files and network has a say in how the program starts, and nothing is left behind. */
 const ISOLATION = ["--quiet", "--no-config", "--no-lock", "--no-remote", "--no-npm", "--no-code-cache"];
@@ -23,44 +23,48 @@ export async function buildElf(runtime: string, output: string, arch: string): P
   if (elf.arch !== arch) {
     throw new HostError(`Cannot use the runtime "${runtime}": its code is ${elf.arch}, not ${arch}`);
   }
-  const { modules, bytes } = await program(alignedEnd(elf.sizeBytes));
-  const start = starterUrl(modules, { file: "Deno.execPath()", args: "Deno.args" });
+  const at = alignedEnd(elf.sizeBytes);
+  const { scripts, bytes } = await program(at);
+  const start = starterUrl(scripts, { main: MAIN, file: "Deno.execPath()", args: "Deno.args" });
   const words = { args: ["run", ...ISOLATION, ...RUN_FLAGS, start], env: ENVIRONMENT };
-  const patches = entryPatches(elf, alignedEnd(modules[0]!.at + bytes.length), words);
+  const patches = entryPatches(elf, alignedEnd(at + bytes.length), words);
   await replaceFile(output, async (path) => {
     await Deno.copyFile(runtime, path);
     using file = await Deno.open(path, { write: true });
-    for (const patch of [{ at: modules[0]!.at, bytes }, ...patches]) await writeAt(file, patch.at, patch.bytes);
+    for (const patch of [{ at, bytes }, ...patches]) await writeAt(file, patch.at, patch.bytes);
   });
 }
 
 /** The same for executables that are no ELF files: a shell script that carries the executable, which it unpacks once. */
 export async function buildScript(runtime: string, output: string): Promise<void> {
   const executable = await Deno.readFile(runtime);
-  const { modules, bytes } = await program(alignedEnd(1));
-  const start = starterUrl(modules, { file: "Deno.args[0]", args: "Deno.args.slice(1)" });
-  const at = alignedEnd(modules[0]!.at + bytes.length);
+  const programAt = alignedEnd(1);
+  const { scripts, bytes } = await program(programAt);
+  const start = starterUrl(scripts, { main: MAIN, file: "Deno.args[0]", args: "Deno.args.slice(1)" });
+  const at = alignedEnd(programAt + bytes.length);
   const words = ["run", ...ISOLATION, ...RUN_FLAGS, start];
   const header = await scriptHeader({ executable, at, words, env: ENVIRONMENT });
-  if (header.length > modules[0]!.at) throw new HostError("Cannot make the script: its first lines are too long");
+  if (header.length > programAt) throw new HostError("Cannot make the script: its first lines are too long");
   await replaceFile(output, async (path) => {
     using file = await Deno.open(path, { write: true, create: true, mode: 0o755 });
     await writeAt(file, 0, header);
-    await writeAt(file, modules[0]!.at, bytes);
+    await writeAt(file, programAt, bytes);
     await writeAt(file, at, executable);
   });
 }
 
-async function program(at: number): Promise<{ modules: Module[]; bytes: Uint8Array<ArrayBuffer> }> {
-  const bundles = (await bundleProgram()).map(({ name, text }) => ({ name, text: new TextEncoder().encode(text) }));
-  const bytes = new Uint8Array(bundles.reduce((sum, { text }) => sum + text.length, 0));
+/** All scripts, one behind the other, from position `at` of the file on. */
+async function program(at: number): Promise<{ scripts: Scripts; bytes: Uint8Array<ArrayBuffer> }> {
+  const scripts: Record<string, Script> = {};
+  const texts = (await bundleProgram()).map(({ name, text }) => ({ name, text: new TextEncoder().encode(text) }));
+  const bytes = new Uint8Array(texts.reduce((sum, { text }) => sum + text.length, 0));
   let end = 0;
-  const modules = bundles.map(({ name, text }) => {
+  for (const { name, text } of texts) {
     bytes.set(text, end);
+    scripts[name] = { at: at + end, bytes: text.length };
     end += text.length;
-    return { name, at: at + end - text.length, bytes: text.length };
-  });
-  return { modules, bytes };
+  }
+  return { scripts, bytes };
 }
 
 /** A file appears under its name at once and whole, also where the old one runs. */

@@ -1,8 +1,8 @@
-/** trike's entry in the portable form, where arguments may come from a script. */
+/** trike's entry in the portable form: as `src/main.ts`, but the words come from the starter. */
 import { main, reportDefects } from "../../src/cli/main.ts";
 
-export function start(args: readonly string[]): void {
-  reportDefects();
-  // As in src/main.ts: the process ends here, not when reads of stdin and Workers do.
-  main(args).then((status) => Deno.exit(status));
-}
+declare const TRIKE_ARGS: readonly string[];
+
+reportDefects();
+// As there: the process ends here, not when reads of stdin and Workers do.
+main(TRIKE_ARGS).then((status) => Deno.exit(status));

@@ -4,7 +4,7 @@ import { Bug } from "../../src/base/errors.ts";
 import { sources } from "../tree.ts";
 
 /** How `src` names the module of a Worker. */
-export const WORKER_URL = /new URL\(\s*"(\.{1,2}\/[^"]*\.ts)",\s*import\.meta\.url,?\s*\)/g;
+const WORKER_URL = /new URL\(\s*"(\.{1,2}\/[^"]*\.ts)",\s*import\.meta\.url,?\s*\)/g;
 
 /** Paths from the root, by the text that names them in the sources. */
 export function workerModules(): Map<string, string> {

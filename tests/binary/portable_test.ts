@@ -1,38 +1,31 @@
 /** The portable form, alone in a folder, with neither Deno nor Node on the path: it starts, and boots the default guest. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { guestOrSkip, runGuest, script } from "../boot/guests.ts";
-import { build, namesIn, type Result, run, withFolder } from "./build.ts";
+import { build, namesIn, run, withFolder } from "./build.ts";
 
 const ignore = Deno.build.os !== "linux";
 if (ignore) console.log("skipped: the portable form as an ELF file: the host is not Linux");
 const { guest, ignore: noGuest } = await guestOrSkip("cloud");
 
-/** Built once, with the tests' own Deno. */
-let built: Promise<{ result: Result; bytes: Uint8Array }> | null = null;
+/** Built once, with the tests' own Deno; removed when the tests have run. */
+let built: Promise<string> | null = null;
 
-async function portable(): Promise<Uint8Array> {
-  built ??= (async () => {
-    const path = await Deno.makeTempFile({ prefix: "trike-portable-" });
-    try {
-      const result = await build("--portable", "--output", path);
-      return { result, bytes: await Deno.readFile(path) };
-    } finally {
-      await Deno.remove(path);
-    }
-  })();
-  const { result, bytes } = await built;
-  assertEquals(result.code, 0, result.stderr);
-  return bytes;
+async function portable(): Promise<string> {
+  const path = await Deno.makeTempFile({ prefix: "trike-portable-" });
+  globalThis.addEventListener("unload", () => Deno.removeSync(path));
+  const { code, stderr } = await build("--portable", "--output", path);
+  assertEquals(code, 0, stderr);
+  return path;
 }
 
 /** A folder with trike and nothing else, and one for a home. */
 async function alone(body: (trike: string, folder: string, home: string) => Promise<void>): Promise<void> {
-  const bytes = await portable();
+  const original = await (built ??= portable());
   await withFolder(async (top) => {
     const folder = `${top}/a folder`, home = `${top}/home`;
     await Deno.mkdir(folder);
     await Deno.mkdir(home);
-    await Deno.writeFile(`${folder}/trike`, bytes, { mode: 0o755 });
+    await Deno.copyFile(original, `${folder}/trike`);
     await body(`${folder}/trike`, folder, home);
   });
 }
