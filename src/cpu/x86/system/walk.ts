@@ -89,12 +89,13 @@ export function defineWalk(m: Module, f: CpuFuncs, exits: boolean): Func {
   /** Reads the entry `index` (an i32) of the table whose frame number is `frame`; leaves if it is not present. */
   const read = (o: Ops, address: Value, access: Value, frame: Value, index: Value, bytes: 4 | 8): Entry => {
     const c = o.c;
+    const slot = exits ? c.let(index.shl(Math.log2(bytes))) : index.shl(Math.log2(bytes));
     if (exits) {
-      const table = o.let(frame.zx().shl(12).or(index.shl(Math.log2(bytes)).zx()));
+      const table = c.let(frame.zx().shl(12).or(slot.zx()));
       guardMapped(c, o.cpu, address, table, RIGHT.READ, 0, () => o.leave(STATUS.FAULT));
     }
     c.if(frame.geU(o.ld32("ramPages")), () => raise(o, address, access, 0));
-    const at = c.let(o.ld32("ramBase").add(frame.shl(12)).add(index.shl(Math.log2(bytes))));
+    const at = c.let(o.ld32("ramBase").add(frame.shl(12)).add(slot));
     const e = bytes === 8 ? c.ld64(at) : c.let(c.ld32(at).zx());
     c.if(e.lo().and(1).eqz(), () => raise(o, address, access, 0));
     return { at, e };
