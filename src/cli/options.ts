@@ -91,7 +91,11 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     },
     engine: {
       value: "NAME",
-      help: ["auto, hvf, kvm or soft [auto]; 'trike engines' tells what this host has."],
+      help: [
+        "auto, hvf, kvm or soft [auto]; 'trike engines' tells what this host has.",
+        "kvm:irqchip=kernel, split or user says who the interrupt controllers are",
+        "[the kernel, as far as it can be].",
+      ],
     },
   },
   "The network": {

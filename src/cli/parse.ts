@@ -28,8 +28,8 @@ import {
   TRACE_CATEGORIES,
 } from "./options.ts";
 import {
-  choiceOption,
   countOption,
+  engineOption,
   hint,
   list,
   mistake,
@@ -44,6 +44,8 @@ import {
 /** What the user asked of `trike run`, checked as far as text can be. */
 export interface RunRequest {
   readonly engine: "auto" | EngineName;
+  /** Who is the interrupt controllers, with the engine kvm; null: what the host offers. */
+  readonly irqchip: MachineSpec["irqchip"] | null;
   readonly memoryBytes: number;
   readonly cpus: number;
   /** Null: --cpu was not given. */
@@ -207,6 +209,7 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     if (path === "") throw mistake(`--${name}`, path, "a file");
     return path ?? null;
   };
+  const engine = engineOption("--engine", one("engine") ?? "auto", ENGINES);
   const cpus = one("cpus") ?? "1";
   const cpu = one("cpu");
   const net = one("net");
@@ -215,7 +218,8 @@ function readRequest(given: Map<string, string[]>): RunRequest {
   const append = one("append") ?? null;
   if (append !== null && append.includes("\0")) throw mistake("--append", append, "text without NUL");
   return {
-    engine: choiceOption("--engine", one("engine") ?? "auto", ENGINES),
+    engine: engine.engine,
+    irqchip: engine.irqchip,
     memoryBytes: sizeOption("--memory", one("memory") ?? DEFAULT_MEMORY, {
       min: MIN_RAM_BYTES,
       max: MAX_RAM_BYTES,

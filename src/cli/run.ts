@@ -82,7 +82,7 @@ export async function runSpec(spec: MachineSpec, request: RunRequest, parts: Run
 }
 
 async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], parts: RunParts): Promise<MachineSpec> {
-  const { memoryBytes, cpus, cpu, disks, serial, noReboot, icount, trace } = request;
+  const { memoryBytes, cpus, cpu, disks, serial, noReboot, icount, trace, irqchip } = request;
   const { net, note } = chooseNet({
     net: request.net,
     publish: request.publish,
@@ -91,7 +91,12 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     allowed: (parts.networkAllowed ?? networkAllowed)(),
   });
   if (note !== null && !request.quiet) parts.say(note);
-  const optional = { ...(cpu ? { cpu } : {}), ...(net ? { net } : {}), ...displayOf(request) };
+  const optional = {
+    ...(irqchip ? { irqchip } : {}),
+    ...(cpu ? { cpu } : {}),
+    ...(net ? { net } : {}),
+    ...displayOf(request),
+  };
   const rest = { engine, memoryBytes, cpus, disks, ...optional, serial, noReboot, icount, trace };
   if (request.firmware !== null) return { ...rest, firmware: request.firmware, kernel: "", initrd: null, append: "" };
   if (request.kernel !== null) {

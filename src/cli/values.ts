@@ -55,6 +55,23 @@ export function choiceOption<T extends string>(flag: string, text: string, choic
   return found;
 }
 
+const IRQ_CHIPS = ["kernel", "split", "user"] as const;
+
+/** `NAME`, or `kvm:irqchip=WHO`. */
+export function engineOption<T extends string>(
+  flag: string,
+  text: string,
+  names: readonly T[],
+): { readonly engine: T; readonly irqchip: typeof IRQ_CHIPS[number] | null } {
+  const colon = text.indexOf(":");
+  if (colon < 0) return { engine: choiceOption(flag, text, names), irqchip: null };
+  const engine = choiceOption(flag, text.slice(0, colon), names), detail = text.slice(colon + 1);
+  if (engine !== "kvm") throw mistake(flag, text, `nothing after ${quoted(engine)}`);
+  const irqchip = IRQ_CHIPS.find((who) => detail === `irqchip=${who}`);
+  if (irqchip === undefined) throw mistake(flag, text, `irqchip=${list(IRQ_CHIPS)} after "kvm:"`);
+  return { engine, irqchip };
+}
+
 /** `a, b or c`. */
 export function list(words: readonly string[]): string {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`;

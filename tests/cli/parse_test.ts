@@ -23,6 +23,7 @@ function assertMistake(args: string[], ...names: string[]): void {
 Deno.test("run without options asks for the defaults", () => {
   assertEquals(run(), {
     engine: "auto",
+    irqchip: null,
     memoryBytes: 512 * 1024 * 1024,
     cpus: 1,
     cpu: null,
@@ -52,6 +53,7 @@ Deno.test("run without options asks for the defaults", () => {
 Deno.test("run takes every option, with its value joined or apart", () => {
   const expected: RunRequest = {
     engine: "soft",
+    irqchip: null,
     memoryBytes: 1 << 30,
     cpus: 1,
     cpu: parseCpuModel("x86-64-v3,-fma"),
@@ -186,6 +188,8 @@ Deno.test("mistakes name the flag, the value and what was expected", () => {
     [["--cpus", "1.0"], "--cpus", '"1.0"'],
     [["--engine", "sotf"], "--engine", '"sotf"', "did you mean soft?"],
     [["--engine", "qemu"], "--engine", "auto, hvf, kvm or soft"],
+    [["--engine", "kvm:irqchip=all"], "--engine", 'irqchip=kernel, split or user after "kvm:"'],
+    [["--engine", "soft:irqchip=user"], "--engine", 'nothing after "soft"'],
     [["--serial", "tty"], "--serial", '"tty"', "unix:PATH", "did you mean pty?"],
     [["--serial", "file:"], "--serial", "a path"],
     [["--serial", "unix"], "--serial", "a path"],
