@@ -26,11 +26,17 @@ export function starterUrl(scripts: Scripts, { main, file, args }: Start): strin
   return `data:text/javascript;base64,${btoa(source)}`;
 }
 
-/** Runs in the portable form, in each of its threads, and there is nothing around it. */
-function start(scripts: Scripts, name: string, path: string, args: readonly string[]): void {
-  let text = "";
+/**
+ * Runs in the portable form, in each of its threads, and there is nothing around it. A Worker has no words, and is told which
+ * file the main thread has read: it may have been replaced since.
+ */
+function start(scripts: Scripts, name: string, path: string, args: readonly string[] | null, known?: string): void {
+  let text = "", identity = "";
   try {
     using file = Deno.openSync(path);
+    const { dev, ino, size, mtime } = file.statSync();
+    identity = `${dev} ${ino} ${size} ${mtime?.getTime()}`;
+    if (known !== undefined && known !== identity) throw new Error("it was replaced meanwhile");
     const { at, bytes } = scripts[name]!;
     const buffer = new Uint8Array(bytes);
     file.seekSync(at, 0);
@@ -41,13 +47,15 @@ function start(scripts: Scripts, name: string, path: string, args: readonly stri
     }
     text = new TextDecoder().decode(buffer);
   } catch (error) {
-    console.error(`trike: Cannot read the program in "${path}": ${error instanceof Error ? error.message : error}`);
+    const why = `Cannot read the program in "${path}": ${error instanceof Error ? error.message : error}`;
+    if (args === null) throw new Error(why);
+    console.error(`trike: ${why}`);
     Deno.exit(1);
   }
   const workers = new Proxy({}, {
     get: (_, worker: string) => {
-      const source = `(${start})(${JSON.stringify(scripts)}, ${JSON.stringify(worker)}, ${JSON.stringify(path)}, []);`;
-      return URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+      const words = [scripts, worker, path, null, identity].map((word) => JSON.stringify(word)).join();
+      return URL.createObjectURL(new Blob([`(${start})(${words});`], { type: "text/javascript" }));
     },
   });
   // What a script asks for Deno's built-in modules, for the addresses of Workers' modules, for the user's words.
