@@ -77,7 +77,20 @@ function stopOf(row: Row): number {
   return letters.includes("C") ? STOP.CR : letters.includes("D") ? STOP.DR : 0;
 }
 
+/** A number that no vCPU has. */
+const NOBODY = 62;
+
 const exits: Exits = { bit: stopOf };
+
+/** Tells of writes to guest RAM by who is no processor: devices of the machine whose vCPUs run here. */
+let outside: CodeMap | null = null;
+let outsideSeen = 0;
+
+/** From now on code that devices write to is decoded anew, as caches of processors are coherent with DMA. */
+export function followWrites(map: CodeMap): void {
+  outside = map;
+  outsideSeen = map.count;
+}
 
 /** Made once a thread: every vCPU's state lies at the same place of its memory. */
 let interpreter: Interpreter | undefined;
@@ -185,18 +198,24 @@ export class Cpu extends CpuView {
     this.put("codeEpoch", this.#cache.epoch);
     this.flush();
   }
-  /** Bytes of a page were written by somebody who is no processor. */
-  pageWritten(page: number): void {
-    if (Atomics.load(this.#codeMap.pages, page) !== 0) this.#codeMap.wrote(page * PAGE_BYTES, 1);
-  }
-
   /** Others wait for this processor to obey them from now on, or do not any more. */
   set running(running: boolean) {
     this.#codeMap.report(this.id, this.#seen, running);
     if (running) this.#obey();
   }
 
+  readonly #devices: NoticeHandler = {
+    stale: (page) => this.#cache.invalidate(page),
+    evicted: () => {},
+    claimed: () => {},
+    everything: () => this.#cache.invalidateAll(),
+  };
+
   readonly #obey = () => {
+    if (outside && outside.count !== outsideSeen) {
+      outsideSeen = outside.drain(outsideSeen, NOBODY, this.#devices);
+      this.put("codeEpoch", this.#cache.epoch);
+    }
     if (this.#codeMap.count === this.#seen) return;
     this.#seen = this.#codeMap.drain(this.#seen, this.id, this.#notices);
     this.#codeMap.report(this.id, this.#seen, true);
@@ -321,6 +340,8 @@ export class Cpu extends CpuView {
     if (this.#cache.holds(page)) return;
     this.#codeMap.claim(page, this.id, MAX_VCPUS, this.#obey);
     this.#cache.hold(page);
+    // For good: whoever writes there posts a notice.
+    if (outside) Atomics.compareExchange(outside.pages, page, 0, 1);
     this.exports.dropWriteTags(this.base, page);
   }
 }

@@ -63,3 +63,10 @@ export function openDouble(path: string, options: DoubleOptions = {}): void {
   const patched: typeof Deno.dlopen = (name, symbols) => real(name === HYPERVISOR_PATH ? path : name, symbols);
   Object.defineProperty(Deno, "dlopen", { value: patched, configurable: true, writable: true });
 }
+
+/** For `StartOptions.vcpuWorker`: trike's own Worker, on a thread that has attached to the double at `path`. */
+export function doubleWorker(path: string): URL {
+  const url = new URL("./vcpu_worker.ts", import.meta.url);
+  url.searchParams.set("double", path);
+  return url;
+}
