@@ -4,7 +4,7 @@
  */
 import { CPU_BASED, INTERRUPTIBILITY, VMCS } from "../../../ffi/vmx.ts";
 import { EXC, IF } from "../../cpu/x86/state.ts";
-import { EventType } from "../vcpu_state.ts";
+import { EventType, type VcpuState } from "../vcpu_state.ts";
 import { eventToRepeat, Info, isSoftware } from "./exits.ts";
 import type { VcpuHandle } from "./handle.ts";
 
@@ -78,6 +78,14 @@ export class HvfEvents {
     // The delivery had begun to block NMIs, which an entry that injects one does not allow.
     if (Info.type(info) === EventType.NMI) this.setNmiBlocking(false);
     this.#inject(info);
+  }
+
+  /** The next entry delivers what a saved state was in the middle of. */
+  restore(s: VcpuState): void {
+    if (s.eventHasError) this.handle.setVmcs(VMCS.CTRL_VMENTRY_EXC_ERROR, s.eventError);
+    if (s.eventType >= EventType.SOFTWARE_INTERRUPT) this.handle.setVmcs(VMCS.CTRL_VMENTRY_INSTR_LEN, s.eventLength);
+    if (s.eventType === EventType.NMI) this.setNmiBlocking(false);
+    this.#inject(Info.of(s.eventType, s.eventVector, s.eventHasError !== 0));
   }
 
   setNmiBlocking(on: boolean): void {

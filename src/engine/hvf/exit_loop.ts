@@ -50,7 +50,7 @@ export class HvfExits {
   };
   readonly #guest: Guest;
   readonly #parts: VcpuParts;
-  readonly #events: HvfEvents;
+  readonly events: HvfEvents;
   readonly #stepper: Stepper;
   readonly #deadline: Deadline;
   /** hv_vcpu_run_until knows deadlines here. */
@@ -67,7 +67,7 @@ export class HvfExits {
   constructor(guest: Guest, parts: VcpuParts) {
     this.#guest = guest;
     this.#parts = parts;
-    this.#events = new HvfEvents(guest.handle, guest.controls.cpu);
+    this.events = new HvfEvents(guest.handle, guest.controls.cpu);
     this.#stepper = new Stepper(guest.handle, guest.registers, parts);
     this.#deadline = new Deadline(guest.hv, guest.tsc.hz);
   }
@@ -77,12 +77,12 @@ export class HvfExits {
     this.halted = false;
     this.#acted = NO_REASON;
     this.#doubted = false;
-    this.#events.reset();
+    this.events.reset();
   }
 
   /** Gives the guest what of its pending events it can take now, and waits for a chance for the others. */
   offer(pending: number): void {
-    const events = this.#events;
+    const events = this.events;
     let windows = 0;
     if (pending & VcpuEvent.NMI) {
       if (events.canNmi) {
@@ -114,7 +114,7 @@ export class HvfExits {
     this.counts.entries++;
     const code = this.#timed ? hv.hv_vcpu_run_until(handle.id, deadline.mach) : hv.hv_vcpu_run(handle.id);
     if (code !== SUCCESS) return this.#refused(code);
-    this.#events.settle();
+    this.events.settle();
     const reason = handle.vmcs(VMCS.RO_EXIT_REASON);
     if (reason === this.#acted && this.#maybeOld(pokes)) return null;
     this.#acted = NO_REASON;
@@ -166,7 +166,7 @@ export class HvfExits {
   }
 
   #exit(reason: number): ExitReason | null {
-    const events = this.#events, counts = this.counts;
+    const events = this.events, counts = this.counts;
     switch (basicReason(reason)) {
       case X.EXC_NMI:
         return this.#exception();
@@ -311,8 +311,8 @@ export class HvfExits {
       const address = handle.vmcs(VMCS.RO_EXIT_QUALIFIC);
       handle.setRegister(R.HV_X86_CR2, address, handle.hi);
     }
-    if (isSoftware(info)) this.#events.repeat(Info.of(Info.type(info), vector, false));
-    else this.#events.exception(vector, error);
+    if (isSoftware(info)) this.events.repeat(Info.of(Info.type(info), vector, false));
+    else this.events.exception(vector, error);
     return null;
   }
 
@@ -338,7 +338,7 @@ export class HvfExits {
   }
 
   #eptViolation(reason: number): ExitReason | null {
-    const { handle } = this.#guest, events = this.#events;
+    const { handle } = this.#guest, events = this.events;
     const q = handle.vmcs(VMCS.RO_EXIT_QUALIFIC);
     const lo = handle.vmcs(VMCS.GUEST_PHYSICAL_ADDRESS);
     if (handle.hi === 0 && lo < this.#parts.ram.sizeBytes) {
@@ -355,15 +355,15 @@ export class HvfExits {
 
   /** An instruction, or the delivery of an event, has met memory that is the board's. */
   #access(reason: number): ExitReason | null {
-    const broken = this.#events.broken;
+    const broken = this.events.broken;
     if (broken === 0 || isSoftware(broken)) return this.#step(reason, broken !== 0);
-    return this.#stepped(reason, this.#stepper.deliver(broken, this.#events.brokenError));
+    return this.#stepped(reason, this.#stepper.deliver(broken, this.events.brokenError));
   }
 
   #task(reason: number): ExitReason | null {
     const source = Task.source(this.#guest.handle.vmcs(VMCS.RO_EXIT_QUALIFIC));
     if (source === Task.GATE) return this.#access(reason);
-    if (source === Task.IRET) this.#events.setNmiBlocking(false);
+    if (source === Task.IRET) this.events.setNmiBlocking(false);
     return this.#step(reason, true);
   }
 
@@ -383,7 +383,7 @@ export class HvfExits {
 
   #fault(): null {
     this.counts.refused++;
-    this.#events.exception(EXC.GP, 0);
+    this.events.exception(EXC.GP, 0);
     return null;
   }
 

@@ -40,6 +40,7 @@ export interface Guest {
 const APIC_PAGE = 0xfee0_0000n;
 /** Machine checks come to us: they are the host's. */
 const EXCEPTIONS = 1 << EXC.MC;
+const X87_SSE = 3;
 
 const FIELDS: Readonly<Record<ControlName, number>> = {
   pin: VMCS.CTRL_PIN_BASED,
@@ -118,6 +119,7 @@ export function makeGuest(hv: Hypervisor, parts: VcpuParts): Guest {
       speculation: policy.speculation,
       archCapabilities: policy.archCapabilities !== null,
     });
+    handle.components = cpuid.xcr0 | X87_SSE;
     const registers = new HvfRegisters(handle, parts.ram, cpuid, vmx, controls.entry);
     const efer = { read: () => registers.efer, write: (lo: number, hi: number) => registers.writeEfer(lo, hi) };
     const msrs = new HvfMsrs({ handle, parts, policy, tsc, efer });

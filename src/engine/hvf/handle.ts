@@ -4,14 +4,24 @@
  * What is read goes through one buffer that lives as long as the vCPU; nothing is allocated but the bigint that carries a value
  * of 64 bits into a call.
  */
+import { hv_x86_reg_t } from "../../../ffi/hypervisor_x86_64.ts";
 import { VMCS } from "../../../ffi/vmx.ts";
+import { XSAVE } from "../vcpu_state.ts";
 import { type Hypervisor, refusal, SUCCESS } from "./library.ts";
 
 const WORD = 0x1_0000_0000;
 
+/** Bytes for an XSAVE area, on a page's boundary as processors would have it. */
+export function areaBytes(): Uint8Array<ArrayBuffer> {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
+  return new Uint8Array(memory.buffer as ArrayBuffer, 0, XSAVE.BYTES);
+}
+
 export class VcpuHandle {
   /** The high word of what was read last. */
   hi = 0;
+  /** Components of the XSAVE area that the vCPU has: x87, SSE, AVX. */
+  components = 3;
   readonly #out = new Uint8Array(8);
   readonly #words = new Uint32Array(this.#out.buffer);
   readonly #in = new BigUint64Array(1);
@@ -68,14 +78,30 @@ export class VcpuHandle {
     return this.hv.hv_vcpu_enable_native_msr(this.id, msr, true) === SUCCESS;
   }
 
-  /** The XSAVE area, in its standard format. */
+  /**
+   * The XSAVE area, in its standard format, with all components that the vCPU has: guests use the SSE registers without naming
+   * them in XCR0, and the area is made and taken by XCR0.
+   */
   readArea(bytes: Uint8Array<ArrayBuffer>): void {
+    const own = this.#widen();
     const code = this.hv.hv_vcpu_read_fpstate(this.id, bytes, BigInt(bytes.length));
+    this.#narrow(own);
     if (code !== SUCCESS) throw refusal("hv_vcpu_read_fpstate", code);
   }
   writeArea(bytes: Uint8Array<ArrayBuffer>): void {
+    const own = this.#widen();
     const code = this.hv.hv_vcpu_write_fpstate(this.id, bytes, BigInt(bytes.length));
+    this.#narrow(own);
     if (code !== SUCCESS) throw refusal("hv_vcpu_write_fpstate", code);
+  }
+
+  #widen(): number {
+    const own = this.register(hv_x86_reg_t.HV_X86_XCR0);
+    if (own !== this.components) this.setRegister(hv_x86_reg_t.HV_X86_XCR0, this.components);
+    return own;
+  }
+  #narrow(own: number): void {
+    if (own !== this.components) this.setRegister(hv_x86_reg_t.HV_X86_XCR0, own);
   }
 
   invalidateTlb(): void {

@@ -16,9 +16,11 @@ import {
   type VcpuParts,
   type VcpuStats,
 } from "../engine.ts";
+import { Activity, type VcpuState } from "../vcpu_state.ts";
 import { HvfExits } from "./exit_loop.ts";
 import { type Guest, makeGuest } from "./guest.ts";
 import { openHypervisor } from "./library.ts";
+import { checkHvf, restoreHvf, saveHvf } from "./saved_state.ts";
 
 export const hvfEngine: Engine = hvfEngineAt(HYPERVISOR_PATH);
 
@@ -39,8 +41,13 @@ export class HvfVcpu implements Vcpu {
     if (parts.icount) throw new HostError("The engine hvf cannot count instructions: expected --engine soft");
     this.#parts = parts;
     this.guest = makeGuest(openHypervisor(path), parts);
-    this.#exits = new HvfExits(this.guest, parts);
-    this.reset();
+    try {
+      this.#exits = new HvfExits(this.guest, parts);
+      this.reset();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   /** Gives back what the host lent: for tests, since a Worker that is terminated gives it back with its process. */
@@ -122,6 +129,20 @@ export class HvfVcpu implements Vcpu {
     if (!this.#waitsForSipi) return;
     this.#waitsForSipi = false;
     this.guest.registers.start((pending >>> 8) & 0xff);
+  }
+
+  save(state: VcpuState): void {
+    const exits = this.#exits;
+    saveHvf(this.guest, exits.events, this.#parts, state);
+    state.activity = this.#waitsForSipi ? Activity.WAIT_FOR_SIPI : exits.halted ? Activity.HALTED : Activity.RUNNING;
+  }
+
+  restore(state: VcpuState): void {
+    checkHvf(this.guest, state);
+    this.reset();
+    restoreHvf(this.guest, this.#exits.events, this.#parts, state);
+    this.#waitsForSipi = state.activity === Activity.WAIT_FOR_SIPI;
+    this.#exits.halted = state.activity === Activity.HALTED;
   }
 
   poke(vcpu: number): void {

@@ -135,6 +135,13 @@ export class HvfMsrs {
     return NATIVE_MSRS.includes(msr);
   }
 
+  /** Whether a native MSR, or the PAT, takes a value. */
+  takes(msr: number, lo: number, hi: number): boolean {
+    if (msr === MSR.PAT) return arePatTypes(lo) && arePatTypes(hi);
+    if (CANONICAL.includes(msr)) return isCanonical(hi | 0);
+    return (msr !== MSR.TSC_AUX && msr !== MSR.FMASK && msr !== MSR.SYSENTER_CS) || hi === 0;
+  }
+
   /** False: there is no such register. */
   read(msr: number): boolean {
     msr >>>= 0;
@@ -168,7 +175,7 @@ export class HvfMsrs {
       case MSR.EFER:
         return efer.write(lo, hi);
       case MSR.PAT:
-        if (!arePatTypes(lo) || !arePatTypes(hi)) return false;
+        if (!this.takes(msr, lo, hi)) return false;
         this.pat[0] = lo;
         this.pat[1] = hi;
         return true;
@@ -179,11 +186,10 @@ export class HvfMsrs {
         return this.#setDeadline((BigInt(hi) << 32n) | BigInt(lo));
     }
     if (this.isNative(msr)) {
-      if (CANONICAL.includes(msr) && !isCanonical(hi | 0)) return false;
-      if ((msr === MSR.TSC_AUX || msr === MSR.FMASK) && hi !== 0) return false;
+      if (!this.takes(msr, lo, hi)) return false;
       const field = VMCS_MSRS.get(msr);
       if (field === undefined) handle.setMsr(msr, lo, hi);
-      else handle.setVmcs(field, lo, msr === MSR.SYSENTER_CS ? 0 : hi);
+      else handle.setVmcs(field, lo, hi);
       return true;
     }
     return !SPECULATION_MSRS.includes(msr) && this.file.write(msr, lo, hi);

@@ -13,7 +13,7 @@ import { GPR_NAMES, type GprName, type InitialState, type SegmentState } from ".
 import { XSAVE } from "../vcpu_state.ts";
 import type { FixedBits } from "./controls.ts";
 import type { GuestCpuid } from "./cpuid.ts";
-import type { VcpuHandle } from "./handle.ts";
+import { areaBytes, type VcpuHandle } from "./handle.ts";
 import { NATIVE_MSRS } from "./msrs.ts";
 import { MSR } from "../../cpu/x86/system/msr.ts";
 
@@ -146,7 +146,7 @@ export class HvfRegisters {
   /** All of it: [sdm3 table 10-1]. */
   reset(): void {
     const h = this.handle;
-    const area = new Uint8Array(XSAVE.BYTES), dv = new DataView(area.buffer);
+    const area = areaBytes(), dv = new DataView(area.buffer);
     dv.setUint16(FCW, FCW_RESET, true);
     dv.setUint8(FTW, ALL_FULL);
     dv.setUint32(XSAVE.MXCSR, MXCSR_RESET, true);

@@ -17,7 +17,7 @@ import { restoreUnits, saveUnits, type UnitState } from "../soft/saved_state.ts"
 import { SoftVcpu } from "../soft/soft.ts";
 import { EventType, XSAVE } from "../vcpu_state.ts";
 import { Info } from "./exits.ts";
-import type { VcpuHandle } from "./handle.ts";
+import { areaBytes, type VcpuHandle } from "./handle.ts";
 import { usesUnits } from "./prefixes.ts";
 import { DR_REGISTERS, GPR_REGISTERS, type HvfRegisters, SEGMENT } from "./registers.ts";
 
@@ -79,12 +79,7 @@ export class Stepper {
   #cr4 = 0;
   #efer = 0;
   #interruptibility = 0;
-  /** Page-aligned, as processors would have it. */
-  readonly #area: UnitState & { xsave: Uint8Array<ArrayBuffer> } = {
-    xsave: new Uint8Array(new WebAssembly.Memory({ initial: 1, maximum: 1 }).buffer as ArrayBuffer, 0, XSAVE.BYTES),
-    fcs: 0,
-    fds: 0,
-  };
+  readonly #area: UnitState & { xsave: Uint8Array<ArrayBuffer> } = { xsave: areaBytes(), fcs: 0, fds: 0 };
   readonly #areaBefore = new Uint8Array(XSAVE.BYTES);
 
   constructor(
@@ -186,6 +181,8 @@ export class Stepper {
 
   #store(v: SoftVcpu): void {
     const { registers, handle } = this, before = this.#before, state = v.i32, rows = this.#rows;
+    // The processor takes the stack segment's DPL for the current privilege level.
+    v.put("segRights", (v.get("segRights", SS) & ~0x60) | (v.get("cpl") << 5), SS);
     let paging = false;
     for (let i = 0; i < rows.length; i++) {
       const [offset, words, source, id] = rows[i]!, at = (v.base + offset) >> 2;

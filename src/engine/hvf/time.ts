@@ -119,10 +119,18 @@ export class GuestTsc {
   }
 
   get ticks(): bigint {
-    return BigInt.asUintN(64, this.handle.hv.hv_tsc_clock() + this.#offset);
+    return this.ticksAt(this.handle.hv.hv_tsc_clock());
   }
   set ticks(value: bigint) {
-    this.#set(BigInt.asIntN(64, value - this.handle.hv.hv_tsc_clock()));
+    this.setTicksAt(this.handle.hv.hv_tsc_clock(), value);
+  }
+
+  /** What the counter shows, is to show, when the host's shows `host`. */
+  ticksAt(host: bigint): bigint {
+    return BigInt.asUintN(64, host + this.#offset);
+  }
+  setTicksAt(host: bigint, value: bigint): void {
+    this.#set(BigInt.asIntN(64, value - host));
   }
 
   #set(offset: bigint): void {

@@ -11,11 +11,12 @@ import { PAGE_BYTES, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
 import type { VcpuParts } from "../engine.ts";
 import { check, type Hypervisor, SUCCESS } from "./library.ts";
 
-/** From the end of vCPU 0's state: the VM (64-bit TSC offset behind it); from the end of each: its number + 1, and its pokes. */
+/** From the end of vCPU 0's state: the VM; from the end of each: its number + 1, and its pokes. */
 const VM_AT = VCPU_BASE + VCPU_STRIDE - 64, NUMBER_AT = VCPU_BASE + VCPU_STRIDE - 128;
 /** Nobody has made the VM; somebody is about to; it is there. */
 const NONE = 0, OPENING = -1, OPEN = 1;
-const STATE = 0, VCPUS = 1, OFFSET = 2;
+/** Words of the VM; those of 64 bits have two. */
+const STATE = 0, VCPUS = 1, OFFSET = 2, LOCK = 4, MOMENT_TSC = 6, MOMENT_NS = 8;
 const POKES = 1;
 
 const { HV_MEMORY_READ, HV_MEMORY_WRITE, HV_MEMORY_EXEC } = hv_memory_flags_t;
@@ -54,10 +55,10 @@ export class SharedVm {
     return vm;
   }
 
-  /** One vCPU less; the VM goes with the last. */
+  /** One vCPU less; the VM goes with the last. If it does not, the next one to be made is refused with the reason. */
   leave(): void {
     if (Atomics.sub(this.#words, VM_AT / 4 + VCPUS, 1) !== 1) return;
-    check("hv_vm_destroy", this.hv.hv_vm_destroy());
+    this.hv.hv_vm_destroy();
     Atomics.store(this.#words, VM_AT / 4 + STATE, NONE);
   }
 
@@ -88,6 +89,27 @@ export class SharedVm {
     const at = VM_AT / 4 + OFFSET;
     const lo = Atomics.load(this.#words, at) >>> 0, hi = Atomics.load(this.#words, at + 1);
     return (BigInt(hi) << 32n) | BigInt(lo);
+  }
+
+  /**
+   * The host's time-stamp counter at a moment that all vCPUs share: while guest time stands still at `ns`, they all get the same
+   * answer, so that counters that were equal stay equal.
+   */
+  moment(ns: number): bigint {
+    const words = this.#words, at = VM_AT / 4, buffer = this.memory.buffer;
+    const tsc = new BigInt64Array(buffer, VM_AT + 4 * MOMENT_TSC, 1),
+      known = new Float64Array(buffer, VM_AT + 4 * MOMENT_NS, 1);
+    while (Atomics.compareExchange(words, at + LOCK, 0, 1) !== 0) Atomics.wait(words, at + LOCK, 1, 1);
+    try {
+      if (tsc[0] === 0n || known[0] !== ns) {
+        tsc[0] = this.hv.hv_tsc_clock();
+        known[0] = ns;
+      }
+      return tsc[0]!;
+    } finally {
+      Atomics.store(words, at + LOCK, 0);
+      Atomics.notify(words, at + LOCK);
+    }
   }
 
   /** The calling thread is about to look at its vCPU's events and to run it. */
