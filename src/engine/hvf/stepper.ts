@@ -4,8 +4,8 @@
  * memory, it executes the one instruction, and what has changed moves back.
  *
  * An access to memory needs the general registers, the segments and what paging is made of; only instructions of the x87 and
- * vector units and those that touch the system's registers need the rest. The software vCPU is made when it is first needed,
- * and keeps no translations between two steps: the guest's page tables may have changed meanwhile.
+ * vector units and those that touch the system's registers need the rest. The software vCPU is made before the guest runs, to
+ * which it would be a long pause, and keeps no translations between two steps: the guest's page tables may have changed.
  */
 import { hv_x86_reg_t as R } from "../../../ffi/hypervisor_x86_64.ts";
 import { INTERRUPTIBILITY, VMCS } from "../../../ffi/vmx.ts";
@@ -69,7 +69,7 @@ const MAX_INSTRUCTION = 15, PAGE = 4096;
 const SS = 2, SHADOW = INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS;
 
 export class Stepper {
-  #soft: SoftVcpu | null = null;
+  readonly #soft: SoftVcpu;
   /** What was loaded, two words a row. */
   readonly #before = new Int32Array(2 * ROWS.length);
   #rows: readonly Row[] = CORE;
@@ -86,11 +86,13 @@ export class Stepper {
     private readonly handle: VcpuHandle,
     private readonly registers: HvfRegisters,
     private readonly parts: VcpuParts,
-  ) {}
+  ) {
+    this.#soft = new SoftVcpu(parts);
+  }
 
   /** Executes the instruction at RIP, or delivers its exception. `system`: it is about registers beside the general ones. */
   step(system: boolean): StepResult {
-    const v = this.#soft ??= new SoftVcpu(this.parts);
+    const v = this.#soft;
     this.#load(v, system);
     const { events, eventsIndex } = this.parts;
     const rip = (v.base + S.rip) >> 2, lo = v.i32[rip], hi = v.i32[rip + 1];
@@ -106,7 +108,7 @@ export class Stepper {
 
   /** Delivers an event, not one that an instruction raises. `info` as entries have it. */
   deliver(info: number, error: number): StepResult {
-    const v = this.#soft ??= new SoftVcpu(this.parts);
+    const v = this.#soft;
     this.#load(v, true);
     const vector = Info.vector(info);
     switch (Info.type(info)) {
