@@ -40,6 +40,7 @@ import {
   sizeOption,
   traceOption,
 } from "./values.ts";
+import { vncOption, type VncRequest } from "./vnc_option.ts";
 
 /** What the user asked of `trike run`, checked as far as text can be. */
 export interface RunRequest {
@@ -59,6 +60,7 @@ export interface RunRequest {
   readonly vga: boolean;
   readonly vgaBios: string | null;
   readonly screenshot: string | null;
+  readonly vnc: VncRequest | null;
   readonly disks: readonly DiskSpec[];
   /** Null: --net was not given. */
   readonly net: NetRequest | null;
@@ -277,11 +279,17 @@ function readFirmware(path: string | null, given: Map<string, string[]>): Firmwa
 }
 
 function readDisplay(file: (name: string) => string | null, given: Map<string, string[]>) {
-  const vga = given.has("vga");
+  const vnc = given.get("vnc")?.[0];
+  const vga = given.has("vga") || vnc !== undefined;
   for (const name of ["vga-bios", "screenshot"]) {
     if (given.has(name) && !vga) throw mistake(`--${name}`, given.get(name)![0]!, "it with --vga");
   }
-  return { vga, vgaBios: file("vga-bios"), screenshot: file("screenshot") };
+  return {
+    vga,
+    vgaBios: file("vga-bios"),
+    screenshot: file("screenshot"),
+    vnc: vnc === undefined ? null : vncOption("--vnc", vnc),
+  };
 }
 
 function readDisks(values: readonly string[]): DiskSpec[] {

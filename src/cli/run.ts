@@ -10,10 +10,12 @@ import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
 import type { MachineSpec } from "../machine/spec.ts";
 import { checkFiles } from "./check.ts";
 import { chooseEngine, type EngineInfo, engines } from "./engines.ts";
+import type { VncServer } from "../host/vnc/server.ts";
 import { chooseNet } from "./net_option.ts";
 import { DEFAULT_APPEND } from "./options.ts";
 import type { RunRequest } from "./parse.ts";
 import { ConsoleWatch, statsJson } from "./stats.ts";
+import { openVnc } from "./vnc_option.ts";
 
 export interface RunParts {
   start(spec: MachineSpec): Promise<MachineHandle>;
@@ -52,7 +54,8 @@ const DEFAULT_SNAPSHOT = "trike.snapshot";
 export async function runMachine(request: RunRequest, parts: RunParts): Promise<number> {
   checkFiles(request);
   const engine = await findEngine(request, parts);
-  return await runSpec(await makeSpec(request, engine, parts), request, parts);
+  const spec = { ...await makeSpec(request, engine, parts), ...displayOf(request) };
+  return await runSpec(spec, request, parts);
 }
 
 export async function findEngine(request: RunRequest, parts: RunParts): Promise<MachineSpec["engine"]> {
@@ -65,7 +68,8 @@ export async function runSpec(spec: MachineSpec, request: RunRequest, parts: Run
   const stats = request.stats === null ? null : openOutput("--stats", request.stats);
   const screenshot = request.screenshot === null ? null : openOutput("--screenshot", request.screenshot);
   const debugcon = request.debugcon === null ? null : openOutput("--debugcon", request.debugcon);
-  const run = new Run(spec, request, parts, debugcon);
+  const vnc = request.vnc === null ? null : openVnc(request.vnc);
+  const run = new Run(spec, request, parts, debugcon, vnc);
   try {
     const status = await run.toEnd();
     if (stats && run.handle) writeOutput(stats, "--stats", request.stats!, json(run));
@@ -75,6 +79,7 @@ export async function runSpec(spec: MachineSpec, request: RunRequest, parts: Run
     return status;
   } finally {
     run.abandon();
+    vnc?.close();
     stats?.close();
     screenshot?.close();
     debugcon?.close();
@@ -162,6 +167,7 @@ class Run {
     private readonly request: RunRequest,
     private readonly parts: RunParts,
     private readonly debugcon: Deno.FsFile | null = null,
+    private readonly vnc: VncServer | null = null,
   ) {}
 
   async toEnd(): Promise<number> {
@@ -232,6 +238,10 @@ class Run {
   }
 
   #attachPorts(handle: MachineHandle): void {
+    if (this.vnc && handle.screen) {
+      this.vnc.serve(handle.screen, "trike");
+      if (!this.request.quiet) this.#say(`VNC at ${this.request.vnc!.address} port ${this.vnc.port}`);
+    }
     if (this.debugcon && handle.debug) {
       this.#debugCopied = this.#copyDebug(handle.debug, this.debugcon).catch((error) => this.#say(messageOf(error)));
     }

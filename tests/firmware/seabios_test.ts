@@ -1,10 +1,10 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import { screenText } from "../../src/host/screen.ts";
 import { startMachine } from "../../src/machine/machine.ts";
-import type { MachineSpec } from "../../src/machine/spec.ts";
 import { Trike } from "../boot/guests.ts";
 import { bootableDisk, SECOND_SECTOR } from "./boot_sector.ts";
 import { firmwareOrSkip } from "./images.ts";
+import { biosMachine } from "./machine.ts";
 
 const seabios = firmwareOrSkip("seabios", "/usr/share/seabios/bios-256k.bin");
 const small = firmwareOrSkip("seabios", "/usr/share/seabios/bios.bin");
@@ -57,22 +57,8 @@ Deno.test({
   ignore: seabios.ignore,
   fn: () =>
     withDisk(async (disk) => {
-      const spec: MachineSpec = {
-        engine: "soft",
-        memoryBytes: 64 << 20,
-        cpus: 1,
-        kernel: "",
-        initrd: null,
-        append: "",
-        firmware: { path: seabios.path, vars: null },
-        vga: { bios: seabios.path.replace("bios-256k", "vgabios-stdvga") },
-        disks: [{ path: disk, readonly: true, format: "raw" }],
-        serial: [{ kind: "none" }],
-        noReboot: true,
-        icount: false,
-        trace: null,
-      };
-      const machine = await startMachine(spec);
+      const disks = [{ path: disk, readonly: true, format: "raw" }] as const;
+      const machine = await startMachine(biosMachine(seabios.path, { disks }));
       const { kind } = await machine.ended;
       const text = screenText(machine.screen!)!;
       assertEquals(kind, "poweroff");
