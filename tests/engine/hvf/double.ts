@@ -1,10 +1,23 @@
 /** The double in the place of Hypervisor.framework, for the tests of this folder: written once a run, in a folder of its own. */
-import { openDouble } from "../../double/double.ts";
-import { writeDouble } from "../../double/double.ts";
+import type { Engine } from "../../../src/engine/engine.ts";
+import { hvfEngine } from "../../../src/engine/hvf/hvf.ts";
+import { followWrites } from "../../double/cpu.ts";
+import { openDouble, writeDouble } from "../../double/double.ts";
 
 /** Why there is no double here, or null. */
 export const refusal: string | null = Deno.build.os === "linux" && Deno.build.arch === "x86_64"
   ? null
   : "the double of Hypervisor.framework is a library for x86-64 Linux";
 
-if (refusal === null) openDouble(writeDouble(Deno.makeTempDirSync({ prefix: "trike-double-" })));
+/** The library's path. */
+export const library = refusal === null ? writeDouble(Deno.makeTempDirSync({ prefix: "trike-double-" })) : "";
+if (refusal === null) openDouble(library);
+
+/** The engine; what tests write into a guest's memory, the double's processor sees as a real one would. */
+export const doubledEngine: Engine = {
+  name: "hvf",
+  openVcpu(parts) {
+    followWrites(parts.codeMap);
+    return hvfEngine.openVcpu(parts);
+  },
+};

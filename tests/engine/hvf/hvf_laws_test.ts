@@ -1,5 +1,4 @@
-import { hvfEngine } from "../../../src/engine/hvf/hvf.ts";
 import { conformanceTests } from "../conformance.ts";
-import { refusal } from "./double.ts";
+import { doubledEngine, refusal } from "./double.ts";
 
-conformanceTests({ name: "hvf", engine: hvfEngine, refusal, missing: {} });
+conformanceTests({ name: "hvf", engine: doubledEngine, refusal, missing: {} });
