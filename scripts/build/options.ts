@@ -1,5 +1,6 @@
 /** What `deno task build` understands. */
 import { parseArgs } from "@std/cli/parse-args";
+import { resolve } from "@std/path";
 import { ConfigError } from "../../src/base/errors.ts";
 
 export const TARGETS = [
@@ -32,7 +33,7 @@ export const HELP = `deno task build [OPTION…]: makes dist/trike
   --entitlement networking ask macOS for com.apple.vm.networking as well (needs an identity)
 `;
 
-/** Null asks for the help page. Throws ConfigError. */
+/** Null asks for the help page; paths are made absolute. Throws ConfigError. */
 export function parseBuild(words: readonly string[], host: string): BuildOptions | null {
   const args = parseArgs([...words], {
     boolean: ["portable", "help"],
@@ -58,6 +59,7 @@ export function parseBuild(words: readonly string[], host: string): BuildOptions
   if (entitlement !== null && entitlement !== "networking") {
     throw new ConfigError(`--entitlement "${entitlement}": expected networking`);
   }
+  const runtime = text("runtime", "a file");
   const identity = text("sign-identity", "the name of an identity");
   const mac = target.endsWith("-apple-darwin");
   if (!mac && (identity !== null || entitlement !== null)) {
@@ -75,9 +77,18 @@ export function parseBuild(words: readonly string[], host: string): BuildOptions
   return {
     target,
     portable: args.portable,
-    output: text("output", "a file") ?? "dist/trike",
+    output: resolve(text("output", "a file") ?? "dist/trike"),
     identity,
     networking: entitlement !== null,
-    runtime: text("runtime", "a file"),
+    runtime: runtime === null ? null : existing("runtime", resolve(runtime)),
   };
+}
+
+function existing(name: string, path: string): string {
+  try {
+    if (Deno.statSync(path).isFile) return path;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  throw new ConfigError(`--${name} "${path}": expected a file, and there is none of this name`);
 }

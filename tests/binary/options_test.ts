@@ -1,4 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { resolve } from "@std/path";
 import { parseBuild } from "../../scripts/build/options.ts";
 import { ConfigError } from "../../src/base/errors.ts";
 
@@ -8,7 +9,7 @@ Deno.test("a build is for this host, into dist/trike, unless told otherwise", ()
   const { target, output, portable, identity, networking, runtime } = parseBuild([], LINUX)!;
   assertEquals(
     { target, output, portable, identity, networking, runtime },
-    { target: LINUX, output: "dist/trike", portable: false, identity: null, networking: false, runtime: null },
+    { target: LINUX, output: resolve("dist/trike"), portable: false, identity: null, networking: false, runtime: null },
   );
   const words = ["--target", MAC, "--output=x", "--sign-identity", "Me", "--entitlement", "networking"];
   assertEquals(parseBuild(words, "x86_64-apple-darwin")!.networking, true);
@@ -20,6 +21,7 @@ const MISTAKES: readonly (readonly [words: string[], host: string, message: RegE
   [[], "x86_64-pc-windows-msvc", /^--target "x86_64-pc-windows-msvc": expected /],
   [["--no-such"], LINUX, /^--no-such: unknown/],
   [["word"], LINUX, /^word: unknown/],
+  [["--runtime", "/no such file"], LINUX, /^--runtime "\/no such file": expected a file, and there is none/],
   [["--output="], LINUX, /^--output "": expected a file/],
   [["--entitlement", "x", "--target", MAC], MAC, /^--entitlement "x": expected networking/],
   [["--entitlement", "networking"], LINUX, /^--entitlement "networking": expected a target of Apple's/],
