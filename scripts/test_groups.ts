@@ -31,7 +31,7 @@ const TABLE: readonly Row[] = [
   // runs trike as a process, with firmware of the host's packages
   { folder: "tests/firmware", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"] },
   // builds binaries and boots a guest with one
-  { folder: "tests/binary", allow: [...FILES, "--allow-env", "--allow-run", "--allow-sys=uid"] },
+  { folder: "tests/binary", allow: [...FILES, "--allow-env", "--allow-run"] },
   // makes packages and archives with the system's tools, boots them in QEMU
   { folder: "tests/guest", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
   // runs instructions on the processor itself
