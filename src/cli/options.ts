@@ -55,8 +55,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     vnc: {
       value: "[ADDR:]PORT[,password=FILE]",
       help: [
-        "Let VNC clients see and use the display, which implies --vga; at 127.0.0.1, if no",
-        "address is given. The password, up to 8 bytes, is the file's first line.",
+        "Let VNC clients see and use the display, which implies --vga; at 127.0.0.1,",
+        "if no address is given. The password, up to 8 bytes, is the file's first line.",
       ],
     },
     screenshot: { value: "FILE", help: ["Write what the display shows as a PNG when the machine has ended."] },

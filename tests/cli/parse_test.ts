@@ -35,6 +35,7 @@ Deno.test("run without options asks for the defaults", () => {
     vga: false,
     vgaBios: null,
     screenshot: null,
+    vnc: null,
     disks: [],
     net: null,
     publish: [],
@@ -65,6 +66,7 @@ Deno.test("run takes every option, with its value joined or apart", () => {
     vga: false,
     vgaBios: null,
     screenshot: null,
+    vnc: null,
     disks: [{ path: "d", readonly: false, format: "raw", formatAsked: true }, {
       path: "e,f",
       readonly: true,
