@@ -22,6 +22,7 @@ export function checkFiles(request: RunRequest): void {
   if (request.kernel !== null) check("--kernel", request.kernel, false, checkInput);
   if (request.initrd !== null) check("--initrd", request.initrd, false, checkInput);
   if (request.firmware !== null) check("--firmware", request.firmware.path, false, checkInput);
+  if (request.firmware?.vars != null) check("--firmware-vars", request.firmware.vars, true, checkInput);
   if (request.vgaBios !== null) check("--vga-bios", request.vgaBios, false, checkInput);
   if (request.screenshot !== null) check("--screenshot", request.screenshot, true, checkOutput);
   if (request.debugcon !== null) check("--debugcon", request.debugcon, true, checkOutput);

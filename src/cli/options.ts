@@ -44,6 +44,10 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       value: "FILE",
       help: ["Start with this ROM image: SeaBIOS, OVMF_CODE. It finds a system on the disks."],
     },
+    "firmware-vars": {
+      value: "FILE",
+      help: ["A copy of OVMF_VARS that it may write: flash for UEFI variables, before the ROM."],
+    },
     debugcon: { value: "FILE", help: ["Write what firmware and test kernels say at port 402h into a file."] },
   },
   "The display": {

@@ -232,7 +232,7 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     kernel: file("kernel"),
     initrd: file("initrd"),
     append,
-    firmware: readFirmware(file("firmware"), given),
+    firmware: readFirmware(file("firmware"), file("firmware-vars"), given),
     debugcon: file("debugcon"),
     ...readDisplay(file, given),
     disks: readDisks(given.get("disk") ?? []),
@@ -267,15 +267,22 @@ function readResume(file: string | undefined, given: Map<string, string[]>): Res
   };
 }
 
-function readFirmware(path: string | null, given: Map<string, string[]>): FirmwareSpec | null {
-  if (path === null) return null;
+function readFirmware(
+  path: string | null,
+  vars: string | null,
+  given: Map<string, string[]>,
+): FirmwareSpec | null {
+  if (path === null) {
+    if (vars !== null) throw mistake("--firmware-vars", vars, "it with --firmware");
+    return null;
+  }
   for (const name of ["kernel", "initrd", "append"]) {
     const value = given.get(name)?.[0];
     if (value !== undefined) {
       throw mistake(`--${name}`, value, "none with --firmware, which finds a system on the disks");
     }
   }
-  return { path, vars: null };
+  return { path, vars };
 }
 
 function readDisplay(file: (name: string) => string | null, given: Map<string, string[]>) {

@@ -2,6 +2,7 @@
  * What a board has for firmware's sake: ROM below 4 GiB and below 1 MiB, RAM that shadows it, a PCI hole that firmware lays
  * out, and the configuration device that tells it about the machine.
  */
+import { Flash, FlashRecord } from "../../devices/flash.ts";
 import { FW_CFG_BYTES, FwCfg, type FwCfgContents, FwCfgItem, FwCfgRecord } from "../../devices/fw_cfg.ts";
 import type { PciHost } from "../../devices/pci/host.ts";
 import type { MemoryController } from "../../devices/pci/mch.ts";
@@ -30,6 +31,9 @@ export interface FirmwareInfo {
   readonly romBytes: number;
   /** Where in the memory after guest RAM the ROM is. */
   readonly romAt: number;
+  /** Of the flash chip before the ROM, 0 if there is none, and where its array is. */
+  readonly varsBytes: number;
+  readonly varsAt: number;
 }
 
 export interface FirmwareParts {
@@ -57,16 +61,26 @@ export function assembleFirmware(info: FirmwareInfo, parts: FirmwareParts) {
   ports.add("fw-cfg", PORT.FW_CFG, FW_CFG_BYTES, fwCfg.region);
   const base = ADDRESS.FIRMWARE_PCI;
   mmio.add("pci-hole", base, ADDRESS.IO_APIC - base, pciHole(base, pci, mch));
+  const changes = new Int32Array(arena.buffer, arena.raw(4), 1);
+  const array = ram.extra(info.varsAt, info.varsBytes);
+  if (info.varsBytes > 0) {
+    const onChange = () => void Atomics.add(changes, 0, 1);
+    const flash = new Flash(arena.place("flash", FlashRecord), { bytes: array, onChange });
+    mmio.add("flash", FOUR_GIB - info.romBytes - info.varsBytes, info.varsBytes, flash.region);
+  }
   mmio.add("shadow", ADDRESS.SHADOW, MIB - ADDRESS.SHADOW, shadow(ram, mch));
   return {
     fwCfg,
     /** What the memory map says because of firmware, as PAM has it now. */
     mappings: () => mappings(info, ram, mch),
     /** Puts the image where the processor will find it. */
-    load: (rom: Uint8Array) => {
+    load: (rom: Uint8Array, vars: Uint8Array) => {
       ram.extra(info.romAt, info.romBytes).set(rom);
       ram.wrote(ram.sizeBytes + info.romAt, info.romBytes);
+      array.set(vars);
     },
+    /** The variables, and the count of their changes. */
+    vars: { bytes: array, changes },
   };
 }
 

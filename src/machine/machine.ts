@@ -16,6 +16,7 @@ import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
 import { readRoms } from "./roms.ts";
 import type { Snapshot, SnapshotFacts } from "./snapshot.ts";
 import type { MachineSpec } from "./spec.ts";
+import { VarsKeeper } from "./vars_keeper.ts";
 import { screenOf } from "./video.ts";
 import { BackEndWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
 
@@ -104,6 +105,7 @@ export class Machine implements MachineHandle {
   #chips: HostChips | null = null;
   #disks: BackEndWorker | null = null;
   #net: BackEndWorker | null = null;
+  #vars: VarsKeeper | null = null;
   #resolveEnded!: (end: MachineEnd) => void;
   #startedMs = performance.now();
   #reboots = 0;
@@ -139,6 +141,8 @@ export class Machine implements MachineHandle {
       const parts: PcOptions = { memory, spec, disks, ...roms.options };
       this.pc = assemblePc(parts);
       roms.load(this.pc);
+      const kept = spec.firmware?.vars ? this.pc.firmware?.vars : null;
+      if (kept) this.#vars = new VarsKeeper(spec.firmware!.vars!, kept.bytes, kept.changes, onTrouble);
       this.pc.powerOn();
       for (const v of this.#vcpus) v.open(parts);
       const { control } = this.pc;
@@ -405,6 +409,7 @@ export class Machine implements MachineHandle {
   }
 
   #terminate(): void {
+    this.#vars?.close();
     for (const v of this.#vcpus) v.terminate();
     for (const b of this.#backEnds) b.terminate();
   }

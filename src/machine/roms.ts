@@ -22,14 +22,20 @@ export function readRoms(spec: MachineSpec): Roms {
   };
   if (spec.firmware) checkFirmwareMemory(spec.memoryBytes);
   const rom = spec.firmware ? readRom({ what: "firmware", path: spec.firmware.path }) : null;
-  const firmware = rom ? { romBytes: rom.length, romAt: place(rom.length) } : null;
+  const varsPath = spec.firmware?.vars ?? null;
+  const vars = varsPath === null
+    ? new Uint8Array()
+    : readRom({ what: "firmware variables", path: varsPath }, { min: PAGE_BYTES, max: 2 ** 20 });
+  const firmware = rom
+    ? { romBytes: rom.length, romAt: place(rom.length), varsBytes: vars.length, varsAt: place(vars.length) }
+    : null;
   const bios = spec.vga?.bios ? readOptionRom({ what: "video BIOS", path: spec.vga.bios }) : new Uint8Array();
   const vga = spec.vga ? { vramAt: place(VRAM_BYTES), romAt: place(bios.length), romBytes: bios.length } : null;
   return {
     extraBytes: next,
     options: { extraBytes: next, firmware, vga },
     load(pc) {
-      if (rom) pc.firmware!.load(rom);
+      if (rom) pc.firmware!.load(rom, vars);
       pc.video?.load(bios);
     },
   };
