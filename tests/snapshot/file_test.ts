@@ -135,8 +135,8 @@ Deno.test("every bit that flips, and every byte that is missing, is noticed and 
           bad[at]! ^= 1 << random.below(8);
         }
         Deno.writeFileSync(path, bad);
-        const message = refusal(path, pc);
-        assert(message?.startsWith(`Cannot resume "${path}": `), `${n}: ${message}`);
+        const message = refusal(path, pc) ?? "";
+        assert(message.startsWith(`Cannot resume "${path}": `), `${n}: ${message}`);
         assert(/section|its head|not a snapshot/.test(message), message);
       }
       Deno.writeFileSync(path, new Uint8Array([...good, 0]));
