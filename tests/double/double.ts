@@ -41,19 +41,26 @@ export function writeOnce(path: string, bytes: Uint8Array): string {
 }
 
 export interface DoubleOptions {
-  /** For all threads of the process; the last word counts. Absent: as they are. */
+  /** See setQuirks. */
   readonly quirks?: Partial<Quirks>;
   /** Software CPUs have hot code compiled, each by a Worker of its own. */
   readonly compiles?: boolean;
 }
 
+let attached: Process | undefined;
+
 /** Makes the functions of the library at `path` work on this thread, until the thread ends. */
 export function attachDouble(path: string, options: DoubleOptions = {}): void {
   attachThread(path, SYMBOLS, (words, thread) => {
-    const process = Process.open(words);
-    if (options.quirks || process.words[H.QUIRKS] === 0) process.words[H.QUIRKS] = packQuirks(options.quirks ?? {});
-    return intelFunctions(process, thread, options.compiles ?? false);
+    attached = Process.open(words);
+    if (options.quirks || attached.words[H.QUIRKS] === 0) setQuirks(options.quirks ?? {});
+    return intelFunctions(attached, thread, options.compiles ?? false);
   });
+}
+
+/** For all threads, and vCPUs made from now on. What is not named is as usual. */
+export function setQuirks(quirks: Partial<Quirks>): void {
+  attached!.words[H.QUIRKS] = packQuirks(quirks);
 }
 
 /** Attaches this thread, and gives the double to whoever opens the framework on it. */

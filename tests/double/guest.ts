@@ -28,23 +28,11 @@ export const REG = {
   XCR0: 50,
 };
 
-export class Guest implements Disposable {
-  readonly ram = hostMemory(RAM_BYTES);
-  readonly id: number;
+/** A vCPU's registers, through the functions that reach them. */
+export class Registers {
   readonly #out = new BigUint64Array(1);
 
-  constructor(readonly hv: Hv, options = 0n) {
-    ok(hv.hv_vm_create(0n));
-    ok(hv.hv_vm_map(this.ram.pointer, 0n, BigInt(RAM_BYTES), 7n));
-    const id = new Uint32Array(1);
-    ok(hv.hv_vcpu_create(id, options));
-    this.id = id[0]!;
-  }
-
-  [Symbol.dispose](): void {
-    ok(this.hv.hv_vcpu_destroy(this.id));
-    ok(this.hv.hv_vm_destroy());
-  }
+  constructor(readonly hv: Hv, readonly id: number) {}
 
   write(field: number, value: bigint | number): void {
     ok(this.hv.hv_vmx_vcpu_write_vmcs(this.id, field, BigInt(value)));
@@ -81,7 +69,7 @@ export class Guest implements Disposable {
     this.control(F.ENTRY, ENTRY.LOAD_EFER | entry);
   }
 
-  #segments(cs: number, data: number, selector: number): void {
+  segments(cs: number, data: number, selector: number): void {
     for (let n = 0; n < 6; n++) {
       this.write(SEGMENT.SELECTOR + 2 * n, selector === 0 ? 0 : n === CS ? selector : selector + 8);
       this.write(SEGMENT.BASE + 2 * n, 0);
@@ -93,23 +81,71 @@ export class Guest implements Disposable {
     this.write(SEGMENT.AR + 2 * LDTR, 0x10082);
   }
 
+  /** 64-bit mode with the tables that `Guest.long` makes. */
+  setLong(rip: number): void {
+    this.controls(0, ENTRY.GUEST_64);
+    this.segments(0xa09b, 0xc093, 0x10);
+    this.write(F.CR0, 0x8000_0033);
+    this.write(F.CR3, PML4);
+    this.write(F.CR4, 0x2620);
+    this.write(F.EFER, 0x500);
+    this.write(F.CR0_MASK, 0x6000_0030);
+    this.write(F.CR0_SHADOW, 0x8000_0033);
+    this.write(F.CR4_MASK, 0x2000);
+    this.write(F.CR4_SHADOW, 0x620);
+    this.write(F.GDTR_BASE, GDT);
+    this.write(F.GDTR_LIMIT, 31);
+    this.write(F.IDTR_BASE, IDT);
+    this.write(F.IDTR_LIMIT, 0xfff);
+    this.start(rip);
+  }
+
+  start(rip: number): void {
+    this.set(REG.RIP, rip);
+    this.set(REG.RFLAGS, 2);
+    this.set(REG.RSP, STACK);
+  }
+}
+
+export function setLong(hv: Hv, id: number, rip: number): void {
+  new Registers(hv, id).setLong(rip);
+}
+
+export class Guest extends Registers implements Disposable {
+  readonly ram: ReturnType<typeof hostMemory>;
+
+  constructor(hv: Hv, options = 0n) {
+    const ram = hostMemory(RAM_BYTES);
+    ok(hv.hv_vm_create(0n));
+    ok(hv.hv_vm_map(ram.pointer, 0n, BigInt(RAM_BYTES), 7n));
+    const id = new Uint32Array(1);
+    ok(hv.hv_vcpu_create(id, options));
+    super(hv, id[0]!);
+    this.ram = ram;
+  }
+
+  [Symbol.dispose](): void {
+    ok(this.hv.hv_vcpu_destroy(this.id));
+    ok(this.hv.hv_vm_destroy());
+  }
+
   /** Real mode, flat, at CODE. */
   real(program: Uint8Array): void {
     this.controls();
-    this.#segments(0x9b, 0x93, 0);
+    this.segments(0x9b, 0x93, 0);
     this.write(F.CR0, 0x30);
     this.write(F.CR4, 0x2000);
     this.write(F.CR0_MASK, 0x8000_0021);
     this.write(F.CR0_SHADOW, 0x10);
     this.write(F.CR4_MASK, 0x2000);
     this.write(F.IDTR_LIMIT, 0x3ff);
-    this.#start(program);
+    this.ram.u8.set(program, CODE);
+    this.start(CODE);
   }
 
   /** 64-bit mode, the first 2 MiB mapped to themselves, with interrupt gates for `handlers`. */
   long(program: Uint8Array, handlers: Record<number, Uint8Array> = {}): void {
     const { dv } = this.ram;
-    this.controls(0, ENTRY.GUEST_64);
     dv.setBigUint64(PML4, BigInt(PDPT | 3), true);
     dv.setBigUint64(PDPT, BigInt(PD | 3), true);
     dv.setBigUint64(PD, 0x83n, true);
@@ -124,27 +160,8 @@ export class Guest implements Disposable {
       dv.setUint32(IDT + 16 * Number(vector) + 4, (at & 0xffff_0000) | 0x8e00, true);
       at += 0x80;
     }
-    this.#segments(0xa09b, 0xc093, 0x10);
-    this.write(F.CR0, 0x8000_0033);
-    this.write(F.CR3, PML4);
-    this.write(F.CR4, 0x2620);
-    this.write(F.EFER, 0x500);
-    this.write(F.CR0_MASK, 0x6000_0030);
-    this.write(F.CR0_SHADOW, 0x8000_0033);
-    this.write(F.CR4_MASK, 0x2000);
-    this.write(F.CR4_SHADOW, 0x620);
-    this.write(F.GDTR_BASE, GDT);
-    this.write(F.GDTR_LIMIT, 31);
-    this.write(F.IDTR_BASE, IDT);
-    this.write(F.IDTR_LIMIT, 0xfff);
-    this.#start(program);
-  }
-
-  #start(program: Uint8Array): void {
     this.ram.u8.set(program, CODE);
-    this.set(REG.RIP, CODE);
-    this.set(REG.RFLAGS, 2);
-    this.set(REG.RSP, STACK);
+    this.setLong(CODE);
   }
 
   /** Runs to the next exit that is the guest's; gives its basic reason. */

@@ -1,6 +1,6 @@
 /** For tests of the double: the library in a folder of its own, attached to this thread, and calls that check. */
 import { HV } from "./double.ts";
-import { attachDouble, type DoubleOptions, writeDouble } from "./double.ts";
+import { attachDouble, type Quirks, setQuirks, writeDouble } from "./double.ts";
 import { DARWIN_SYMBOLS } from "../../ffi/darwin.ts";
 import { HYPERVISOR_SYMBOLS } from "../../ffi/hypervisor_x86_64.ts";
 
@@ -13,9 +13,14 @@ export function libraryPath(): string {
 }
 
 let opened: Hv | undefined;
-export function openRig(options: DoubleOptions = {}): Hv {
-  attachDouble(libraryPath(), options);
-  return opened ??= Deno.dlopen(libraryPath(), { ...HYPERVISOR_SYMBOLS, ...DARWIN_SYMBOLS }).symbols;
+/** The functions, on this thread; `quirks` as setQuirks has them. */
+export function openRig(quirks: Partial<Quirks> = {}): Hv {
+  if (!opened) {
+    attachDouble(libraryPath());
+    opened = Deno.dlopen(libraryPath(), { ...HYPERVISOR_SYMBOLS, ...DARWIN_SYMBOLS }).symbols;
+  }
+  setQuirks(quirks);
+  return opened;
 }
 
 const NAMES = Object.fromEntries(Object.entries(HV).map(([name, code]) => [code, name]));

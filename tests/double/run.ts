@@ -87,6 +87,8 @@ class Run {
   readonly #words: Int32Array;
   readonly #at: number;
   #slices = 0;
+  /** The instruction has not run: a page was missing, which is there now. */
+  #again = false;
 
   constructor(readonly v: VCpu, readonly deadline: bigint | null) {
     this.#words = v.process.words;
@@ -123,6 +125,7 @@ class Run {
 
   #prepare(): void {
     const { v } = this, { cpu } = v;
+    v.set(F.INTERRUPTIBILITY, (v.fields.get(F.INTERRUPTIBILITY) ?? 0n) & ~3n);
     if (v.state.modeChanged) {
       v.state.modeChanged = false;
       cpu.exports.updateMode(cpu.base);
@@ -261,7 +264,11 @@ class Run {
       const given = (has >> 3) & 7;
       rights![page] = MAPPED | given;
       const told = this.deadline === null && v.quirks.spurious && v.pick(4) === 0;
-      if (!told && (given & wanted) === wanted) return during ? this.#deliver(during) : null;
+      if (!told && (given & wanted) === wanted) {
+        if (during) return this.#deliver(during);
+        this.#again = true;
+        return null;
+      }
     }
     const seen = has & LAZY ? 0 : has & 7;
     this.#tellDuring(during);
@@ -283,7 +290,8 @@ class Run {
     for (;;) {
       const exit = this.#outside();
       if (exit) return exit;
-      if (v.halted) {
+      // HLT; shutdown and waiting for a start-up IPI, which nothing here ends.
+      if (v.halted || v.fields.get(F.ACTIVITY)) {
         this.#sleep();
         continue;
       }
@@ -291,8 +299,13 @@ class Run {
       const one = inhibit !== 0 || trap || (v.control(F.CPU) & CPU.MTF) !== 0;
       cpu.put("inhibit", 0);
       const status = one ? cpu.step() : cpu.run(SLICE);
+      this.#again = false;
       const ended = this.#status(status, inhibit);
       if (ended) return ended;
+      if (this.#again) {
+        cpu.put("inhibit", inhibit);
+        continue;
+      }
       if (trap && status === STATUS.SLICE) {
         cpu.put64("dr", cpu.get64("dr", 6) | (1n << 14n), 6);
         const exit = this.#exception({ vector: DB, type: EVENT.HARDWARE, error: -1, length: 0 }, null);

@@ -1,4 +1,5 @@
 /** A vCPU: what belongs to it beside the software CPU's state, and the calls that read and write it. */
+import { S } from "../../src/cpu/x86/state.ts";
 import { HV } from "./codes.ts";
 import { Cpu } from "./cpu.ts";
 import { GuestState } from "./guest_state.ts";
@@ -72,6 +73,8 @@ export class VCpu {
     cpu.put64("dr", 0x400, 7);
     cpu.put64("pat", 0x0007_0406_0007_0406n);
     cpu.put("mxcsr", 0x1f80);
+    cpu.dv.setUint16(cpu.base + S.fcw, 0x37f, true);
+    cpu.u8.fill(1, cpu.base + S.fempty, cpu.base + S.fempty + 8);
     state.writeField(F.RFLAGS, 2n);
     state.writeField(F.CR0, 0x20n);
     state.writeField(F.CR4, 0x2000n);
@@ -92,10 +95,12 @@ export class VCpu {
     return Number(this.fields.get(field) ?? 0n) | 0;
   }
 
-  /** The software CPU knows that something blocks; which of the two, RFLAGS.IF tells. */
+  /** The software CPU knows that something blocks; which of the two, RFLAGS.IF tells if the program does not. */
   #blocking(): bigint {
-    const shadow = this.cpu.get("inhibit") === 0 ? 0n : this.state.readField(F.RFLAGS)! & 0x200n ? 1n : 2n;
-    return shadow | (this.blockedNmi ? 8n : 0n) | ((this.fields.get(F.INTERRUPTIBILITY) ?? 0n) & ~0xbn);
+    const written = this.fields.get(F.INTERRUPTIBILITY) ?? 0n;
+    const told = written & 3n || (this.state.readField(F.RFLAGS)! & 0x200n ? 1n : 2n);
+    const shadow = this.cpu.get("inhibit") === 0 ? 0n : told;
+    return shadow | (this.blockedNmi ? 8n : 0n) | (written & ~0xbn);
   }
 
   readVmcs(field: number, out: bigint): number {
@@ -114,7 +119,11 @@ export class VCpu {
     if (field === F.INTERRUPTIBILITY) {
       this.cpu.put("inhibit", cut & 3n ? 1 : 0);
       this.blockedNmi = (cut & 8n) !== 0n;
-    } else if (field === F.ACTIVITY) this.halted = cut === 1n;
+    } else if (field === F.ACTIVITY) {
+      this.halted = cut === 1n;
+      this.fields.set(field, this.halted ? 0n : cut);
+      return HV.SUCCESS;
+    }
     if (!this.state.writeField(field, cut)) this.fields.set(field, cut);
     return HV.SUCCESS;
   }
