@@ -5,6 +5,7 @@ import type { Operand } from "../operand.ts";
 import type { CpuFuncs, Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { type FloatFuncs, PD, PS, SD, type Shape, SHAPES, softCall, SS } from "../simd/float.ts";
+import { quickFma } from "../simd/fma_quick.ts";
 import { FORMATS } from "../simd/soft_float.ts";
 import { defineSoftFma, FMA } from "../simd/soft_fma.ts";
 import { type Length, LENGTHS, lengths, register, setRegister, single, source, whole } from "../simd/wide.ts";
@@ -29,7 +30,7 @@ export function defineFma(m: Module, f: CpuFuncs, { soft }: FloatFuncs): void {
           const kind = lane & 1 ? how! : o.let(how!.xor(how!.shrU(1).and(FMA.NEGATE_ADDEND)));
           return softCall(o, fma[shape.format.bits], x!, y!, z!, mx, kind);
         },
-        undefined,
+        (o, [x, y, z], [how]) => quickFma(o, shape, x!, y!, z!, how!),
         1,
       );
     }
