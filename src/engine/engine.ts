@@ -81,7 +81,10 @@ export interface ChipRecords {
 export interface HostChips {
   wire(gsi: number, level: boolean): boolean;
   message(addressLo: number, addressHi: number, data: number): boolean;
-  /** Records to kernel, before vCPUs run: from here on it is in charge. Under the machine lock, as `store` is. */
+  /**
+   * Records to kernel, before vCPUs run: from here on it is in charge. Under the machine lock and while guest time moves, as
+   * `store` is.
+   */
   load(): void;
   /** Kernel to records, once no vCPU runs: the models are in charge again. */
   store(): void;

@@ -224,19 +224,20 @@ export class Machine implements MachineHandle {
     await control.whenParked();
     await this.#whenBackEndsIdle();
     if (control.state !== RunState.PAUSE) return false;
-    clock.stop();
+    // The kernel's timers go on for as long as guest time does: then nothing is lost or gained between them.
     this.#withDevices(() => this.#chips?.store());
+    clock.stop();
     this.#life.to("paused");
     return true;
   }
 
   resume(): boolean {
     if (this.#life.state !== "paused") return false;
+    this.pc.clock.start();
     this.pc.lock.with(() => {
       this.#chips?.load();
       this.pc.renotify();
     });
-    this.pc.clock.start();
     if (this.#net) this.pc.control.releaseNet();
     this.#life.to("running");
     return this.pc.control.change(RunState.PAUSE, RunState.RUN);
@@ -318,11 +319,9 @@ export class Machine implements MachineHandle {
     const { control, clock } = this.pc;
     if (this.#stopAsked) control.end(EndCause.STOPPED);
     this.#life.to("running");
-    this.pc.lock.with(() => {
-      this.#wake(state);
-      this.#chips?.load();
-    });
+    this.pc.lock.with(() => this.#wake(state));
     clock.start();
+    this.pc.lock.with(() => this.#chips?.load());
     if (this.#net) control.releaseNet();
     // An end that was asked for already leaves the state as it is, and the vCPUs leave as soon as they come.
     if (control.endCause === EndCause.NONE) control.change(RunState.LEAVE, RunState.RUN);

@@ -66,8 +66,8 @@ export class BoardRig implements Disposable {
   /** Lets the vCPU run until `until`, told each write to a port, says that it is to stop; or the machine ends. */
   run(until: (port: number, value: number) => boolean = () => false): void {
     const { clock, control, timers, lock, counters } = this.pc;
-    lock.with(() => this.#chips?.load());
     clock.start();
+    lock.with(() => this.#chips?.load());
     const ioWrite = PcBoard.prototype.ioWrite;
     this.#board.ioWrite = (port, size, value) => {
       ioWrite.call(this.#board, port, size, value);
@@ -79,8 +79,8 @@ export class BoardRig implements Disposable {
       runVcpu({ index: 0, vcpu, control, clock, icount: null, timers, lock, counters: counters.of(0) }),
       null,
     );
-    clock.stop();
     lock.with(() => this.#chips?.store());
+    clock.stop();
   }
 
   /** Runs until the guest writes 21 to the debug-exit port. */

@@ -1,14 +1,14 @@
 /** The conformance suite: every engine that there is, and every law that it owes. */
 import { assert } from "@std/assert";
 import type { Engine, IrqChip } from "../../src/engine/engine.ts";
-import { guestCpuid } from "../../src/engine/kvm/cpuid.ts";
-import { deadlineReachesUs } from "../../src/engine/kvm/deadline.ts";
 import { kvmEngine } from "../../src/engine/kvm/kvm.ts";
 import { probeKvm } from "../../src/engine/kvm/probe.ts";
-import { Kvm } from "../../src/engine/kvm/vm.ts";
 import { softEngine } from "../../src/engine/soft/soft.ts";
 import { BOARD_LAWS } from "./board_laws.ts";
 import { LAWS } from "./engine_laws.ts";
+import { missingOfKvm } from "./kvm/limits.ts";
+import { MODE_LAWS } from "./mode_laws.ts";
+import { boardMoves, MOVE_LAWS } from "./move_laws.ts";
 
 /** An engine as it is put to the test. */
 export interface Subject {
@@ -28,9 +28,40 @@ export interface Case {
   run(subject: Subject): void | Promise<void>;
 }
 
+const MISSING_OF_SOFT = {
+  "an NMI that comes while one is served waits for IRET": "the software CPU does not block NMIs while one is served",
+  "string instructions move between memory and a device, element by element":
+    "the software CPU reads a byte at the destination and the source of REP before the first element",
+};
+
 export const CASES: readonly Case[] = [
   ...Object.entries(LAWS).map(([name, law]): Case => ({ name, kind: "registers", run: ({ engine }) => law(engine) })),
+  ...Object.entries(MODE_LAWS).map(([name, law]): Case => ({
+    name,
+    kind: "registers",
+    run: ({ engine }) => law(engine),
+  })),
+  ...Object.entries(MOVE_LAWS).map(([name, law]): Case => ({
+    name: `from the software CPU and back: ${name}`,
+    kind: "registers",
+    run: ({ engine }) => law(softEngine, engine),
+  })),
+  ...Object.entries(MOVE_LAWS).map(([name, law]): Case => ({
+    name: `to the software CPU and back: ${name}`,
+    kind: "registers",
+    run: ({ engine }) => law(engine, softEngine),
+  })),
   ...Object.entries(BOARD_LAWS).map(([name, law]): Case => ({ name, kind: "board", run: (subject) => law(subject) })),
+  {
+    name: "from the software CPU and back: a periodic timer moves",
+    kind: "board",
+    run: (subject) => boardMoves({ engine: softEngine }, subject),
+  },
+  {
+    name: "to the software CPU and back: a periodic timer moves",
+    kind: "board",
+    run: (subject) => boardMoves(subject, { engine: softEngine }),
+  },
 ];
 
 /** Why a subject is not asked for a case: its interrupt controllers make no difference there. */
@@ -43,7 +74,7 @@ export function subjects(): Subject[] {
 }
 
 export function softSubject(): Subject {
-  return { name: "soft", engine: softEngine, refusal: null, missing: {} };
+  return { name: "soft", engine: softEngine, refusal: null, missing: MISSING_OF_SOFT };
 }
 
 export function kvmSubjects(): Subject[] {
@@ -53,18 +84,8 @@ export function kvmSubjects(): Subject[] {
     engine: kvmEngine,
     irqchip,
     refusal,
-    missing: refusal === null && irqchip === "user" ? missingOfKvm() : {},
+    missing: refusal === null ? missingOfKvm(irqchip) : {},
   }));
-}
-
-function missingOfKvm(): Record<string, string> {
-  const kvm = new Kvm();
-  const cpuid = guestCpuid(kvm.supportedCpuid(), { vcpu: 0, vcpus: 1, tscKhz: 1, apicMsrs: true, deadline: true });
-  const deadline = kvm.canPassMsrs && deadlineReachesUs(kvm, cpuid);
-  kvm.close();
-  return deadline ? {} : {
-    "a deadline of the time-stamp counter wakes HLT when it has passed": "this KVM keeps IA32_TSC_DEADLINE to itself",
-  };
 }
 
 /** Registers a test for each law that a subject owes. */

@@ -45,6 +45,7 @@ const TICK_NS = 250_000;
 /** For how long a write may stay in the ring. */
 const RING_TICK_NS = 20e6;
 const EOIR = IO_APIC_BASE + IO_APIC.EOIR.at;
+const RFLAGS_IF = 1 << 9;
 const TWO32 = 0x1_0000_0000;
 
 export const kvmEngine: Engine = {
@@ -155,8 +156,9 @@ export class KvmVcpu implements Vcpu {
     this.#finish();
     const situation = this.#situation, { events, eventsIndex, index } = this.#parts;
     this.#state.restore(state, situation);
-    this.#ready = false;
     this.#halted = !situation.kernelApic && situation.activity === Activity.HALTED;
+    // KVM tells at an exit; a processor that sleeps makes none.
+    this.#ready = this.#halted && (state.rflags & RFLAGS_IF) !== 0 && state.eventValid === 0;
     this.#waitsForSipi = !situation.kernelApic && situation.activity === Activity.WAIT_FOR_SIPI;
     const word = vcpuWord(WORD.STOPPED_TSC, index) / 2;
     if (this.#qwords[word] !== 0n) this.#qwords[word] = u64(state.tsc);

@@ -218,12 +218,15 @@ export class KvmState {
       s.eventValid = 1;
     }
     s.activity = situation.activity;
+    // HLT has run, and with it the instruction that a shadow lasts for.
+    if (s.activity === Activity.HALTED) s.shadow = Shadow.NONE;
     if (!situation.kernelApic) return;
     this.#load(this.#mp);
     s.initPending = flag(E.smi_latched_init) ? 1 : 0;
     switch (this.#mp.dv.getUint32(0, true)) {
       case K.KVM_MP_STATE_HALTED:
         s.activity = Activity.HALTED;
+        s.shadow = Shadow.NONE;
         break;
       case K.KVM_MP_STATE_SIPI_RECEIVED:
         s.sipiPending = 1;
