@@ -92,6 +92,10 @@ export function followWrites(map: CodeMap): void {
   outsideSeen = map.count;
 }
 
+let making = false;
+/** Whether the memory being made is a software CPU's own. */
+export const isMakingCpu = (): boolean => making;
+
 /** Made once a thread: every vCPU's state lies at the same place of its memory. */
 let interpreter: Interpreter | undefined;
 
@@ -123,7 +127,9 @@ export class Cpu extends CpuView {
 
   /** `compiles`: hot code is compiled, by another thread. */
   constructor(process: Process, readonly id: number, imports: CpuImports, compiles: boolean) {
+    making = true;
     const memory = allocateMachineMemory(MAX_RAM_BYTES);
+    making = false;
     super(memory.buffer, VCPU_BASE);
     this.memory = memory;
     this.u8 = new Uint8Array(memory.buffer);

@@ -8,6 +8,7 @@
 import { DARWIN_SYMBOLS } from "../../ffi/darwin.ts";
 import { HYPERVISOR_PATH, HYPERVISOR_SYMBOLS } from "../../ffi/hypervisor_x86_64.ts";
 import { HV } from "./codes.ts";
+import { isMakingCpu } from "./cpu.ts";
 import { intelFunctions } from "./intel.ts";
 import { H, Process } from "./process.ts";
 import { packQuirks, type Quirks } from "./quirks.ts";
@@ -63,12 +64,22 @@ export function setQuirks(quirks: Partial<Quirks>): void {
   attached!.words[H.QUIRKS] = packQuirks(quirks);
 }
 
-/** Attaches this thread, and gives the double to whoever opens the framework on it. */
+/**
+ * Attaches this thread, and gives the double to whoever opens the framework on it. Shared memories made here from now on lie in
+ * the process's file from the start: what other threads write while they are mapped is not lost.
+ */
 export function openDouble(path: string, options: DoubleOptions = {}): void {
   attachDouble(path, options);
   const real = Deno.dlopen;
   const patched: typeof Deno.dlopen = (name, symbols) => real(name === HYPERVISOR_PATH ? path : name, symbols);
   Object.defineProperty(Deno, "dlopen", { value: patched, configurable: true, writable: true });
+  WebAssembly.Memory = new Proxy(WebAssembly.Memory, {
+    construct(target, [descriptor]: [WebAssembly.MemoryDescriptor]) {
+      const memory = new target(descriptor);
+      if (descriptor.shared && !isMakingCpu()) attached!.backAll(memory);
+      return memory;
+    },
+  });
 }
 
 /** For `StartOptions.vcpuWorker`: trike's own Worker, on a thread that has attached to the double at `path`. */

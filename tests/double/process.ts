@@ -132,6 +132,12 @@ export class Process {
     return offset;
   }
 
+  /** Backs a memory that nobody else knows of yet. */
+  backAll(memory: WebAssembly.Memory): void {
+    const address = BigInt(Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(memory.buffer))));
+    this.locked(() => this.back(address, memory.buffer.byteLength));
+  }
+
   /** Whether a byte written to the file is seen at the address. */
   #isBacked(address: bigint, offset: number): boolean {
     if (!readable(address, PAGE, this.fd, RAM_AT)) return false;
