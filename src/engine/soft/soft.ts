@@ -4,7 +4,6 @@
  * TypeScript's part is small: decode what has not been decoded yet, pass accesses on to the board, and look at events and time
  * between slices of instructions.
  */
-import type { NoticeHandler } from "../../base/code_map.ts";
 import { HostError, messageOf } from "../../base/errors.ts";
 import { Decoder } from "../../cpu/x86/decode.ts";
 import type { ImportImpls } from "../../cpu/x86/imports.ts";
@@ -29,6 +28,7 @@ import { Activity, VcpuRecord, type VcpuState } from "../vcpu_state.ts";
 import { boardImports } from "./board_imports.ts";
 import { interpreterFor } from "./interpreter.ts";
 import { CodeCache } from "./code_cache.ts";
+import { CodeNotices } from "./code_notices.ts";
 import { CpuView } from "./cpu_view.ts";
 import { copyEvent, finishDelivery } from "./saved_events.ts";
 import { describeRegisters, initState, resetState, setInitialState, startState } from "./registers.ts";
@@ -63,19 +63,9 @@ export class SoftVcpu extends CpuView implements Vcpu {
   readonly #cross = new Uint8Array(2 * PAGE_BYTES);
   /** How many vCPUs the machine has. */
   readonly #vcpus: number;
-  /** Notices of the code map that have been obeyed. */
-  #codeSeen = 0;
+  readonly #code: CodeNotices;
   /** The memory map that translations rest on. */
   #mapSeen = 0;
-  readonly #notices: NoticeHandler = {
-    stale: (page) => this.#cache.invalidate(page),
-    evicted: (page) => this.#cache.invalidate(page, true),
-    claimed: (page) => this.exports.dropWriteTags(this.base, page),
-    everything: () => {
-      this.#cache.invalidateAll();
-      this.exports.flushTlb(this.base);
-    },
-  };
   #retired = 0;
   /** Guest time minus instructions, when time counts instructions: it grows by what HLT skipped. */
   #icountOffset = 0;
@@ -87,7 +77,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   #shutdown = false;
   /** An event that a restored state was in the middle of. */
   #unfinished: VcpuState | null = null;
-  #statuses = { slices: 0, translations: 0, resyncs: 0, halts: 0, steps: 0, pagesClaimed: 0, evictions: 0 };
+  #statuses = { slices: 0, translations: 0, resyncs: 0, halts: 0, steps: 0 };
 
   constructor(parts: VcpuParts) {
     const buffer = parts.memory.buffer;
@@ -100,6 +90,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     const ramPages = Math.floor(parts.ram.backedBytes / 4096);
     const codeBytes = Math.floor(CODE_BYTES / vcpus / PAGE_BYTES) * PAGE_BYTES;
     this.#cache = new CodeCache(buffer, CODE_BASE + parts.index * codeBytes, codeBytes, ramPages, parts.codeMap);
+    this.#code = new CodeNotices(this, this.#cache, parts, vcpus);
     this.#builder = new TraceBuilder(
       new Decoder(this.#interp.variants.rows, this.#interp.variants, rowFilter(model)),
       this.#interp.variants,
@@ -109,7 +100,6 @@ export class SoftVcpu extends CpuView implements Vcpu {
     const module = new WebAssembly.Module(this.#interp.module);
     const env: WebAssembly.ModuleImports = { memory: parts.memory, ...this.#imports() };
     this.exports = new WebAssembly.Instance(module, { env }).exports as unknown as CpuExports;
-    this.#codeSeen = parts.codeMap.count;
     this.#tier = parts.icount ? null : new RegionTier(
       this.#interp,
       this.exports,
@@ -197,7 +187,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       this.lastError = new HostError(`The software CPU failed: ${messageOf(error)}`, { cause: error });
       return "error";
     } finally {
-      this.#parts.codeMap.report(this.#parts.index, this.#codeSeen, false);
+      this.#code.report(false);
     }
   }
 
@@ -205,7 +195,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     const { events, eventsIndex, clock, icount } = this.#parts;
     if (icount) this.#icountOffset = clock.nowNs() - this.#retired * NS_PER_INSTRUCTION;
     // From here on others wait for this vCPU to obey them, and it looks what they have asked before.
-    this.#parts.codeMap.report(this.#parts.index, this.#codeSeen, true);
+    this.#code.report(true);
     if (this.#unfinished) {
       this.#shutdown = finishDelivery(this, this.#unfinished) === STATUS.SHUTDOWN;
       this.#unfinished = null;
@@ -214,7 +204,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     for (;;) {
       // Events first: whoever wrote code and then sends an interrupt has posted the one before the other.
       const pending = Atomics.load(events, eventsIndex);
-      if (this.#parts.codeMap.count !== this.#codeSeen) this.#drainCode();
+      this.#code.obey();
       if (this.#parts.memoryMap) this.#lookAtMap();
       if (pending & VcpuEvent.KICK) {
         Atomics.and(events, eventsIndex, ~VcpuEvent.KICK);
@@ -392,7 +382,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   /** Compiles what starts at rip now, hot or not: for tests of the second tier. False if it is refused. */
   compileHere(): boolean {
     if (!this.#tier) return false;
-    if (this.#parts.codeMap.count !== this.#codeSeen) this.#drainCode();
+    this.#code.obey();
     this.#translate();
     const lo = this.get("rip") >>> 0;
     if (this.exports.fetchAt(this.base, lo, this.get("rip", 1)) !== 0) return false;
@@ -434,7 +424,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       this.#cache.flush();
       this.exports.flushTlb(this.base);
     }
-    this.#hold(page);
+    this.#code.hold(page);
     this.#cache.begin(page, mode, offset);
     const at = RAM_BASE + page * 4096;
     if (!this.#builder.build(this.#u8, at, offset, 4096, mode, -1, false, this.#cache)) {
@@ -443,7 +433,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     }
     // The first instruction reaches into the next page.
     const next = this.#nextPage(linear);
-    if (next >= 0) this.#hold(next);
+    if (next >= 0) this.#code.hold(next);
     if (next < 0 || !this.#cache.holds(page)) {
       // Without that page, or if another vCPU has written to this one meanwhile, there is nothing to decode now.
       this.#cache.abandon();
@@ -454,33 +444,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.#cache.finish(offset, this.#builder.end, next);
   }
 
-  /** Claims a page before it is decoded, so that every write to it is noticed from now on. */
-  #hold(page: number): void {
-    if (this.#cache.holds(page)) return;
-    this.#statuses.pagesClaimed++;
-    this.#parts.codeMap.claim(page, this.#parts.index, this.#vcpus, this.#obey);
-    this.#cache.hold(page);
-    this.exports.dropWriteTags(this.base, page);
-  }
-
-  /** Does what other vCPUs ask, while this one waits for them. */
-  readonly #obey = () => {
-    if (this.#parts.codeMap.count === this.#codeSeen) return;
-    this.#drainCode();
-  };
-
-  readonly #holds = (page: number) => this.#cache.holds(page);
-
-  #drainCode(): void {
-    const { codeMap, index } = this.#parts;
-    this.#codeSeen = codeMap.drain(this.#codeSeen, index, this.#notices);
-    // Only a vCPU that runs gets here.
-    codeMap.report(index, this.#codeSeen, true);
-    this.put("codeEpoch", this.#cache.epoch);
-  }
-
   #imports(): ImportImpls {
-    const { icount, index } = this.#parts;
+    const { icount } = this.#parts;
     return {
       ...boardImports({
         vcpu: this,
@@ -492,14 +457,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
           if (icount) icount.setNs(this.#icountOffset + this.retired * NS_PER_INSTRUCTION);
         },
       }),
-      codeWrite: (page) => {
-        this.#cache.invalidate(page);
-        this.put("codeEpoch", this.#cache.epoch);
-      },
-      codeEvict: (first, second) => {
-        this.#statuses.evictions++;
-        this.#parts.codeMap.evict(first, second, index, this.#vcpus, this.#obey, this.#holds);
-      },
+      codeWrite: (page) => this.#code.wrote(page),
+      codeEvict: (first, second) => this.#code.evict(first, second),
     };
   }
 
@@ -511,6 +470,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       codeFlushes: this.#cache.flushes,
       codeInvalidations: this.#cache.invalidations,
       ...this.#statuses,
+      ...this.#code.stats,
       ...this.#tier?.stats,
     };
   }
