@@ -65,18 +65,23 @@ export interface EngineRequest {
   readonly icount: boolean;
   /** The user has chosen a processor. */
   readonly cpu?: CpuSpec | null;
+  readonly firmware?: unknown;
+  readonly vga?: boolean;
 }
 
 /** The engine for a request; what `auto` passed over, and why, goes to `say`. */
 export function chooseEngine(
   known: readonly EngineInfo[],
-  { engine: asked, icount, cpu }: EngineRequest,
+  { engine: asked, icount, cpu, firmware, vga }: EngineRequest,
   say: (line: string) => void,
 ): EngineName {
   /** An option that the engine cannot serve, and why. */
   const unfit = ({ name }: EngineInfo): readonly [string, string] | null => {
     if (name === "soft") return null;
     if (icount) return ["--icount", "cannot count instructions"];
+    // Their memory is mapped once, from guest-physical 0.
+    if (firmware) return ["--firmware", "has no memory but RAM"];
+    if (vga) return ["--vga", "has no memory but RAM"];
     return cpu ? ["--cpu", "has the host's processor"] : null;
   };
   if (asked !== "auto") {

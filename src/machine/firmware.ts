@@ -11,6 +11,7 @@ import { type Bus, ones, type Region } from "../base/bus.ts";
 import { DEVICE, LEGACY_PAGES, type Mapping } from "../base/memory_map.ts";
 import type { GuestRam } from "../base/ram.ts";
 import { buildLoaderBlobs, LOADER_FILES, type LoaderBlobs } from "../boot/acpi/loader.ts";
+import { buildSmbios, type Smbios } from "../boot/smbios.ts";
 import { MemoryType } from "../boot/low_memory.ts";
 import { ADDRESS, PORT } from "./addresses.ts";
 import { describeBoard } from "./board_description.ts";
@@ -169,11 +170,18 @@ function contents(spec: MachineSpec, mch: MemoryController): FwCfgContents {
       [LOADER_FILES.tables]: () => blobs().tables,
       [LOADER_FILES.rsdp]: () => blobs().rsdp,
       [LOADER_FILES.script]: () => blobs().script,
+      "etc/smbios/smbios-anchor": () => smbios(spec).anchor,
+      "etc/smbios/smbios-tables": () => smbios(spec).table,
       "etc/e820": () => words(0, 0, spec.memoryBytes, 0, MemoryType.RAM),
       // Where there is no display, the firmware's text goes to COM1.
       ...(spec.vga ? {} : { "etc/sercon-port": () => Uint8Array.of(PORT.COM[0] & 0xff, PORT.COM[0] >> 8) }),
     },
   };
+}
+
+/** Where the structures go, firmware decides. */
+function smbios({ cpus, memoryBytes, firmware }: MachineSpec): Smbios {
+  return buildSmbios({ cpus, memoryBytes, uuid: new Uint8Array(16), uefi: firmware?.vars != null }, 0);
 }
 
 /** Doublewords, little-endian. */

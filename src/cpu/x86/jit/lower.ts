@@ -21,7 +21,16 @@ import { constant, JitOps, WAY } from "./jit_ops.ts";
 import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
 import { findRegisters } from "./used_registers.ts";
 import { Memory, notWritable, Register, Vector } from "./operands.ts";
-import { type Block, doesNothing, End, fieldRegister, hasBase, type Instruction, isRegister, type Region } from "./region.ts";
+import {
+  type Block,
+  doesNothing,
+  End,
+  fieldRegister,
+  hasBase,
+  type Instruction,
+  isRegister,
+  type Region,
+} from "./region.ts";
 import { Structure } from "./structure.ts";
 
 const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
