@@ -27,6 +27,7 @@ export const MODULES: readonly string[] = [
     "virtio_scsi",
     "sd_mod",
   ],
+  ...["ahci", "nvme", "sr_mod"],
   ...["vmw_vsock_virtio_transport", "9pnet_virtio", "9p", "virtiofs"],
   ...["button", "evdev", "pvpanic_mmio", "pvpanic_pci"],
   ...["ext4", "crc32c_generic", "crc32c_intel", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "isofs", "squashfs"],
@@ -44,6 +45,7 @@ const LIKELY: readonly string[] = [
     "failover",
     "scsi_mod",
   ],
+  ...["libahci", "libata", "nvme_core", "nvme_common", "nvme_keyring", "nvme_auth"],
   ...["scsi_common", "t10_pi", "crc_t10dif", "crct10dif_common", "crct10dif_generic", "crc64", "crc64_rocksoft"],
   ...["crc64_rocksoft_generic", "vsock", "vmw_vsock_virtio_transport_common", "9pnet", "netfs", "fscache", "fuse"],
   ...[

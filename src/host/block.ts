@@ -31,6 +31,8 @@ export class FileBlock implements BlockBackend {
   readonly note: string | null;
   /** The last request that the host failed, in words. The guest only sees that it failed. */
   lastError: string | null = null;
+  /** Whether it is worth while for a guest to say what it no longer needs. */
+  readonly reclaims: boolean;
   readonly #image: DiskImage;
   readonly #path: string;
   readonly #readonly: boolean;
@@ -43,6 +45,7 @@ export class FileBlock implements BlockBackend {
     this.#readonly = options.readonly;
     this.#onTrouble = options.onTrouble;
     this.sizeBytes = image.sizeBytes - image.sizeBytes % SECTOR_BYTES;
+    this.reclaims = image.reclaims && options.discard !== false;
     this.note = noteOn(image, options);
   }
 

@@ -2,6 +2,7 @@
 import { ConfigError } from "../base/errors.ts";
 import { FileBlock, type FileBlockOptions } from "../host/block.ts";
 import { RunState } from "./control.ts";
+import { checkControllers } from "./disk_board.ts";
 import type { DiskInfo, Pc } from "./pc.ts";
 import { type DiskSpec, MAX_DISKS } from "./spec.ts";
 
@@ -10,10 +11,11 @@ export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {
   if (disks.length > MAX_DISKS) {
     throw new ConfigError(`Cannot attach ${disks.length} disks: expected at most ${MAX_DISKS}`);
   }
+  checkControllers(disks);
   return disks.map((disk) => {
     const file = FileBlock.open(blockOptions(disk));
     try {
-      return { sectors: file.sectors, readonly: disk.readonly, note: file.note };
+      return { sectors: file.sectors, readonly: disk.readonly, note: file.note, discard: file.reclaims };
     } finally {
       file.close();
     }

@@ -31,7 +31,6 @@ import { Ps2MouseRecord } from "../../devices/ps2_mouse.ts";
 import { PvPanic } from "../../devices/pvpanic.ts";
 import { ResetControl, ResetControlRecord } from "../../devices/reset_control.ts";
 import { Uart16550, Uart16550Record } from "../../devices/uart16550.ts";
-import { VirtioBlock } from "../../devices/virtio/block.ts";
 import { type ConsoleOutput, VirtioConsole } from "../../devices/virtio/console.ts";
 import { SeededEntropy, SeededEntropyRecord, VirtioEntropy } from "../../devices/virtio/entropy.ts";
 import { VirtioNet } from "../../devices/virtio/net.ts";
@@ -52,6 +51,7 @@ import { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } f
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
 import { Control, EndCause, NetBell } from "./control.ts";
 import { Counters } from "./counters.ts";
+import { assembleDisks } from "./disk_board.ts";
 import { assembleFirmware, type FirmwareInfo, VIDEO_WINDOW, writeCmosNotes } from "./firmware.ts";
 import { ARENA_BASE, ARENA_BYTES, PAGE_BYTES, RAM_BASE } from "./memory.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -73,6 +73,8 @@ export interface DiskInfo {
   readonly readonly: boolean;
   /** What the user should know about it. */
   readonly note: string | null;
+  /** Whether a discard gives storage back. */
+  readonly discard?: boolean;
 }
 
 /** What every thread is given; plain data but for the memory. */
@@ -260,18 +262,7 @@ export function assemblePc(options: PcOptions) {
     timer: timers.timer("console", () => virtioConsole.process()),
   });
   pci.add(SLOT.CONSOLE, 0, virtioConsole);
-  const disks = diskInfo.map((info, d) =>
-    pci.add(
-      SLOT.FIRST_DISK + d,
-      0,
-      new VirtioBlock(
-        arena,
-        `disk${d}`,
-        { ...virtio, locked: (body) => lock.with(body), notify: (queue) => control.ringDisk(d, queue) },
-        { capacitySectors: info.sectors, readonly: info.readonly },
-      ),
-    )
-  );
+  const diskBoard = assembleDisks({ arena, ram, msi: router, lock, control, pci }, spec, diskInfo);
 
   const net = spec.net
     ? pci.add(
@@ -316,11 +307,13 @@ export function assemblePc(options: PcOptions) {
     keyboard.settle();
     for (const { uart } of serial) uart.settle();
     for (const apic of apics) apic.settle();
+    diskBoard.settle();
   };
 
   /** Looks for requests that were on the queues when the machine was saved. Under the machine lock. */
   const renotify = () => {
-    for (const f of [entropy, virtioConsole, ...disks, ...(net ? [net] : [])]) f.renotify();
+    for (const f of [entropy, virtioConsole, ...(net ? [net] : [])]) f.renotify();
+    diskBoard.renotify();
   };
 
   /** Writes the power-on values, and does what firmware would. No vCPU runs, time stands still. Under the machine lock. */
@@ -368,7 +361,7 @@ export function assemblePc(options: PcOptions) {
     keyboard,
     pci,
     serial,
-    disks,
+    disks: diskBoard.served,
     net,
     console: { device: virtioConsole, tx: consoleTx, rx: consoleRx, attach: () => consoleOutput.attach() },
     debugTx,

@@ -15,6 +15,8 @@ export interface Extent {
 export interface DiskImage {
   readonly format: "raw" | "qcow2";
   readonly sizeBytes: number;
+  /** Whether a discard gives something back: else it only costs time. */
+  readonly reclaims: boolean;
   /** Of the file it is in. */
   readonly fileBytes: number;
   /** What is seen where this image is absent. */

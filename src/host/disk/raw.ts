@@ -21,6 +21,10 @@ export class RawImage implements DiskImage {
     return this.#sizeBytes;
   }
 
+  get reclaims(): boolean {
+    return this.writable && this.store.punches;
+  }
+
   get fileBytes(): number {
     return this.store.sizeBytes;
   }

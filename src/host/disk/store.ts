@@ -105,6 +105,11 @@ export class FileStore implements ByteStore {
     if (!this.throwAway) this.file.syncDataSync();
   }
 
+  /** Whether `punch` may do something. */
+  get punches(): boolean {
+    return !this.isDevice && this.holes !== null;
+  }
+
   punch(at: number, sizeBytes: number): boolean {
     return !this.isDevice && this.holes !== null && this.holes.punch(at, sizeBytes);
   }

@@ -41,6 +41,8 @@ const CHUNK_BYTES = 1 << 20;
 
 export class Qcow2 implements DiskImage {
   readonly format = "qcow2";
+  /** Clusters that are not needed are used again. */
+  readonly reclaims: boolean;
   readonly header: Header;
   readonly #store: ByteStore;
   readonly #clusterBytes: number;
@@ -60,6 +62,7 @@ export class Qcow2 implements DiskImage {
   /** Takes over the store. Throws ImageError for what is no image, or none that we understand. */
   constructor(store: ByteStore, private readonly writable: boolean, public backing: DiskImage | null) {
     this.#store = store;
+    this.reclaims = writable;
     let header = readHeader(store);
     if (writable && header.incompatible & INCOMPATIBLE.CORRUPT) {
       throw new ImageError(`${store.name}: the image is marked corrupt; 'trike disk check --repair' may mend it`);
