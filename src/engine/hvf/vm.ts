@@ -139,6 +139,11 @@ function at(vcpu: number): number {
   return (NUMBER_AT + vcpu * VCPU_STRIDE) / 4;
 }
 
+/** Whether a machine's memory is the VM's by now: for tests whose framework moves it. */
+export function isMapped(buffer: ArrayBufferLike): boolean {
+  return Atomics.load(new Int32Array(buffer), VM_AT / 4 + STATE) === OPEN;
+}
+
 /** Whether the process can have a VM now: makes one and ends it. Throws HostError with the reason. */
 export function tryVm(hv: Hypervisor): void {
   check("hv_vm_create", hv.hv_vm_create(BigInt(hv_vm_options_t.HV_VM_DEFAULT)));
