@@ -110,7 +110,7 @@ function finish(
 ): InitialState {
   placeCommandLine(ram, options.append, limits.commandLineMax);
   const initrd = placeInitrd(ram, options.initrd, kernel.end, limits.initrdMax + 1);
-  const rsdp = placeAcpi(ram, options.acpiTables);
+  const rsdp = placeAcpi(ram, options);
   writeBootParams(ram, memoryMap(ram.sizeBytes, options.reserved ?? []), initrd, rsdp);
   if (kernel.bits === 64) return state64(ram, kernel.entry, { rsi: LOW.BOOT_PARAMS });
   return state32(ram, kernel.entry, { rsi: LOW.BOOT_PARAMS });

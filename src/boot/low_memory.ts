@@ -18,6 +18,7 @@ export const LOW = {
   EBDA: 0x9fc00,
   VGA: 0xa0000,
   ACPI: 0xe0000, // where an operating system without a loader's word looks for the RSDP
+  SMBIOS: 0xf0000, // where one without UEFI looks for it, and for the MP tables
   END: 0x100000,
 } as const;
 

@@ -16,6 +16,8 @@ export interface LoadOptions {
   readonly initrd: string | null;
   readonly append: string;
   readonly acpiTables: AcpiTables;
+  /** Tables of other kinds, for where they will lie. */
+  readonly otherTables?: (base: number) => Uint8Array;
   /** What the board occupies outside RAM and the guest must leave alone: the ECAM window. */
   readonly reserved?: readonly Region[];
   /** The memory that RAM lies in. Only for speed: an LZ4 kernel is unpacked in it by WebAssembly. */
@@ -100,8 +102,12 @@ export function placeCommandLine(ram: GuestRam, append: string, max: number): vo
 }
 
 /** Writes the ACPI tables and returns where the RSDP is. */
-export function placeAcpi(ram: GuestRam, acpiTables: AcpiTables): number {
+export function placeAcpi(ram: GuestRam, { acpiTables, otherTables }: LoadOptions): number {
   const { bytes, rsdp } = acpiTables(LOW.ACPI);
+  // Behind ACPI's if those need their place.
+  const others = Math.max(LOW.SMBIOS, Math.ceil((LOW.ACPI + bytes.length) / 16) * 16);
+  const more = otherTables?.(others);
+  if (more && others + more.length <= LOW.END) ram.copyIn(others, more);
   const room = LOW.END - LOW.ACPI;
   if (bytes.length > room) {
     throw new ConfigError(

@@ -38,7 +38,7 @@ export function loadPvh(ram: GuestRam, image: ElfImage, name: Named, options: Lo
   const kernelEnd = placeSegments(ram, image, name);
   placeCommandLine(ram, options.append, COMMAND_LINE_MAX);
   const initrd = placeInitrd(ram, options.initrd, kernelEnd, INITRD_LIMIT);
-  const rsdp = placeAcpi(ram, options.acpiTables);
+  const rsdp = placeAcpi(ram, options);
 
   const at = LOW.START_INFO;
   ram.write(at + START_INFO.magic, 4, START_MAGIC);

@@ -63,6 +63,15 @@ export function buildSmbios(facts: SmbiosFacts, tableAt: number): Smbios {
   return { anchor, table };
 }
 
+const ANCHOR_ALIGNMENT = 16;
+
+/** Entry point and structures together, to be put at `base`, a multiple of 16. */
+export function placedSmbios(facts: SmbiosFacts, base: number): Uint8Array {
+  const room = Math.ceil(SMBIOS_ANCHOR_BYTES / ANCHOR_ALIGNMENT) * ANCHOR_ALIGNMENT;
+  const { anchor, table } = buildSmbios(facts, base + room);
+  return join(anchor, new Uint8Array(room - anchor.length), table);
+}
+
 function complement(bytes: Uint8Array): number {
   return -bytes.reduce((sum, b) => sum + b, 0) & 0xff;
 }

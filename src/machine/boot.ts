@@ -1,7 +1,10 @@
 /** What puts the guest into memory: firmware, or a kernel with what it is told of the board. */
 import { buildAcpiTables } from "../boot/acpi/acpi.ts";
+import type { BoardDescription } from "../boot/acpi/board.ts";
 import { resetVector } from "../boot/firmware.ts";
 import { loadKernel } from "../boot/load_kernel.ts";
+import { buildMpTable } from "../boot/mp_table.ts";
+import { placedSmbios } from "../boot/smbios.ts";
 import type { InitialState } from "../engine/engine.ts";
 import { ADDRESS } from "./addresses.ts";
 import { describeBoard } from "./board_description.ts";
@@ -19,6 +22,18 @@ export function bootPc(pc: Pc, spec: MachineSpec): InitialState {
     initrd: spec.initrd,
     append: spec.append,
     acpiTables: (base) => buildAcpiTables(board, base),
+    otherTables: (base) => otherTables(board, spec, base),
     reserved: [{ gpa: ADDRESS.ECAM, sizeBytes: ADDRESS.ECAM_RESERVED_BYTES }],
   });
+}
+
+/** What a kernel scans the BIOS area for: MP tables and SMBIOS. */
+function otherTables(board: BoardDescription, { cpus, memoryBytes }: MachineSpec, base: number): Uint8Array {
+  const mp = buildMpTable(board, base);
+  const at = Math.ceil(mp.length / 16) * 16;
+  const smbios = placedSmbios({ cpus, memoryBytes, uuid: new Uint8Array(16), uefi: false }, base + at);
+  const bytes = new Uint8Array(at + smbios.length);
+  bytes.set(mp);
+  bytes.set(smbios, at);
+  return bytes;
 }

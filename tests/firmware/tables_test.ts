@@ -1,0 +1,47 @@
+/** What a kernel without firmware finds in the BIOS area: SMBIOS, and MP tables if it will not have ACPI. */
+import { assertEquals, assertMatch } from "@std/assert";
+import { guestOrSkip, script, Trike } from "../boot/guests.ts";
+
+const { guest, ignore } = await guestOrSkip("generic");
+
+/** What `commands` print on the default guest. */
+async function run(commands: string, append: string, more: readonly string[] = []): Promise<string> {
+  const args = [
+    "--kernel",
+    guest.kernel,
+    "--initrd",
+    guest.initrd,
+    "--append",
+    `${guest.append} ${script(commands)} ${append}`,
+  ];
+  await using trike = new Trike([
+    "run",
+    "--quiet",
+    "--engine",
+    "soft",
+    "--timeout",
+    "60",
+    "--no-reboot",
+    ...args,
+    ...more,
+  ]);
+  const { code, stdout, stderr } = await trike.end();
+  assertEquals([code, stderr], [0, ""]);
+  return stdout;
+}
+
+Deno.test({
+  name: "Linux with acpi=off: two processors, virtio and serial interrupts by the MP tables; SMBIOS by name",
+  ignore,
+  fn: async () => {
+    const said = await run(
+      "cat /sys/class/dmi/id/sys_vendor; nproc; cat /proc/interrupts; echo b > /proc/sysrq-trigger",
+      "acpi=off reboot=k quiet",
+      ["--cpus", "2", "--memory", "256M"],
+    );
+    assertMatch(said, /^trike$/m);
+    assertMatch(said, /^2$/m);
+    assertMatch(said, /IO-APIC +4-edge +ttyS0/);
+    assertMatch(said, /LOC: +[1-9]\d* +[1-9]\d*/);
+  },
+});
