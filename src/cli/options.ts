@@ -192,6 +192,7 @@ export const RESUME_SHARED = [
   "stats",
   "trace",
   "debugcon",
+  "vnc",
   "quiet",
   "help",
   "version",

@@ -247,6 +247,8 @@ export class Machine implements MachineHandle {
     const { control } = this.pc;
     const cannot = (why: string) => new HostError(`Cannot write the snapshot "${path}": ${why}`);
     if (!this.#vcpus.every((v) => v.saves)) throw cannot(`the engine ${this.#spec.engine} cannot save a vCPU`);
+    const overlay = this.#spec.disks.find((disk) => disk.overlay);
+    if (overlay) throw cannot(`what was written to "${overlay.path}" is in an overlay, which ends with this process`);
     const { writeSnapshot } = await import("./snapshot.ts");
     if (!(await this.pause())) throw cannot("the machine has ended, or is being saved already");
     const pausedMs = performance.now();

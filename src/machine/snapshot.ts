@@ -50,7 +50,7 @@ export function writeSnapshot(
       savedAtMs: Date.now(),
       timeNs: pc.clock.nowNs(),
       ramBytes: pc.ram.backedBytes,
-      spec: { ...spec, trace: null },
+      spec: specToSave(spec),
       disks: identify(spec.disks),
     };
     writer.section("machine", new TextEncoder().encode(JSON.stringify(machine)));
@@ -64,6 +64,11 @@ export function writeSnapshot(
     writer.abandon();
     throw error;
   }
+}
+
+/** Without what belongs to this process. */
+function specToSave({ hypervisor: _, ...spec }: MachineSpec): MachineSpec {
+  return { ...spec, trace: null };
 }
 
 function inputsOf(pc: Saved): ByteRing[] {

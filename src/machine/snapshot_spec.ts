@@ -80,6 +80,9 @@ const DISK = fields({
 
 const SPEC = {
   engine: one("hvf", "kvm", "soft"),
+  irqchip: optional(one("user", "split", "kernel")),
+  // A library to load: nothing that a file from elsewhere may name.
+  hypervisor: (v) => v === undefined ? null : "none",
   memoryBytes: whole(PAGE_BYTES, MAX_RAM_BYTES, PAGE_BYTES),
   cpus: whole(1, MAX_VCPUS),
   cpu: optional(fields({ name: text, features: list(0, 256, text) })),
