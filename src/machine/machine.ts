@@ -45,7 +45,7 @@ export interface MachineHandle {
   pressPowerButton(): void;
   /**
    * Writes the machine into a file, from which a machine of the same parts goes on; then this one goes on too, or stops. Rejects
-   * with HostError, and the machine goes on, if that fails.
+   * with HostError if that fails.
    */
   snapshot?(path: string, options: SnapshotOptions): Promise<SnapshotFacts>;
   /** Ends the machine as a pulled plug does. */
@@ -252,14 +252,13 @@ export class Machine implements MachineHandle {
     const { writeSnapshot } = await import("./snapshot.ts");
     if (!(await this.pause())) throw cannot("the machine has ended, or is being saved already");
     const pausedMs = performance.now();
-    let written = false;
     try {
       if (!(await control.saveVcpus())) throw cannot("the machine has ended");
-      const facts = writeSnapshot(path, this.pc, this.#spec, { compress });
-      written = true;
-      return facts;
+      // What an image remembers until it is closed goes into its file before that is looked at.
+      if (stop) await within(REST_MS, this.#disks?.close() ?? Promise.resolve());
+      return writeSnapshot(path, this.pc, this.#spec, { compress });
     } finally {
-      if (stop && written) this.stop();
+      if (stop) this.stop();
       else this.#afterPause(performance.now() - pausedMs);
     }
   }
