@@ -281,7 +281,7 @@ export const kvm_userspace_memory_region = {
   SIZEOF: 32,
 } as const;
 
-export const KVM_MEM_LOG_DIRTY_PAGES = 1;
+export const KVM_MEM_LOG_DIRTY_PAGES = 1, KVM_MEM_READONLY = 2;
 export const kvm_dirty_log = { slot: 0, dirty_bitmap: 8, SIZEOF: 16 } as const;
 export const kvm_clear_dirty_log = { slot: 0, num_pages: 4, first_page: 8, dirty_bitmap: 16, SIZEOF: 24 } as const;
 export const KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE = 1;

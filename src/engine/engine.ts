@@ -97,6 +97,20 @@ export interface PortRange {
   readonly size: number;
 }
 
+/**
+ * Which pages of RAM vCPUs have written to, from any thread of the machine. What the machine's own threads write is not in it:
+ * that GuestRam.onWrite tells.
+ */
+export interface DirtyLog {
+  start(): void;
+  /**
+   * Sets a bit for each page of 4 KiB written to since `start` or the last call, the first page's bit 0 of byte 0; perhaps of
+   * others as well.
+   */
+  take(pages: Uint8Array): void;
+  stop(): void;
+}
+
 export interface VcpuParts {
   readonly index: number;
   /** How many the machine has; 1 if not given. */
@@ -189,4 +203,6 @@ export interface Vcpu {
 export interface Engine {
   readonly name: "hvf" | "kvm" | "soft";
   openVcpu(parts: VcpuParts): Vcpu;
+  /** Of a machine whose vCPUs are open. Absent where an engine keeps none. */
+  dirtyLog?(parts: Pick<VcpuParts, "memory" | "ram" | "memoryMap">): DirtyLog;
 }

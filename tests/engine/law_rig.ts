@@ -1,6 +1,7 @@
 /** For the laws of engines: one vCPU of any engine over a small memory, and a board that remembers. */
 import { Arena } from "../../src/base/arena.ts";
 import { CodeMap } from "../../src/base/code_map.ts";
+import { type Mapping, MemoryMap } from "../../src/base/memory_map.ts";
 import { GuestRam } from "../../src/base/ram.ts";
 import {
   type Board,
@@ -12,7 +13,7 @@ import {
 } from "../../src/engine/engine.ts";
 import { allocateMachineMemory, ARENA_BASE, ARENA_BYTES, RAM_BASE } from "../../src/machine/memory.ts";
 
-export const RAM_BYTES = 16 << 20;
+export const RAM_BYTES = 16 << 20, EXTRA_BYTES = 1 << 20;
 export const CODE = 0x10000, HANDLERS = 0x11000, DATA = 0x20000, STACK = 0x30000;
 /** Nothing but the board answers here. */
 export const MMIO_BASE = 0xc100_0000;
@@ -82,19 +83,26 @@ export class LogBoard implements Board {
 export type ClosableVcpu = Vcpu & { close?(): void };
 
 export class Rig implements Disposable {
-  readonly memory = allocateMachineMemory(RAM_BYTES);
-  readonly ram = new GuestRam(this.memory.buffer, RAM_BASE, RAM_BYTES);
+  /** With a MiB after RAM, which `mappings` may show the guest. */
+  readonly memory = allocateMachineMemory(RAM_BYTES, EXTRA_BYTES);
+  readonly ram = new GuestRam(this.memory.buffer, RAM_BASE, RAM_BYTES, EXTRA_BYTES);
+  readonly memoryMap: MemoryMap | null = null;
   readonly board = new LogBoard();
   readonly events: Int32Array;
   readonly vcpu: ClosableVcpu;
   readonly #startedMs = performance.now();
 
-  constructor(engine: Engine, index = 0) {
+  constructor(engine: Engine, index = 0, mappings: readonly Mapping[] = []) {
     const { memory, ram, board } = this;
     const arena = new Arena(memory.buffer, ARENA_BASE, ARENA_BYTES);
-    const codeMap = new CodeMap(memory.buffer, arena.raw(CodeMap.sizeBytes(RAM_BYTES)), RAM_BYTES);
+    const codeBytes = RAM_BYTES + EXTRA_BYTES;
+    const codeMap = new CodeMap(memory.buffer, arena.raw(CodeMap.sizeBytes(codeBytes)), codeBytes);
     ram.onWrite = (gpa, size) => codeMap.wrote(gpa, size);
     this.events = new Int32Array(memory.buffer, arena.raw(64), 1);
+    if (mappings.length > 0) {
+      this.memoryMap = new MemoryMap(memory.buffer, arena.raw(MemoryMap.sizeBytes), RAM_BYTES / 4096);
+      this.memoryMap.set(mappings);
+    }
     board.msrs.set(0x1b, 0xfee0_0900);
     const { events } = this, clock = { nowNs: () => this.nowNs };
     this.vcpu = engine.openVcpu({
@@ -102,6 +110,7 @@ export class Rig implements Disposable {
       vcpus: index + 1,
       memory,
       ram,
+      memoryMap: this.memoryMap,
       board,
       clock,
       codeMap,

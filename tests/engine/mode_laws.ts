@@ -1,7 +1,9 @@
 /** What every engine owes in each mode of the processor, and of each kind of access to a device. */
 import { assertEquals } from "@std/assert";
+import { DEVICE } from "../../src/base/memory_map.ts";
 import { type Engine, VcpuEvent } from "../../src/engine/engine.ts";
-import { DATA, realState, Rig } from "./law_rig.ts";
+import { RAM_BASE } from "../../src/machine/memory.ts";
+import { DATA, EXTRA_BYTES, RAM_BYTES, realState, Rig } from "./law_rig.ts";
 import * as M from "./mode_programs.ts";
 import * as P from "./law_programs.ts";
 
@@ -106,6 +108,46 @@ export const MODE_LAWS: Readonly<Record<string, (engine: Engine) => void>> = {
     rig.raise(VcpuEvent.NMI);
     rig.toHalt();
     assertEquals(rig.board.log.map((line) => line.split(" ")[1]), ["20.1", "10.1"]);
+  },
+
+  "ROM is read and run, and a write to it reaches the board; what the map names none stays RAM"(engine) {
+    const rom = RAM_BYTES / 4096;
+    const mapped = (backing: number) => [
+      { first: 0xb0, pages: 1, backing, writable: false },
+      { first: 0xb1, pages: 1, backing: DEVICE, writable: false },
+    ];
+    using rig = new Rig(engine, 0, mapped(rom));
+    const after = new Uint8Array(rig.memory.buffer, RAM_BASE + RAM_BYTES, EXTRA_BYTES);
+    after.set([0x44, 0x33, 0x22, 0x11, 0x88, 0x77, 0x66, 0x55]);
+    after.set([0xc3], 0x100); // ret
+    after.set([0x0d, 0xf0], 0x1000);
+    rig.board.inputs.push(0xdead);
+    rig.long(M.ROM);
+    // The map changes while the guest runs: another ROM is there.
+    rig.board.onWrite = (port) => port === 0x10 && rig.memoryMap!.set(mapped(rom + 1));
+    rig.toHalt();
+    assertEquals(rig.board.log, ["write b0004.4 99", "read b1000.4", "out 10.1 1"]);
+    assertEquals(words(rig, 5), [0x11223344, 0x55667788, 0xdead, 0x1234, 0xf00d]);
+  },
+
+  "a log of written pages names each that the guest wrote to, and none it did not"(engine) {
+    using rig = new Rig(engine);
+    const log = engine.dirtyLog?.(rig);
+    if (!log) return; // an engine that keeps none owes nothing
+    const pages = new Uint8Array(RAM_BYTES / 4096 / 8);
+    const written = () => {
+      pages.fill(0);
+      log.take(pages);
+      return [0x40, 0x80, 0x300, 0x41, 0x500].map((page) => (pages[page >> 3]! >> (page & 7)) & 1);
+    };
+    rig.long(M.DIRTY);
+    log.start();
+    rig.board.onWrite = () => rig.raise(VcpuEvent.KICK);
+    assertEquals([rig.run(), ...written()], ["kick", 1, 1, 1, 0, 0]);
+    assertEquals(written(), [0, 0, 0, 0, 0]);
+    assertEquals([rig.run(), ...written()], ["kick", 0, 1, 0, 0, 0]);
+    log.stop();
+    rig.toHalt();
   },
 
   "MSRs of system calls keep what is written to them, and one that nobody knows faults"(engine) {

@@ -213,3 +213,36 @@ export const SYSCALLS = code(
   "0f30", // wrmsr
   "f4", // hlt
 );
+/** Reads and writes what is ROM at 640 KiB + 64 KiB, a hole at 704 KiB, and RAM at 768 KiB. */
+export const ROM = code(
+  "8b042500000b00", // mov eax, [0xb0000]
+  "89042500000200", // mov [0x20000], eax
+  "c7042504000b0099000000", // mov dword [0xb0004], 0x99
+  "8b042504000b00", // mov eax, [0xb0004]
+  "89042504000200", // mov [0x20004], eax
+  "8b042500100b00", // mov eax, [0xb1000]
+  "89042508000200", // mov [0x20008], eax
+  "c7042500000c0034120000", // mov dword [0xc0000], 0x1234
+  "8b042500000c00", // mov eax, [0xc0000]
+  "8904250c000200", // mov [0x2000c], eax
+  "b800010b00", // mov eax, 0xb0100
+  "ffd0", // call rax
+  "b001", // mov al, 1
+  "e610", // out 0x10, al
+  "8b042500000b00", // mov eax, [0xb0000]
+  "89042510000200", // mov [0x20010], eax
+  "f4", // hlt
+);
+
+/** Writes to three pages, then to one of them again. */
+export const DIRTY = code(
+  "c604250000040001", // mov byte [0x40000], 1
+  "c60425ff0f080001", // mov byte [0x80fff], 1
+  "48c704250000300001000000", // mov qword [0x300000], 1
+  "b001", // mov al, 1
+  "e610", // out 0x10, al
+  "c60425fe0f080001", // mov byte [0x80ffe], 1
+  "b002", // mov al, 2
+  "e610", // out 0x10, al
+  "f4", // hlt
+);

@@ -27,8 +27,10 @@ import { KvmChips } from "./chips.ts";
 import { CoalescedRing } from "./coalesced.ts";
 import { guestCpuid, signatureOf, writeCpuid } from "./cpuid.ts";
 import { deadlineReachesUs } from "./deadline.ts";
+import { KvmDirtyLog } from "./dirty_log.ts";
 import { complaint, failedAtVector } from "./failure.ts";
 import type { Bytes, Host } from "./host.ts";
+import { MemorySlots } from "./memory_slots.ts";
 import { IA32_TSC, IA32_TSC_DEADLINE } from "./msr_access.ts";
 import { KvmRegisters } from "./registers.ts";
 import { KvmState, type VcpuSituation } from "./saved_state.ts";
@@ -51,6 +53,7 @@ const TWO32 = 0x1_0000_0000;
 export const kvmEngine: Engine = {
   name: "kvm",
   openVcpu: (parts) => new KvmVcpu(parts),
+  dirtyLog: (parts) => new KvmDirtyLog(parts),
 };
 
 export class KvmVcpu implements Vcpu {
@@ -72,7 +75,9 @@ export class KvmVcpu implements Vcpu {
   readonly #irqChip: IrqChip;
   readonly #deadline: TscDeadline;
   readonly #ring: CoalescedRing | null;
+  readonly #slots: MemorySlots;
   readonly #state: KvmState;
+  readonly #words: Int32Array;
   readonly #qwords: BigUint64Array;
   /** Split: who tells KVM where the I/O APIC's messages go. */
   readonly #routes: KvmChips | null;
@@ -88,6 +93,7 @@ export class KvmVcpu implements Vcpu {
   constructor(parts: VcpuParts) {
     if (parts.icount) throw new HostError("The engine kvm cannot count instructions: expected --engine soft");
     this.#parts = parts;
+    this.#words = new Int32Array(parts.memory.buffer);
     const kvm = new Kvm();
     const host = this.#host = kvm.host;
     try {
@@ -113,11 +119,12 @@ export class KvmVcpu implements Vcpu {
       this.#msrs = new MsrFile(parts.board, parts.index);
       this.#deadline = new TscDeadline(this.#run, parts, this.registers, this.#tscKhz);
       this.#stepper = new Stepper(host, this.#fd, parts);
+      this.#slots = new MemorySlots(host, vm.fd, parts);
       this.#state = new KvmState(host, this.#fd, parts.ram);
       this.#qwords = new BigUint64Array(parts.memory.buffer, 0, STOPPED_TSCS_END / 8);
       const { memory, clock, chips: records } = parts;
       this.#routes = vm.irqChip === "split" && records ? new KvmChips({ memory, clock, records }) : null;
-      Atomics.store(new Int32Array(memory.buffer), vcpuWord(WORD.VCPU, parts.index), this.#fd + 1);
+      Atomics.store(this.#words, vcpuWord(WORD.VCPU, parts.index), this.#fd + 1);
     } finally {
       kvm.close();
     }
@@ -184,7 +191,7 @@ export class KvmVcpu implements Vcpu {
     this.#alarm.close();
     this.#host.libc.munmap(this.#mapped, BigInt(this.#runBytes));
     this.#host.close(this.#fd);
-    Atomics.store(new Int32Array(this.#parts.memory.buffer), vcpuWord(WORD.VCPU, this.#parts.index), 0);
+    Atomics.store(this.#words, vcpuWord(WORD.VCPU, this.#parts.index), 0);
     closeSharedVm(this.#host, this.#parts.memory);
   }
 
@@ -279,6 +286,7 @@ export class KvmVcpu implements Vcpu {
       const now = clock.nowNs();
       if (now >= untilNs) return "slice";
       run.setUint8(K.kvm_run.request_interrupt_window, pending & VcpuEvent.INTR ? 1 : 0);
+      if (this.#slots.stale) this.#slots.update();
       const tpr = irqChip === "user" ? board.readTpr(index) : -1;
       if (tpr >= 0) run.setUint8(K.kvm_run.cr8, tpr);
       this.#alarm.arm(now, untilNs);
@@ -398,6 +406,7 @@ export class KvmVcpu implements Vcpu {
   /** One instruction on the software CPU; nothing that KVM is to complete may be under way. */
   step(vector = false): StepResult {
     this.#counts.steps++;
+    Atomics.store(this.#words, WORD.STEPPED / 4, 1);
     return this.#stepper.step(vector);
   }
 

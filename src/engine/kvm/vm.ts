@@ -10,6 +10,7 @@ import { coalesce } from "./coalesced.ts";
 import { cpuidBuffer, type CpuidEntry, readCpuid } from "./cpuid.ts";
 import { type Bytes, Host } from "./host.ts";
 import { chooseIrqChip, createIrqChip } from "./irq_chip.ts";
+import { MemorySlots } from "./memory_slots.ts";
 import { IRQ_CHIPS, WORD } from "./words.ts";
 
 /** Where Intel processors without unrestricted guests keep a page table and a task segment (three pages): below the BIOS ROM. */
@@ -84,7 +85,7 @@ export interface SharedVm {
   readonly coalesces: boolean;
 }
 
-type VmParts = Pick<VcpuParts, "memory" | "ram" | "chips" | "irqchip" | "posted">;
+type VmParts = Pick<VcpuParts, "memory" | "ram" | "memoryMap" | "chips" | "irqchip" | "posted">;
 
 /** The machine's VM, which is opened now if it is not open yet. */
 export function sharedVm(kvm: Kvm, parts: VmParts): SharedVm {
@@ -122,7 +123,7 @@ function canCoalesce(kvm: Kvm, { posted = [] }: VmParts): boolean {
 }
 
 function openVm(kvm: Kvm, parts: VmParts): SharedVm {
-  const { memory, ram, chips, irqchip, posted = [] } = parts;
+  const { chips, irqchip, posted = [] } = parts;
   const { host } = kvm;
   // Without the board's records there is nothing to give KVM's chips.
   const irqChip = chips ? chooseIrqChip(kvm, irqchip) : "user";
@@ -131,7 +132,9 @@ function openVm(kvm: Kvm, parts: VmParts): SharedVm {
     kvm.prepare(fd);
     createIrqChip(host, fd, irqChip);
     if (kvm.canPassMsrs) passMsrs(host, fd, irqChip === "user" ? LOCAL_APIC_MSRS : []);
-    setMemory(host, fd, new Uint8Array(memory.buffer as unknown as ArrayBuffer, ram.base, ram.sizeBytes));
+    // Words of an earlier VM of the same memory say nothing of this one.
+    new Int32Array(parts.memory.buffer).fill(0, WORD.SLOTS / 4, WORD.SLOTS / 4 + 256);
+    new MemorySlots(host, fd, parts).update();
     const coalesces = canCoalesce(kvm, parts);
     if (coalesces) coalesce(host, fd, posted);
     return { fd, irqChip, coalesces };

@@ -22,6 +22,16 @@ export const WORD = {
   IN_CHARGE: END - 56,
   /** 1: a thread empties the ring of coalesced writes. */
   RING_LOCK: END - 52,
+  /** 1: a thread changes the memory slots. */
+  SLOTS_LOCK: END - 48,
+  /** The generation of the memory map that the slots are made of, + 1; 0: none. */
+  SLOTS_GENERATION: END - 44,
+  /** 1: KVM notes which pages are written to. */
+  DIRTY_LOG: END - 40,
+  /** 1: the software CPU has stepped since the log was taken. */
+  STEPPED: END - 36,
+  /** See MemorySlots: four words each. */
+  SLOTS: END - 128 - 1024,
 } as const;
 
 /** After the last of them. */
