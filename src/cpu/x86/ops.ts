@@ -61,6 +61,9 @@ export const STATUS = {
   EXIT: 8,
 } as const;
 
+/** The record's field of the first, second and third operand. */
+const SLOT_FIELD = ["d", "s", "x"] as const;
+
 /** Added to the byte count of `writeAddr`: the old bytes are not wanted, so device memory is not read first. */
 export const WRITE_ONLY = 1 << 16;
 
@@ -180,6 +183,18 @@ export class Ops {
   registerOf(name: "d" | "s" | "b" | "x"): Value {
     const { base, offset } = this.place(name);
     return this.c.ld64(base, offset);
+  }
+  /** The vector register that operand `slot` of the row names: its low 128 bits and, with `both`, its high ones. */
+  vector(slot: 0 | 1 | 2, both: boolean): readonly Value[] {
+    const { base, offset } = this.place(SLOT_FIELD[slot]);
+    const low = this.c.ldV(base, offset + S.xmm);
+    return both ? [low, this.c.ldV(base, offset + S.ymmHigh)] : [low];
+  }
+  /** Writes both halves. The values are leaves. */
+  setVector(slot: 0 | 1 | 2, low: Value, high: Value): void {
+    const { base, offset } = this.place(SLOT_FIELD[slot]);
+    this.c.stV(base, low, offset + S.xmm);
+    this.c.stV(base, high, offset + S.ymmHigh);
   }
   /** The immediate, 32 bits, and the displacement field. */
   imm(): Value {

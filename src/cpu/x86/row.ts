@@ -83,6 +83,8 @@ export interface Row {
   readonly is4?: boolean;
   /** Worth a place in the interpreter's loop: 1, also as [base + displacement]; 2, also as [base + index × scale + displacement]. */
   readonly hot?: 1 | 2;
+  /** Finds vector registers in the state by itself, not only by its operands: a compiled region calls its handler. */
+  readonly inState?: boolean;
   /** Feature flag in CPUID (cpuid.ts) without which this row is #UD. */
   readonly feature?: string;
   /** User-mode rows are compared with the host's processor; a reason here says why this one is not. */

@@ -156,7 +156,7 @@ const stringRows: Row[] = ([["60", "VPCMPESTRM", true, false], ["61", "VPCMPESTR
     compareStrings(explicit, index)(o, a, b, imm);
     // A mask is a vector in register 0.
     if (!index) o.c.stV(o.cpu, zeros(), S.ymmHigh);
-  }, { flags: "OSZAPC", ...(explicit ? { sizes: "y" as const } : {}) })
+  }, { flags: "OSZAPC", inState: true, ...(explicit ? { sizes: "y" as const } : {}) })
 );
 
 const aes = { feature: "AESNI" } as const;
@@ -214,5 +214,5 @@ export const ROWS: readonly Row[] = [
 ];
 
 function is4(row: Row): Row {
-  return { ...row, is4: true };
+  return { ...row, is4: true, inState: true };
 }

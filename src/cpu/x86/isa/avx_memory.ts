@@ -134,7 +134,7 @@ export function defineAvxMemory(m: Module, f: CpuFuncs): void {
 /** Without a size: each element is looked at by itself. */
 function rows(kind: "mask" | "index", code: string, name: string, args: string, sem: (n: Length) => Row["sem"]): Row[] {
   return lengths(code, name, args, name.startsWith("VMASKMOV") ? AVX : AVX2, sem)
-    .map((row) => ({ ...row, args: row.args!.replace(/M[uq]+/, "M"), elements: kind }));
+    .map((row) => ({ ...row, args: row.args!.replace(/M[uq]+/, "M"), elements: kind, inState: kind === "index" }));
 }
 const loads = (code: string, name: string, bits: Bits) =>
   rows("mask", `W${name === "VPMASKMOVQ" ? 1 : 0} 66 0F 38 ${code} /r`, name, "V=,H,M", maskedLoad(bits));

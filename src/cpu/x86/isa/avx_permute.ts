@@ -137,6 +137,7 @@ const insertSingle = (fromMemory: boolean) => (o: Ops, _a: Operand, _b: Operand,
   o.c.stV(at, o.c.ldV(at, S.xmm).and(keep), S.xmm);
 };
 
+const STATE = { inState: true } as const;
 const INDEXED = { feature: "AVX2" } as const;
 const l1 = (row: Row): Row => ({ ...row, op: row.op.replace("VEX L0", "VEX L1") });
 
@@ -173,18 +174,18 @@ export const ROWS: readonly Row[] = [
   ...lengths("W0 66 0F 38 79 /r", "VPBROADCASTW", "V=,Ww", AVX2, broadcast("i16x8.splat")),
   ...lengths("W0 66 0F 38 58 /r", "VPBROADCASTD", "V=,Wd", AVX2, broadcast("i32x4.splat")),
   ...lengths("W0 66 0F 38 59 /r", "VPBROADCASTQ", "V=,Wq", AVX2, broadcast("i64x2.splat")),
-  single("W0 66 0F C4 /r", "VPINSRW", "Vu=,Hu,Rd,Iub", insert(2)),
-  single("W0 66 0F C4 /r", "VPINSRW", "Vu=,Hu,Mw,Iub", insert(2)),
-  single("W0 66 0F C5 /r", "VPEXTRW", "Gd=,Uu,Iub", extract(2)),
-  single("W0 66 0F 3A 14 /r", "VPEXTRB", "Rd=,Vu,Iub", extract(1)),
-  single("W0 66 0F 3A 14 /r", "VPEXTRB", "Mb=,Vu,Iub", extract(1)),
-  single("W0 66 0F 3A 15 /r", "VPEXTRW", "Rd=,Vu,Iub", extract(2)),
-  single("W0 66 0F 3A 15 /r", "VPEXTRW", "Mw=,Vu,Iub", extract(2)),
-  single("66 0F 3A 16 /r", "VPEXTRD", "Ey=,Vu,Iub", extract(0)),
-  single("66 0F 3A 17 /r", "VEXTRACTPS", "Ed=,Vu,Iub", extract(4)),
-  single("W0 66 0F 3A 20 /r", "VPINSRB", "Vu=,Hu,Rd,Iub", insert(1)),
-  single("W0 66 0F 3A 20 /r", "VPINSRB", "Vu=,Hu,Mb,Iub", insert(1)),
-  single("66 0F 3A 21 /r", "VINSERTPS", "Vu=,Hu,Uu,Iub", insertSingle(false)),
-  single("66 0F 3A 21 /r", "VINSERTPS", "Vu=,Hu,Md,Iub", insertSingle(true)),
-  single("66 0F 3A 22 /r", "VPINSRD", "Vu=,Hu,Ey,Iub", insert(0)),
+  single("W0 66 0F C4 /r", "VPINSRW", "Vu=,Hu,Rd,Iub", insert(2), STATE),
+  single("W0 66 0F C4 /r", "VPINSRW", "Vu=,Hu,Mw,Iub", insert(2), STATE),
+  single("W0 66 0F C5 /r", "VPEXTRW", "Gd=,Uu,Iub", extract(2), STATE),
+  single("W0 66 0F 3A 14 /r", "VPEXTRB", "Rd=,Vu,Iub", extract(1), STATE),
+  single("W0 66 0F 3A 14 /r", "VPEXTRB", "Mb=,Vu,Iub", extract(1), STATE),
+  single("W0 66 0F 3A 15 /r", "VPEXTRW", "Rd=,Vu,Iub", extract(2), STATE),
+  single("W0 66 0F 3A 15 /r", "VPEXTRW", "Mw=,Vu,Iub", extract(2), STATE),
+  single("66 0F 3A 16 /r", "VPEXTRD", "Ey=,Vu,Iub", extract(0), STATE),
+  single("66 0F 3A 17 /r", "VEXTRACTPS", "Ed=,Vu,Iub", extract(4), STATE),
+  single("W0 66 0F 3A 20 /r", "VPINSRB", "Vu=,Hu,Rd,Iub", insert(1), STATE),
+  single("W0 66 0F 3A 20 /r", "VPINSRB", "Vu=,Hu,Mb,Iub", insert(1), STATE),
+  single("66 0F 3A 21 /r", "VINSERTPS", "Vu=,Hu,Uu,Iub", insertSingle(false), STATE),
+  single("66 0F 3A 21 /r", "VINSERTPS", "Vu=,Hu,Md,Iub", insertSingle(true), STATE),
+  single("66 0F 3A 22 /r", "VPINSRD", "Vu=,Hu,Ey,Iub", insert(0), STATE),
 ];

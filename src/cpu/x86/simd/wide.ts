@@ -8,7 +8,6 @@ import type { Value } from "../../../wasm/value.ts";
 import type { Operand } from "../operand.ts";
 import type { Ops } from "../ops.ts";
 import type { Row } from "../row.ts";
-import { S } from "../state.ts";
 import { type VectorOp, zeros } from "./vector.ts";
 
 /** One or two vectors, the lower first. */
@@ -17,15 +16,12 @@ export type Halves = readonly Value[];
 export type Length = 1 | 2;
 export const LENGTHS = [1, 2] as const;
 
-const FIELDS = ["d", "s", "x"] as const;
 /** The place of an operand in its row. */
 export type Slot = 0 | 1 | 2;
 
 /** The register in field `slot`. */
 export function register(o: Ops, slot: Slot, length: Length): Halves {
-  const { base, offset } = o.place(FIELDS[slot]);
-  const low = o.c.ldV(base, offset + S.xmm);
-  return length === 1 ? [low] : [low, o.c.ldV(base, offset + S.ymmHigh)];
+  return o.vector(slot, length === 2);
 }
 /** 128 or 256 bits at the memory operand, of any alignment. */
 export function memory(o: Ops, length: Length): Halves {
@@ -39,9 +35,8 @@ export function source(o: Ops, operand: Operand, slot: Slot, length: Length): Ha
 
 /** Writes the destination register. */
 export function setRegister(o: Ops, halves: Halves, slot: Slot = 0): void {
-  const values = halves.map((v) => o.let(v)), { base, offset } = o.place(FIELDS[slot]);
-  o.c.stV(base, values[0]!, offset + S.xmm);
-  o.c.stV(base, values[1] ?? zeros(), offset + S.ymmHigh);
+  const [low, high] = halves.map((v) => o.let(v));
+  o.setVector(slot, low!, high ?? zeros());
 }
 /** Writes the memory operand. */
 export function setMemory(o: Ops, halves: Halves): void {
