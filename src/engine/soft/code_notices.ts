@@ -30,6 +30,11 @@ export class CodeNotices {
     this.#seen = parts.codeMap.count;
   }
 
+  /** There is something to obey. */
+  get pending(): boolean {
+    return this.parts.codeMap.count !== this.#seen;
+  }
+
   /** Tells the others whether this vCPU runs guest code: then they wait for it to obey. */
   report(running: boolean): void {
     this.parts.codeMap.report(this.parts.index, this.#seen, running);

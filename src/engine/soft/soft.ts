@@ -70,6 +70,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
   /** Guest time minus instructions, when time counts instructions: it grows by what HLT skipped. */
   #icountOffset = 0;
   #sliceBudget = 0;
+  /** When `run` is to return at the latest. */
+  #untilNs = 0;
   #halted = false;
   /** After INIT: nothing but a start-up IPI makes it run. */
   #waitsForSipi = false;
@@ -77,7 +79,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   #shutdown = false;
   /** An event that a restored state was in the middle of. */
   #unfinished: VcpuState | null = null;
-  #statuses = { slices: 0, translations: 0, resyncs: 0, halts: 0, steps: 0 };
+  #statuses = { slices: 0, extensions: 0, translations: 0, resyncs: 0, halts: 0, steps: 0 };
 
   constructor(parts: VcpuParts) {
     const buffer = parts.memory.buffer;
@@ -108,6 +110,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       parts.memory,
       this.base,
       this.#u8,
+      this.#extend,
     );
     this.reset();
   }
@@ -193,6 +196,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
 
   #run(untilNs: number): ExitReason {
     const { events, eventsIndex, clock, icount } = this.#parts;
+    this.#untilNs = untilNs;
     if (icount) this.#icountOffset = clock.nowNs() - this.#retired * NS_PER_INSTRUCTION;
     // From here on others wait for this vCPU to obey them, and it looks what they have asked before.
     this.#code.report(true);
@@ -251,11 +255,26 @@ export class SoftVcpu extends CpuView implements Vcpu {
     }
   }
 
+  /**
+   * Compiled code has used up its budget: gives it more, as long as nothing has to be done that it must be left for. What it
+   * has called is not left then, and need not be found again.
+   */
+  readonly #extend = (budget: number): number => {
+    const { events, eventsIndex, clock, memoryMap } = this.#parts;
+    if (Atomics.load(events, eventsIndex) !== 0 || this.#code.pending) return budget;
+    if (memoryMap && memoryMap.generation !== this.#mapSeen) return budget;
+    if (clock.nowNs() >= this.#untilNs) return budget;
+    this.#statuses.extensions++;
+    this.#tier!.poll();
+    this.#sliceBudget += SLICE;
+    return budget + SLICE;
+  };
+
   /** Runs from S.rip (or a record) and counts what retired. */
   #enter(op: number, budget: number): number {
     this.#sliceBudget = budget;
     const status = this.exports.run(this.base, op, budget);
-    this.#retired += budget - this.get("budget");
+    this.#retired += this.#sliceBudget - this.get("budget");
     this.#sliceBudget = 0;
     this.put("budget", 0);
     if (this.#parts.icount) this.#parts.icount.setNs(this.#icountOffset + this.#retired * NS_PER_INSTRUCTION);

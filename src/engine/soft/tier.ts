@@ -107,6 +107,8 @@ export class RegionTier {
     memory: WebAssembly.Memory,
     private readonly cpu: number,
     private readonly u8: Uint8Array,
+    /** What a region calls that has used up its budget: gives a new one, negative if it is to be left. */
+    extend: (budget: number) => number,
   ) {
     this.#pages = Math.floor(memory.buffer.byteLength / 65536);
     this.#finder = new RegionFinder(decoder);
@@ -116,10 +118,11 @@ export class RegionTier {
     const names = [...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)];
     this.#regions = new WebAssembly.Table({ element: "anyfunc", initial: 256 });
     this.#env = {
+      ...Object.fromEntries(names.map((n) => [n, all[n]!])),
       memory,
+      extend,
       handlers: exports.table,
       regions: this.#regions,
-      ...Object.fromEntries(names.map((n) => [n, all[n]!])),
     };
     this.#next = interp.functions;
   }

@@ -55,6 +55,7 @@ export const REGION_IMPORTS = [
   "tlbWrite",
   "store",
   "storeVector",
+  "extend",
 ] as const;
 
 export interface RegionHost {
@@ -143,6 +144,7 @@ export class RegionCompiler {
     more.set("mulHighS", i("mulHighS", ["i64", "i64"], ["i64"]));
     more.set("tlbRead", i("tlbRead", ["i64", "i32"], ["i32"]));
     more.set("tlbWrite", i("tlbWrite", ["i64", "i32"], ["i32"]));
+    more.set("extend", i("extend", ["i32"], ["i32"]));
     more.set("store", i("store", ["i64", "i64", "i32"], ["i32"]));
     more.set("storeVector", i("storeVector", ["i64", "v128", "i32"], ["i32"]));
     if (vectors) { for (const d of this.host.vectorFuncs) more.set(d.name, i(d.name, [...d.params], [...d.results])); }
@@ -170,7 +172,7 @@ class Lowering {
     private readonly f: CpuFuncs,
     private readonly handler: Signature,
   ) {
-    this.#state = new RegionState(c, host.cpu);
+    this.#state = new RegionState(c, host.cpu, f.more.get("extend")!);
     this.#ea = c.variable("i64");
     this.#structure = new Structure({
       successors: region.blocks.map((b) => {
@@ -438,7 +440,7 @@ class Lowering {
     s.spill(s.dirty, false);
     c.block((done) => {
       c.block((none) => {
-        c.brIf(none, s.depth.geU(MAX_DEPTH).or(s.budget.get().ltS(0)), false);
+        c.brIf(none, s.depth.geU(MAX_DEPTH), false);
         const args = (page: Value) => [s.depth.add(1), s.budget.get(), page, back, sp] as const;
         let results: Value[];
         if (b.end === End.Call && b.target === this.region.blocks[0]!.at) {
@@ -477,7 +479,7 @@ class Lowering {
     const o = this.#previous;
     if (o && this.region.blocks[to]!.liveIn !== 0) o.exitFlags();
     if (jump) {
-      c.rarely(s.budget.get().ltS(0), () => {
+      s.ifSpent(() => {
         o?.exitFlags();
         s.jumpOut_(offset, 0);
       });

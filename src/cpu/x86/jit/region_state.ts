@@ -10,6 +10,7 @@
  */
 import { Bug } from "../../../base/errors.ts";
 import type { Code, Label, Signature, Var } from "../../../wasm/code.ts";
+import type { Func } from "../../../wasm/module.ts";
 import { select, type Type, type Value } from "../../../wasm/value.ts";
 import { KIND } from "../flags.ts";
 import { STATUS } from "../ops.ts";
@@ -65,7 +66,7 @@ export class RegionState {
   readonly exitAt: Var;
   readonly exitTarget: Var;
 
-  constructor(readonly c: Code, readonly cpu: number) {
+  constructor(readonly c: Code, readonly cpu: number, private readonly extend: Func) {
     this.depth = c.param(0);
     this.budget = c.paramVar(1);
     this.vbase = c.param(2);
@@ -89,8 +90,19 @@ export class RegionState {
     return v;
   }
 
+  /** Where control may go round: does `leave` if the budget is used up and there is no more. */
+  ifSpent(leave: () => void): void {
+    const c = this.c;
+    c.rarely(this.budget.get().ltS(0), () => {
+      this.budget.set(c.call1(this.extend, this.budget.get()));
+      c.if(this.budget.get().ltS(0), leave);
+    });
+  }
+
   /** At the entry. */
   begin(): void {
+    // Called so by who wants it compiled, not run.
+    this.c.rarely(this.depth.ltS(0), () => this.c.return(LEFT, 0));
     this.epoch.set(this.c.ld32(this.cpu, S.codeEpoch));
     this.reload(false);
     this.lookAtTlb();
@@ -127,7 +139,7 @@ export class RegionState {
     this.budget.set(this.budget.get().add(this.exitAdjust.get()));
     this.exitAdjust.set(0);
     c.block((none) => {
-      c.brIf(none, this.budget.get().ltS(0), false);
+      this.ifSpent(() => c.br(none));
       c.if(target.eq(this.back), () => c.return(this.budget.get(), this.register(RSP).get()));
       const { op, page } = this.recordAt(links, target, none);
       c.brIf(none, op.eqz(), false);
