@@ -59,6 +59,12 @@ export class Arena {
     for (const e of this.#entries.values()) e.type.reset(e.view);
   }
 
+  /** What was placed, in order. */
+  // deno-lint-ignore no-explicit-any
+  types(): RecordType<any>[] {
+    return [...this.#entries.values()].map(({ type }) => type);
+  }
+
   /** Copies every record out. */
   save(): SavedRecord[] {
     return [...this.#entries.values()].map((e) => ({
