@@ -4,6 +4,9 @@ import { select, type Value } from "../../wasm/value.ts";
 import { type CpuFuncs, deepFunc, type Ops } from "./ops.ts";
 import { EXC, FS, MODE_64, S, SS } from "./state.ts";
 
+/** Of S.mode. */
+const MODE_REAL_OR_VM86 = 8;
+
 /** Bits of the access argument. */
 export const ACCESS_WRITE = 1;
 
@@ -25,11 +28,14 @@ export function defineLinear(m: Module, f: CpuFuncs): void {
     const isCode = c.let(rights.and(8).bool());
     // Unusable, or not present.
     c.if(rights.and(1 << 16), () => bad.set(1));
-    c.if(isCode, () => {
-      // Code is never writable, and readable only with the R bit.
-      c.if(access.and(ACCESS_WRITE).or(rights.and(2).eqz()), () => bad.set(1));
-    }, () => {
-      c.if(access.and(ACCESS_WRITE).and(rights.and(2).eqz()), () => bad.set(1));
+    // Types protect in protected mode: in real mode CS may be written through, whatever it was loaded with before.
+    c.if(c.ld32(o.cpu, S.mode).and(MODE_REAL_OR_VM86).eqz(), () => {
+      c.if(isCode, () => {
+        // Code is never writable, and readable only with the R bit.
+        c.if(access.and(ACCESS_WRITE).or(rights.and(2).eqz()), () => bad.set(1));
+      }, () => {
+        c.if(access.and(ACCESS_WRITE).and(rights.and(2).eqz()), () => bad.set(1));
+      });
     });
     c.if(isCode.eqz().and(rights.shrU(2).and(1)), () => {
       // Expand-down: valid above the limit.
