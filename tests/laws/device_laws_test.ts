@@ -7,8 +7,15 @@ import { INTERRUPT_SUBJECTS } from "./interrupt_subjects.ts";
 import { FIRMWARE_SUBJECTS } from "./firmware_subjects.ts";
 import { LEGACY_SUBJECTS } from "./legacy_subjects.ts";
 import { PCI_SUBJECTS } from "./pci_subjects.ts";
+import { STORAGE_SUBJECTS } from "./storage_subjects.ts";
 
-const SUBJECTS: readonly Subject[] = [...LEGACY_SUBJECTS, ...FIRMWARE_SUBJECTS, ...INTERRUPT_SUBJECTS, ...PCI_SUBJECTS];
+const SUBJECTS: readonly Subject[] = [
+  ...LEGACY_SUBJECTS,
+  ...FIRMWARE_SUBJECTS,
+  ...INTERRUPT_SUBJECTS,
+  ...PCI_SUBJECTS,
+  ...STORAGE_SUBJECTS,
+];
 
 const SEEDS = [1, 2, 3, 4];
 const STEPS = 1500;
