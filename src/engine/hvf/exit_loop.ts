@@ -12,6 +12,7 @@ import { CS, EXC, TF } from "../../cpu/x86/state.ts";
 import { MSR } from "../../cpu/x86/system/msr.ts";
 import { type ExitReason, VcpuEvent, type VcpuParts } from "../engine.ts";
 import { EventType } from "../vcpu_state.ts";
+import { Page } from "./guest_memory.ts";
 import { HvfEvents } from "./events.ts";
 import { basicReason, Cr, ENTRY_FAILED, EptViolation, Info, Io, isSoftware, Task } from "./exits.ts";
 import type { Guest } from "./guest.ts";
@@ -110,6 +111,7 @@ export class HvfExits {
   enter(nowNs: number, untilNs: number): ExitReason | null {
     const { hv, handle, vm } = this.#guest, { index } = this.#parts, deadline = this.#deadline;
     deadline.arm(nowNs, untilNs);
+    vm.pages.follow();
     const pokes = vm.pokes(index);
     this.counts.entries++;
     const code = this.#timed ? hv.hv_vcpu_run_until(handle.id, deadline.mach) : hv.hv_vcpu_run(handle.id);
@@ -338,11 +340,12 @@ export class HvfExits {
   }
 
   #eptViolation(reason: number): ExitReason | null {
-    const { handle } = this.#guest, events = this.events;
+    const { handle, vm } = this.#guest, events = this.events;
     const q = handle.vmcs(VMCS.RO_EXIT_QUALIFIC);
     const lo = handle.vmcs(VMCS.GUEST_PHYSICAL_ADDRESS);
-    if (handle.hi === 0 && lo < this.#parts.ram.sizeBytes) {
-      // RAM that the host had not given yet.
+    const write = EptViolation.isWrite(q);
+    if (handle.hi === 0 && vm.pages.answers(lo >>> 12, write) === Page.MEMORY) {
+      // Memory that the host had not given yet.
       this.counts.ram++;
       const broken = events.broken;
       if (broken !== 0) events.repeat(broken);

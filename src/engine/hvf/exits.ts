@@ -31,6 +31,7 @@ export const Cr = {
 
 /** EPT violations: [sdm3 table 28-7]. */
 export const EptViolation = {
+  isWrite: (q: number): boolean => (q & 2) !== 0,
   /** The access was not one of event delivery, and an IRET had unblocked NMIs before it. */
   nmiUnblocked: (q: number): boolean => (q & (1 << 12)) !== 0,
 } as const;

@@ -5,10 +5,9 @@
  * software CPU does not use, tell the framework's number of a vCPU whose thread is about to run it, so that one vCPU's thread
  * can bring another's out at once; and how often that was done, for the answer to a call that came too early may be an old exit.
  */
-import { hv_memory_flags_t, hv_vm_options_t } from "../../../ffi/hypervisor_x86_64.ts";
-import { HostError } from "../../base/errors.ts";
-import { PAGE_BYTES, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
-import type { VcpuParts } from "../engine.ts";
+import { hv_vm_options_t } from "../../../ffi/hypervisor_x86_64.ts";
+import { VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
+import { GuestMemory, type MemoryParts } from "./guest_memory.ts";
 import { check, type Hypervisor, SUCCESS } from "./library.ts";
 
 /** From the end of vCPU 0's state: the VM; from the end of each: its number + 1, and its pokes. */
@@ -19,20 +18,20 @@ const NONE = 0, OPENING = -1, OPEN = 1;
 const STATE = 0, VCPUS = 1, OFFSET = 2, LOCK = 4, MOMENT_TSC = 6, MOMENT_NS = 8;
 const POKES = 1;
 
-const { HV_MEMORY_READ, HV_MEMORY_WRITE, HV_MEMORY_EXEC } = hv_memory_flags_t;
-const ALL_ACCESS = BigInt(HV_MEMORY_READ | HV_MEMORY_WRITE | HV_MEMORY_EXEC);
-
 export class SharedVm {
   readonly #words: Int32Array;
   readonly #list = new Uint32Array(1);
 
-  private constructor(private readonly hv: Hypervisor, private readonly memory: WebAssembly.Memory) {
-    this.#words = new Int32Array(memory.buffer);
+  readonly pages: GuestMemory;
+
+  private constructor(private readonly hv: Hypervisor, private readonly parts: MemoryParts) {
+    this.#words = new Int32Array(parts.memory.buffer);
+    this.pages = new GuestMemory(hv, parts);
   }
 
   /** The machine's VM, which is made now if there is none yet. `offset`: of the guest's time-stamp counter to the host's. */
-  static join(hv: Hypervisor, parts: Pick<VcpuParts, "memory" | "ram">, offset: () => bigint): SharedVm {
-    const vm = new SharedVm(hv, parts.memory), words = vm.#words, at = VM_AT / 4 + STATE;
+  static join(hv: Hypervisor, parts: MemoryParts, offset: () => bigint): SharedVm {
+    const vm = new SharedVm(hv, parts), words = vm.#words, at = VM_AT / 4 + STATE;
     for (;;) {
       const found = Atomics.compareExchange(words, at, NONE, OPENING);
       if (found === OPEN) break;
@@ -42,7 +41,7 @@ export class SharedVm {
       }
       let state = NONE;
       try {
-        vm.#make(parts);
+        vm.#make();
         vm.#setOffset(offset());
         state = OPEN;
       } finally {
@@ -62,16 +61,10 @@ export class SharedVm {
     Atomics.store(this.#words, VM_AT / 4 + STATE, NONE);
   }
 
-  #make({ memory, ram }: Pick<VcpuParts, "memory" | "ram">): void {
+  #make(): void {
     check("hv_vm_create", this.hv.hv_vm_create(BigInt(hv_vm_options_t.HV_VM_DEFAULT)));
     try {
-      if (ram.base % PAGE_BYTES !== 0 || ram.sizeBytes % PAGE_BYTES !== 0) {
-        throw new HostError(`Cannot map ${ram.sizeBytes} bytes of guest RAM: expected whole pages of 4 KiB`);
-      }
-      const bytes = new Uint8Array(memory.buffer as unknown as ArrayBuffer, ram.base, ram.sizeBytes);
-      // SAFETY: a WebAssembly.Memory is never moved, and the process ends with the machine or ends the VM before it goes.
-      const address = Deno.UnsafePointer.of(bytes);
-      check("hv_vm_map", this.hv.hv_vm_map(address, 0n, BigInt(ram.sizeBytes), ALL_ACCESS));
+      this.pages.start();
     } catch (error) {
       this.hv.hv_vm_destroy();
       throw error;
@@ -96,7 +89,7 @@ export class SharedVm {
    * answer, so that counters that were equal stay equal.
    */
   moment(ns: number): bigint {
-    const words = this.#words, at = VM_AT / 4, buffer = this.memory.buffer;
+    const words = this.#words, at = VM_AT / 4, buffer = this.parts.memory.buffer;
     const tsc = new BigInt64Array(buffer, VM_AT + 4 * MOMENT_TSC, 1),
       known = new Float64Array(buffer, VM_AT + 4 * MOMENT_NS, 1);
     while (Atomics.compareExchange(words, at + LOCK, 0, 1) !== 0) Atomics.wait(words, at + LOCK, 1, 1);

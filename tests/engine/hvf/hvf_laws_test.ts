@@ -1,10 +1,4 @@
-import { conformanceTests, MISSING_OF_STEPS } from "../conformance.ts";
-import { doubledEngine, refusal } from "./double.ts";
+import { conformanceTests } from "../conformance.ts";
+import { hvfSubject } from "./subject.ts";
 
-const missing = {
-  ...MISSING_OF_STEPS,
-  "ROM is read and run, and a write to it reaches the board; what the map names none stays RAM":
-    "the engine hvf maps RAM alone",
-};
-
-conformanceTests({ name: "hvf", engine: doubledEngine, refusal, missing });
+conformanceTests(hvfSubject());
