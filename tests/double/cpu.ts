@@ -77,6 +77,7 @@ function stopOf(row: Row): number {
   return letters.includes("C") ? STOP.CR : letters.includes("D") ? STOP.DR : 0;
 }
 
+const EXTENSION = 20_000;
 /** A number that no vCPU has. */
 const NOBODY = 62;
 
@@ -115,6 +116,8 @@ export class Cpu extends CpuView {
   readonly #tier: RegionTier | null;
   readonly #cross = new Uint8Array(2 * PAGE_BYTES);
   #seen: number;
+  /** Whether compiled code that has used up its budget may go on without being left. */
+  goesOn: () => boolean = () => false;
   readonly #notices: NoticeHandler = {
     stale: (page) => this.#cache.invalidate(page),
     evicted: (page) => this.#cache.invalidate(page, true),
@@ -164,7 +167,7 @@ export class Cpu extends CpuView {
     this.exports = new WebAssembly.Instance(module, { env: { memory, ...env } }).exports as unknown as CpuExports;
     this.#seen = this.#codeMap.count;
     this.#tier = compiles
-      ? new RegionTier(made, this.exports, this.#cache, this.builder.decoder, memory, this.base, this.u8)
+      ? new RegionTier(made, this.exports, this.#cache, this.builder.decoder, memory, this.base, this.u8, this.#extend)
       : null;
     this.#tier?.useWorker();
     this.put("codePages", this.#codeMap.pagesAt);
@@ -288,6 +291,13 @@ export class Cpu extends CpuView {
     );
     return all;
   }
+
+  readonly #extend = (budget: number): number => {
+    if (this.get("misc") !== 0 || this.#codeMap.count !== this.#seen || !this.goesOn()) return budget;
+    if (outside && outside.count !== outsideSeen) return budget;
+    this.#tier!.poll();
+    return budget + EXTENSION;
+  };
 
   #sample(): void {
     if (!this.#tier) return;

@@ -1,5 +1,6 @@
 /**
- * A writer of shared objects for x86-64 Linux: ELF-64 with a symbol table, one segment of code and one of data: [elf], [psABI].
+ * A writer of shared objects for x86-64 Linux: ELF-64 with a symbol table, one segment of code and one of data, as the gABI
+ * and the psABI of x86-64 have them.
  *
  * What it writes needs no other library and no linker: code refers to data relative to RIP, and pointers within the data are
  * the only relocations.

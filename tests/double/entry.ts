@@ -1,4 +1,4 @@
-/** What VM entry checks: [sdm3 §26.2.1] of the controls, [sdm3 §26.3.1] of the guest's state. */
+/** What VM entry checks: [sdm3 §27.2.1] of the controls, [sdm3 §27.3.1] of the guest's state. */
 import { CONTROLS, CPU, CPU2, CR0_FIXED0, CR0_FIXED1, CR4_FIXED0, CR4_FIXED1 } from "./vmcs.ts";
 import { CS, DS, ENTRY, ES, F, FS, GS, LDTR, PIN, SEGMENT, SS, TR } from "./vmcs.ts";
 

@@ -1,4 +1,4 @@
-/** Events: injected, waited for, taken note of, and what goes wrong while they are delivered: [sdm3 §25.2, §26.6, §27.2]. */
+/** Events: injected, waited for, taken note of, and what goes wrong while they are delivered: [sdm3 §26.2, §27.6, §28.2]. */
 import { assertEquals } from "@std/assert";
 import { CODE, code, DATA, Guest, REG, STACK } from "./guest.ts";
 import { openRig } from "./rig.ts";

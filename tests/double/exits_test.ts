@@ -1,4 +1,4 @@
-/** Which instructions exit, and what the exit tells: [sdm3 §25.1, §27.2]. */
+/** Which instructions exit, and what the exit tells: [sdm3 §26.1, §28.2]. */
 import { assertEquals } from "@std/assert";
 import { CODE, code, DATA, Guest, REG } from "./guest.ts";
 import { ok, openRig, said } from "./rig.ts";

@@ -1,4 +1,4 @@
-/** Instructions that cause VM exits, always or by a control: [sdm3 §25.1]. */
+/** Instructions that cause VM exits, always or by a control: [sdm3 §26.1]. */
 import { DECODED } from "../../src/cpu/x86/decode.ts";
 import { STATUS } from "../../src/cpu/x86/ops.ts";
 import { RCX, RDI, RSI } from "../../src/cpu/x86/state.ts";
@@ -308,7 +308,7 @@ function writeControl(v: VCpu, d: Decoded, controls: number): Outcome {
 /** A MOV that does not exit: bits that the program owns stay, the others go by the rules of the register. */
 function setControl(v: VCpu, d: Decoded, value: bigint, mask: bigint): Outcome {
   const { cpu } = v, name = d.number === 0 ? "cr0" : "cr4", real = cpu.get64(name);
-  // In VMX operation NE stays 1 and VMXE too, whoever owns them: [sdm3 §23.8].
+  // In VMX operation NE stays 1 and VMXE too, whoever owns them: [sdm3 §24.8].
   if (d.number === 0 && !(mask & 0x20n) && !(value & 0x20n)) return raise(v, 13, 0);
   if (d.number === 4 && !(mask & VMXE) && !(value & VMXE)) return raise(v, 13, 0);
   if (d.number === 0 && value & ~CR0_FIXED1) return raise(v, 13, 0);

@@ -1,4 +1,4 @@
-/** Violations of what is mapped: [sdm3 §27.2.1, table 27-7], and changes of it while the guest runs. */
+/** Violations of what is mapped: [sdm3 §28.2.1, table 28-7], and changes of it while the guest runs. */
 import { assert, assertEquals } from "@std/assert";
 import { CODE, code, DATA, Guest, REG, STACK } from "./guest.ts";
 import { hostMemory, ok, openRig } from "./rig.ts";

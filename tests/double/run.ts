@@ -1,4 +1,4 @@
-/** VM entry, the guest, VM exit: [sdm3 §25 to §27]. */
+/** VM entry, the guest, VM exit: [sdm3 §26 to §28]. */
 import { FINAL, RIGHT, VIOLATION } from "../../src/cpu/x86/exits.ts";
 import { STATUS } from "../../src/cpu/x86/ops.ts";
 import { EVENT as KIND } from "../../src/cpu/x86/system/exception.ts";
@@ -134,6 +134,14 @@ class Run {
     cpu.put("exits", this.#stops());
     cpu.watchWindow = (v.control(F.CPU) & CPU.IRQ_WINDOW) !== 0;
     v.cr2 = cpu.get64("cr2");
+    cpu.goesOn = () => this.#isQuiet();
+  }
+
+  /** Nothing has to be looked at between two instructions, and nothing will by the passing of time. */
+  #isQuiet(): boolean {
+    const words = this.#words, at = this.#at;
+    if (this.deadline !== FOREVER || this.v.control(F.PIN) & PIN.TIMER) return false;
+    return Atomics.load(words, at + V.KICK) === 0 && Atomics.load(words, H.EPOCH) === Atomics.load(words, at + V.SEEN);
   }
 
   /** Before which instructions the processor stops; what then happens, instructions.ts says. */
@@ -233,7 +241,7 @@ class Run {
     return this.#deliver(event);
   }
 
-  /** Whether the exception bitmap asks for it; a page fault also by its error code: [sdm3 §25.2]. */
+  /** Whether the exception bitmap asks for it; a page fault also by its error code: [sdm3 §26.2]. */
   #isWanted(event: Event): boolean {
     const { v } = this, wanted = (v.control(F.EXC_BITMAP) & (1 << event.vector)) !== 0;
     if (event.vector !== PF) return wanted;

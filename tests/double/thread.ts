@@ -5,7 +5,7 @@ import { viewOf } from "./host.ts";
 type Value = number | bigint | boolean;
 /** The functions behind the stubs, by name. Pointers come as their addresses, 64-bit numbers as bigints. */
 // deno-lint-ignore no-explicit-any
-export type Functions = Record<string, (...args: any[]) => Value>;
+export type Functions = Record<string, (...args: any[]) => Value | void>;
 
 /** What C calls must stay where it is. */
 const kept: unknown[] = [];

@@ -1,6 +1,6 @@
 /**
  * The VMCS as Hypervisor.framework lets a program see it: which fields there are, what may be written, and what the capability
- * functions say of the controls: [sdm3 §24, appendix A, appendix B].
+ * functions say of the controls: [sdm3 §25, appendix A, appendix B].
  */
 
 export const F = {
