@@ -58,7 +58,7 @@ const TABLE: readonly Row[] = [
   // /dev/kvm, where there is one
   { folder: "tests/engine/kvm", allow: ["--allow-read", "--allow-ffi"] },
   // a library in the place of Hypervisor.framework
-  { folder: "tests/engine/hvf", allow: [...FILES, "--allow-ffi"] },
+  { folder: "tests/engine/hvf", allow: [...FILES, "--allow-env", "--allow-run", "--allow-ffi"], kernels: true },
   // a library in place of Hypervisor.framework, looked at with binutils
   { folder: "tests/double", allow: [...FILES, "--allow-run", "--allow-ffi"] },
   // compiles what C says of the bindings
