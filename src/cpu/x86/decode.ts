@@ -9,6 +9,7 @@ import { canBeDead, FORM, type Variants } from "./handlers.ts";
 import { lockedTwins } from "./locked.ts";
 import type { Row } from "./row.ts";
 import { CS, DS, ES, FS, GS, MODE_16, MODE_64, reg, SS, VBASE, ZERO } from "./state.ts";
+import { MODE_REAL } from "./system/segments.ts";
 
 /** What `decode` returns. */
 export const DECODED = { OK: 0, INVALID: 1, MORE: 2, TOO_LONG: 3 } as const;
@@ -102,7 +103,7 @@ export class Decoder {
     });
   }
 
-  /** Decodes at `u8[at..limit)` in `mode` (state.ts MODE_*). */
+  /** Decodes at `u8[at..limit)` in `mode` (state.ts MODE_*, and MODE_REAL, where there is no VEX prefix). */
   decode(u8: Uint8Array, at: number, limit: number, mode: number): number {
     const start = at;
     const code = mode & 3, is64 = code === MODE_64;
@@ -171,8 +172,8 @@ export class Decoder {
     } else if (byte === 0xc4 || byte === 0xc5) {
       if (at >= limit) return this.#short(at - start);
       const next = u8[at]!;
-      // Outside 64-bit mode these are LES and LDS unless the two top bits say register.
-      if (is64 || (next & 0xc0) === 0xc0) {
+      // Outside 64-bit mode these are LES and LDS unless the two top bits say register; in real mode even then: [sdm2 §2.3.1].
+      if (is64 || ((next & 0xc0) === 0xc0 && !(mode & MODE_REAL))) {
         const three = byte === 0xc4;
         if (at + (three ? 3 : 2) > limit) return this.#short(at - start);
         if (rex || opsize || rep || lock) return DECODED.INVALID;

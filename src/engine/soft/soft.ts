@@ -352,7 +352,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       RAM_BASE + page * 4096,
       offset,
       4096,
-      this.get("mode") & 7,
+      this.get("mode"),
       -1,
       true,
       this.#cache,
@@ -363,7 +363,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       if (next < 0) return this.#shutdown ? STATUS.SHUTDOWN : STATUS.SLICE;
       this.#copyBoth(page, next);
       this.#cache.beginScratch(this.base + SCRATCH_OPS);
-      this.#builder.build(this.#cross, 0, offset, 8192, this.get("mode") & 7, -1, true, this.#cache);
+      this.#builder.build(this.#cross, 0, offset, 8192, this.get("mode"), -1, true, this.#cache);
       this.#cache.endScratch();
     }
     this.dv.setUint32(this.base + reg(VBASE), (linear.lo & ~0xfff) >>> 0, true);
@@ -438,13 +438,13 @@ export class SoftVcpu extends CpuView implements Vcpu {
       this.#deliver();
       return;
     }
-    const page = this.get("physLo") >>> 12, offset = linear.lo & 0xfff, mode = this.get("mode") & 7;
+    const page = this.get("physLo") >>> 12, offset = linear.lo & 0xfff, mode = this.get("mode");
     if (!this.#cache.hasRoom()) {
       this.#cache.flush();
       this.exports.flushTlb(this.base);
     }
     this.#code.hold(page);
-    this.#cache.begin(page, mode, offset);
+    this.#cache.begin(page, mode & 7, offset);
     const at = RAM_BASE + page * 4096;
     if (!this.#builder.build(this.#u8, at, offset, 4096, mode, -1, false, this.#cache)) {
       this.#cache.finish(offset, this.#builder.end, -1);

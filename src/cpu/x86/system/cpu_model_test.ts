@@ -4,9 +4,10 @@ import { DECODED, Decoder } from "../decode.ts";
 import { Variants } from "../handlers.ts";
 import { ROWS } from "../isa/index.ts";
 import { SPECIALS } from "../specials.ts";
-import { CR4, MODE_32, MODE_64 } from "../state.ts";
+import { CR4, MODE_16, MODE_32, MODE_64 } from "../state.ts";
 import { DEFAULT_CPU, limitsOf, MAX_CPU, MODEL_NAMES, parseCpuModel, rowFilter, SWITCHABLE } from "./cpu_model.ts";
 import { FEATURES, featuresOf, INSTRUCTIONS, NEEDS } from "./features.ts";
+import { MODE_REAL } from "./segments.ts";
 
 const variants = new Variants(ROWS, SPECIALS);
 const decoderOf = (text: string) => new Decoder(ROWS, variants, rowFilter(parseCpuModel(text)));
@@ -146,6 +147,10 @@ Deno.test("VEX fields that must not be: #UD [sdm2 §2.3]", () => {
   // Outside 64-bit mode it is LES and LDS, unless the two top bits say otherwise.
   assertEquals(name(d, [0xc5, 0x7c, 0x58, 0xc1], MODE_32), "LDS");
   assertEquals(name(d, good, MODE_32), "VADDPS");
+  // In real mode that is #UD.
+  assertEquals(name(d, good, MODE_16), "VADDPS");
+  for (const real of [MODE_16, MODE_32]) assertEquals(name(d, good, real | MODE_REAL), null);
+  assertEquals(name(d, [0xc5, 0x06, 0x00, 0x10], MODE_16 | MODE_REAL), "LDS");
   // A gather: a SIB byte, and three different registers.
   assertEquals(name(d, [0xc4, 0xe2, 0x71, 0x90, 0x04, 0x10]), "VPGATHERDD");
   assertEquals(name(d, [0xc4, 0xe2, 0x71, 0x90, 0x00]), null);
