@@ -2,6 +2,7 @@
 import { messageOf } from "../base/errors.ts";
 import { type BzImage, isBzImage, parseBzImage } from "./bzimage.ts";
 import { packingOf } from "./decompress/mod.ts";
+import { type MultibootHeader, multibootHeader } from "./multiboot.ts";
 import { type Elf, ElfError, isElf, isLoaded, parseElf, physicalEntry } from "./elf.ts";
 import { cannotLoad, type Named, readInto, withFile } from "./host_file.ts";
 
@@ -17,7 +18,13 @@ export interface ElfImage {
 
 export type KernelImage =
   | { readonly kind: "bzImage"; readonly image: BzImage }
-  | { readonly kind: "vmlinux" | "pvh"; readonly image: ElfImage };
+  | { readonly kind: "vmlinux" | "pvh"; readonly image: ElfImage }
+  | {
+    readonly kind: "multiboot";
+    readonly bytes: Uint8Array;
+    readonly header: MultibootHeader;
+    readonly elf: ElfImage | null;
+  };
 
 /** Reads the whole file. */
 export function readKernel(path: string): { name: Named; bytes: Uint8Array } {
@@ -37,6 +44,10 @@ const MAX_FILE_BYTES = 2 ** 31 - 1;
 /** Tells what kind of kernel `bytes` are. */
 export function recognise(bytes: Uint8Array, name: Named): KernelImage {
   if (isBzImage(bytes)) return { kind: "bzImage", image: parseBzImage(bytes, name) };
+  const header = multibootHeader(bytes, name);
+  if (header && !(isElf(bytes) && pvhEntryOf(elfImage(bytes, name).elf) !== null)) {
+    return { kind: "multiboot", bytes, header, elf: isElf(bytes) && !header.addresses ? elfImage(bytes, name) : null };
+  }
   if (isElf(bytes)) {
     const image = elfImage(bytes, name);
     const pvhEntry = pvhEntryOf(image.elf);
@@ -48,7 +59,7 @@ export function recognise(bytes: Uint8Array, name: Named): KernelImage {
   }
   throw cannotLoad(
     name,
-    `it is not a kernel: ${describe(bytes)}; a bzImage (vmlinuz) or an x86 ELF kernel was expected`,
+    `it is not a kernel: ${describe(bytes)}; a bzImage (vmlinuz), an x86 ELF kernel or a Multiboot kernel was expected`,
   );
 }
 

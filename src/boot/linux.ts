@@ -13,7 +13,29 @@ import { state32, state64 } from "./entry_state.ts";
 import { cannotLoad, type Named } from "./host_file.ts";
 import { type ElfImage, elfImage } from "./kernel_image.ts";
 import { clearLowMemory, LOW, type MapEntry, memoryMap, type Region } from "./low_memory.ts";
-import { type LoadOptions, placeAcpi, placeCommandLine, placeInitrd, placeSegments, requireRam } from "./place.ts";
+import {
+  type Framebuffer,
+  type LoadOptions,
+  placeAcpi,
+  placeCommandLine,
+  placeInitrd,
+  placeSegments,
+  requireRam,
+} from "./place.ts";
+
+/** Offsets in boot_params' screen_info, for a linear framebuffer that is there already. */
+const SCREEN = {
+  orig_video_isVGA: 0x0f,
+  lfb_width: 0x12,
+  lfb_height: 0x14,
+  lfb_depth: 0x16,
+  lfb_base: 0x18,
+  lfb_size: 0x1c,
+  lfb_linelength: 0x24,
+  /** Size and position of red, green, blue and what is reserved. */
+  colors: 0x26,
+} as const;
+const VIDEO_TYPE_VLFB = 0x23;
 
 /** Offsets in boot_params outside the setup header. */
 export const BOOT_PARAMS = { acpi_rsdp_addr: 0x070, e820_entries: 0x1e8, hdr: 0x1f1, e820_table: 0x2d0 } as const;
@@ -111,9 +133,24 @@ function finish(
   placeCommandLine(ram, options.append, limits.commandLineMax);
   const initrd = placeInitrd(ram, options.initrd, kernel.end, limits.initrdMax + 1);
   const rsdp = placeAcpi(ram, options);
+  const framebuffer = options.framebuffer?.(0, 0, 0) ?? null;
+  if (framebuffer) writeScreenInfo(ram, framebuffer);
   writeBootParams(ram, memoryMap(ram.sizeBytes, options.reserved ?? []), initrd, rsdp);
   if (kernel.bits === 64) return state64(ram, kernel.entry, { rsi: LOW.BOOT_PARAMS });
   return state32(ram, kernel.entry, { rsi: LOW.BOOT_PARAMS });
+}
+
+/** Tells of a display in a linear mode, so that the kernel can speak on it before it has a driver. */
+function writeScreenInfo(ram: GuestRam, { gpa, pitch, width, height }: Framebuffer): void {
+  const at = LOW.BOOT_PARAMS;
+  ram.write(at + SCREEN.orig_video_isVGA, 1, VIDEO_TYPE_VLFB);
+  ram.write(at + SCREEN.lfb_width, 2, width);
+  ram.write(at + SCREEN.lfb_height, 2, height);
+  ram.write(at + SCREEN.lfb_depth, 2, 32);
+  ram.write(at + SCREEN.lfb_base, 4, gpa);
+  ram.write(at + SCREEN.lfb_size, 4, Math.ceil(pitch * height / 65536)); // in units of 64 KiB
+  ram.write(at + SCREEN.lfb_linelength, 2, pitch);
+  ram.copyIn(at + SCREEN.colors, Uint8Array.of(8, 16, 8, 8, 8, 0, 8, 24));
 }
 
 /** Fills boot_params around a setup header that is there already. */

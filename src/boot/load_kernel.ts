@@ -6,6 +6,7 @@ import type { InitialState } from "../engine/engine.ts";
 import { readKernel, recognise } from "./kernel_image.ts";
 import { loadBzImage, loadVmlinux } from "./linux.ts";
 import { LOW } from "./low_memory.ts";
+import { loadMultiboot } from "./multiboot.ts";
 import type { LoadOptions } from "./place.ts";
 import { loadPvh } from "./pvh.ts";
 
@@ -32,5 +33,7 @@ export function loadKernel(ram: GuestRam, options: LoadOptions): InitialState {
       return loadVmlinux(ram, kernel.image, name, options);
     case "pvh":
       return loadPvh(ram, kernel.image, name, options);
+    case "multiboot":
+      return loadMultiboot(ram, kernel.bytes, kernel.header, kernel.elf, name, options);
   }
 }

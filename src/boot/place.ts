@@ -11,6 +11,15 @@ const PAGE_BYTES = 4096;
 /** Tables as the machine makes them for the address where they will lie; `rsdp` is the RSDP's guest-physical address. */
 export type AcpiTables = (base: number) => { readonly bytes: Uint8Array; readonly rsdp: number };
 
+/** Pixels of 32 bits, blue in the lowest byte. */
+export interface Framebuffer {
+  readonly gpa: number;
+  /** Bytes from a row to the next. */
+  readonly pitch: number;
+  readonly width: number;
+  readonly height: number;
+}
+
 export interface LoadOptions {
   readonly kernel: string;
   readonly initrd: string | null;
@@ -18,6 +27,8 @@ export interface LoadOptions {
   readonly acpiTables: AcpiTables;
   /** Tables of other kinds, for where they will lie. */
   readonly otherTables?: (base: number) => Uint8Array;
+  /** Sets the display to a mode like the one asked for; 0 where any will do. Null if there is no display. */
+  readonly framebuffer?: (width: number, height: number, depth: number) => Framebuffer | null;
   /** What the board occupies outside RAM and the guest must leave alone: the ECAM window. */
   readonly reserved?: readonly Region[];
   /** The memory that RAM lies in. Only for speed: an LZ4 kernel is unpacked in it by WebAssembly. */

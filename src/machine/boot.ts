@@ -10,6 +10,7 @@ import { ADDRESS } from "./addresses.ts";
 import { describeBoard } from "./board_description.ts";
 import type { Pc } from "./pc.ts";
 import type { MachineSpec } from "./spec.ts";
+import { setLinearMode } from "./video.ts";
 
 export { describeBoard } from "./board_description.ts";
 
@@ -22,6 +23,7 @@ export function bootPc(pc: Pc, spec: MachineSpec): InitialState {
     initrd: spec.initrd,
     append: spec.append,
     acpiTables: (base) => buildAcpiTables(board, base),
+    framebuffer: (width, height) => setLinearMode(pc, width, height),
     otherTables: (base) => otherTables(board, spec, base),
     reserved: [{ gpa: ADDRESS.ECAM, sizeBytes: ADDRESS.ECAM_RESERVED_BYTES }],
   });

@@ -3,12 +3,21 @@ import { PciFunctionRecord } from "../../devices/pci/function.ts";
 import type { PciHost } from "../../devices/pci/host.ts";
 import { Vga, VGA_WINDOW } from "../../devices/vga.ts";
 import { blinkAt, VgaDisplay } from "../../devices/vga_display.ts";
-import { DISPI_PORT, DISPI_PORT_BYTES, VGA_PORT, VgaRecord } from "../../devices/vga_registers.ts";
+import {
+  DISPI,
+  DISPI_ENABLE,
+  DISPI_MAX,
+  DISPI_PORT,
+  DISPI_PORT_BYTES,
+  VGA_PORT,
+  VgaRecord,
+} from "../../devices/vga_registers.ts";
 import type { Arena } from "../base/arena.ts";
 import type { Bus } from "../base/bus.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Mapping } from "../base/memory_map.ts";
 import type { GuestRam } from "../base/ram.ts";
+import type { Framebuffer } from "../boot/place.ts";
 import type { Screen } from "../host/screen.ts";
 import { SLOT } from "./addresses.ts";
 import { PAGE_BYTES } from "./memory.ts";
@@ -58,6 +67,25 @@ export function assembleVideo(info: VgaInfo, { arena, ram, ports, mmio, pci, clo
       vram.fill(0);
     },
   };
+}
+
+/** Sets a linear mode, as near to what is asked for as there is, for a kernel that finds no firmware. */
+export function setLinearMode(pc: Pc, width: number, height: number): Framebuffer | null {
+  const vga = pc.video?.vga;
+  const gpa = vga?.framebufferBase ?? -1;
+  if (!vga || gpa < 0) return null;
+  const fits = width > 0 && height > 0 && width <= DISPI_MAX.XRES && height <= DISPI_MAX.YRES && width % 8 === 0;
+  const mode = fits ? { width, height } : { width: 1024, height: 768 };
+  const set = (register: number, value: number) => {
+    vga.dispiPorts.write(0, 2, register);
+    vga.dispiPorts.write(1, 2, value);
+  };
+  set(DISPI.ENABLE, 0);
+  set(DISPI.XRES, mode.width);
+  set(DISPI.YRES, mode.height);
+  set(DISPI.BPP, 32);
+  set(DISPI.ENABLE, DISPI_ENABLE.ENABLED | DISPI_ENABLE.LFB);
+  return { ...mode, gpa, pitch: 4 * mode.width };
 }
 
 /** A machine's display for whoever shows it; `withDevices` takes the machine lock, while there is a machine. */

@@ -9,11 +9,11 @@ Deno.test({
   ignore: memtest.ignore,
   fn: async () => {
     const guest = ["--kernel", memtest.path, "--append", "console=ttyS0,115200"];
-    const machine = ["--memory", "16M", "--engine", "soft", "--timeout", "60"];
+    const machine = ["--memory", "32M", "--engine", "soft", "--timeout", "60"];
     await using trike = new Trike(["run", "--quiet", ...guest, ...machine]);
     const said = await trike.talk.until("#4  [Moving inversions, 8 bit pattern]", 30) +
       await trike.talk.until("Errors: 0", 20);
     assertStringIncludes(said, "trike trike PC");
-    assertMatch(said, /\[\d+MB of 1\d\.\dMB\]/);
+    assertMatch(said, /\[\d+MB of 3\d\.\dMB\]/);
   },
 });
