@@ -69,7 +69,7 @@ export class HvfExits {
     this.#guest = guest;
     this.#parts = parts;
     this.events = new HvfEvents(guest.handle, guest.controls.cpu);
-    this.#stepper = new Stepper(guest.handle, guest.registers, parts);
+    this.#stepper = new Stepper(guest.handle, guest.registers, guest.vm.pages, parts);
     this.#deadline = new Deadline(guest.hv, guest.tsc.hz);
   }
 
@@ -347,6 +347,7 @@ export class HvfExits {
     if (handle.hi === 0 && vm.pages.answers(lo >>> 12, write) === Page.MEMORY) {
       // Memory that the host had not given yet.
       this.counts.ram++;
+      if (write && vm.pages.logging) vm.pages.letWrite(lo >>> 12);
       const broken = events.broken;
       if (broken !== 0) events.repeat(broken);
       else if (EptViolation.nmiUnblocked(q)) events.setNmiBlocking(true);

@@ -7,15 +7,16 @@
 import { hv_memory_flags_t } from "../../../ffi/hypervisor_x86_64.ts";
 import { HostError } from "../../base/errors.ts";
 import { LEGACY_PAGES, MAX_MAPPINGS } from "../../base/memory_map.ts";
-import { PAGE_BYTES, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
-import type { VcpuParts } from "../engine.ts";
+import { MAX_RAM_BYTES, PAGE_BYTES, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
+import type { DirtyLog, VcpuParts } from "../engine.ts";
 import { layoutOf, type Stretch, without } from "./layout.ts";
 import { check, type Hypervisor } from "./library.ts";
 
-/** In the second half of vCPU 0's state, which the software CPU does not use. */
+/** In the second half of vCPU 0's state, which the software CPU does not use; before it a bit for each page of RAM. */
 const TABLE_AT = VCPU_BASE + VCPU_STRIDE - 16 * 1024;
+const LOG_BYTES = MAX_RAM_BYTES / PAGE_BYTES / 8, LOG_AT = TABLE_AT - LOG_BYTES;
 /** Words of the table; then four for each stretch. */
-const LOCK = 0, GENERATION = 1, COUNT = 2, ROWS = 4, ROW = 4;
+const LOCK = 0, GENERATION = 1, COUNT = 2, LOGGING = 3, ROWS = 4, ROW = 4;
 const MAX_STRETCHES = 2 * MAX_MAPPINGS + 4;
 
 const { HV_MEMORY_READ, HV_MEMORY_WRITE, HV_MEMORY_EXEC } = hv_memory_flags_t;
@@ -27,8 +28,9 @@ export type MemoryParts = Pick<VcpuParts, "memory" | "ram" | "memoryMap">;
 /** What an access to a page is: the board's, or the host's memory that the framework has mapped or is about to. */
 export const Page = { BOARD: 0, MEMORY: 1 } as const;
 
-export class GuestMemory {
+export class GuestMemory implements DirtyLog {
   readonly #table: Int32Array;
+  readonly #log: Uint8Array;
   /** This thread's copy of the rows. */
   #rows: Int32Array<ArrayBuffer>;
   #seen = -1;
@@ -36,12 +38,13 @@ export class GuestMemory {
 
   constructor(private readonly hv: Hypervisor, private readonly parts: MemoryParts) {
     this.#table = new Int32Array(parts.memory.buffer, TABLE_AT, ROWS + ROW * MAX_STRETCHES);
+    this.#log = new Uint8Array(parts.memory.buffer, LOG_AT, LOG_BYTES);
     this.#rows = new Int32Array(0);
     this.#ramPages = parts.ram.sizeBytes / PAGE_BYTES;
   }
 
   /** For the thread that has made the VM: nothing is mapped yet. */
-  start(): void {
+  mapAll(): void {
     const { ram } = this.parts;
     if (ram.base % PAGE_BYTES !== 0 || ram.sizeBytes % PAGE_BYTES !== 0) {
       throw new HostError(`Cannot map ${ram.sizeBytes} bytes of guest RAM: expected whole pages of 4 KiB`);
@@ -101,7 +104,7 @@ export class GuestMemory {
       check("hv_vm_unmap", hv.hv_vm_unmap(bytes(first), bytes(pages)));
     }
     for (const { first, pages, backing, writable } of without(next, old)) {
-      const address = this.#address(backing, pages), flags = writable ? ALL_ACCESS : READ_EXEC;
+      const address = this.#address(backing, pages), flags = writable && !this.logging ? ALL_ACCESS : READ_EXEC;
       check("hv_vm_map", hv.hv_vm_map(address, bytes(first), bytes(pages), flags));
     }
     next.forEach(({ first, pages, backing, writable }, i) => {
@@ -109,6 +112,81 @@ export class GuestMemory {
     });
     table[COUNT] = next.length;
     table[GENERATION] = generation + 1;
+  }
+
+  // The log of written pages: while it is kept, no page can be written to that is not in it.
+
+  get logging(): boolean {
+    return Atomics.load(this.#table, LOGGING) !== 0;
+  }
+
+  start(): void {
+    this.locked(() => {
+      this.#log.fill(0);
+      Atomics.store(this.#table, LOGGING, 1);
+      this.#protectAll(READ_EXEC);
+    });
+  }
+
+  stop(): void {
+    this.locked(() => {
+      Atomics.store(this.#table, LOGGING, 0);
+      this.#protectAll(ALL_ACCESS);
+    });
+  }
+
+  take(pages: Uint8Array): void {
+    this.locked(() => {
+      if (!this.logging) return;
+      for (const { first, pages: count, backing, writable } of this.stretches) {
+        if (!writable) continue;
+        for (let i = 0; i < count;) {
+          if (!this.#logged(backing + i)) {
+            i++;
+            continue;
+          }
+          const from = i;
+          while (i < count && this.#logged(backing + i)) i++;
+          // First no longer writable, then no longer in the log.
+          this.#protect(first + from, i - from, READ_EXEC);
+        }
+      }
+      for (let i = 0; i < LOG_BYTES; i++) {
+        const byte = this.#log[i]!;
+        if (byte === 0) continue;
+        this.#log[i] = 0;
+        if (i < pages.length) pages[i]! |= byte;
+      }
+    });
+  }
+
+  /** The guest is about to write to a page that the log has not let it write to. */
+  letWrite(page: number): void {
+    this.locked(() => {
+      const found = this.stretches.find(({ first, pages }) => page >= first && page < first + pages);
+      if (!this.logging || !found?.writable) return;
+      this.#mark(found.backing + page - found.first);
+      this.#protect(page, 1, ALL_ACCESS);
+    });
+  }
+
+  /** Who is not stopped by the framework has written to a page, counted from the start of RAM. */
+  wrote(backing: number): void {
+    this.locked(() => this.#mark(backing));
+  }
+
+  #mark(backing: number): void {
+    if (backing >= 0 && backing >> 3 < LOG_BYTES) this.#log[backing >> 3]! |= 1 << (backing & 7);
+  }
+  #logged(backing: number): boolean {
+    return ((this.#log[backing >> 3] ?? 0) & (1 << (backing & 7))) !== 0;
+  }
+
+  #protectAll(flags: bigint): void {
+    for (const { first, pages, writable } of this.stretches) if (writable) this.#protect(first, pages, flags);
+  }
+  #protect(first: number, pages: number, flags: bigint): void {
+    check("hv_vm_protect", this.hv.hv_vm_protect(bytes(first), bytes(pages), flags));
   }
 
   #address(backing: number, pages: number): Deno.PointerValue {

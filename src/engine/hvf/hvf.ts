@@ -19,6 +19,7 @@ import {
 import { Activity, type VcpuState } from "../vcpu_state.ts";
 import { HvfExits } from "./exit_loop.ts";
 import { type Guest, makeGuest } from "./guest.ts";
+import { GuestMemory } from "./guest_memory.ts";
 import { openHypervisor } from "./library.ts";
 import { checkHvf, restoreHvf, saveHvf } from "./saved_state.ts";
 
@@ -26,7 +27,11 @@ export const hvfEngine: Engine = hvfEngineAt(HYPERVISOR_PATH);
 
 /** The engine over another library with the framework's functions: for tests. */
 export function hvfEngineAt(path: string): Engine {
-  return { name: "hvf", openVcpu: (parts) => new HvfVcpu(parts, path) };
+  return {
+    name: "hvf",
+    openVcpu: (parts) => new HvfVcpu(parts, path),
+    dirtyLog: (parts) => new GuestMemory(openHypervisor(path), parts),
+  };
 }
 
 export class HvfVcpu implements Vcpu {

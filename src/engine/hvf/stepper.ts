@@ -10,13 +10,15 @@
 import { hv_x86_reg_t as R } from "../../../ffi/hypervisor_x86_64.ts";
 import { INTERRUPTIBILITY, VMCS } from "../../../ffi/vmx.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
-import { EFER, reg, S } from "../../cpu/x86/state.ts";
+import { DTLB, DTLB_BYTES, DTLB_ENTRY, EFER, reg, S, TLB_ADDEND, TLB_TAG_W } from "../../cpu/x86/state.ts";
 import { MSR } from "../../cpu/x86/system/msr.ts";
+import { RAM_BASE } from "../../machine/memory.ts";
 import type { VcpuParts } from "../engine.ts";
 import { restoreUnits, saveUnits, type UnitState } from "../soft/saved_state.ts";
 import { SoftVcpu } from "../soft/soft.ts";
 import { EventType, XSAVE } from "../vcpu_state.ts";
 import { Info } from "./exits.ts";
+import type { GuestMemory } from "./guest_memory.ts";
 import { areaBytes, type VcpuHandle } from "./handle.ts";
 import { usesUnits } from "./prefixes.ts";
 import { DR_REGISTERS, GPR_REGISTERS, type HvfRegisters, SEGMENT } from "./registers.ts";
@@ -85,6 +87,7 @@ export class Stepper {
   constructor(
     private readonly handle: VcpuHandle,
     private readonly registers: HvfRegisters,
+    private readonly pages: GuestMemory,
     private readonly parts: VcpuParts,
   ) {
     this.#soft = new SoftVcpu(parts);
@@ -127,8 +130,21 @@ export class Stepper {
 
   #finish(v: SoftVcpu, status: number): StepResult {
     if (status === STATUS.SHUTDOWN) return "shutdown";
+    if (this.pages.logging) this.#logWritten(v);
     this.#store(v);
     return status === STATUS.HALT ? "halt" : "done";
+  }
+
+  /** Tells the log which pages the step may have written to: those that its TLBs, which were empty before, let it write to. */
+  #logWritten(v: SoftVcpu): void {
+    const { i32, base } = v;
+    for (let at = base + DTLB; at < base + DTLB + 3 * DTLB_BYTES; at += DTLB_ENTRY) {
+      const lo = i32[(at + TLB_TAG_W) >> 2]!, hi = i32[((at + TLB_TAG_W) >> 2) + 1]!;
+      if (lo === -1 && hi === -1) continue;
+      this.pages.wrote(((lo + i32[(at + TLB_ADDEND) >> 2]! - RAM_BASE) >>> 0) >>> 12);
+    }
+    // An access across two pages goes by way of the bounce buffer.
+    for (let n = 0; n < 2; n++) this.pages.wrote(v.get("bouncePhys", 2 * n) >>> 12);
   }
 
   #load(v: SoftVcpu, system: boolean): void {

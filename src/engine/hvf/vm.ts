@@ -64,7 +64,7 @@ export class SharedVm {
   #make(): void {
     check("hv_vm_create", this.hv.hv_vm_create(BigInt(hv_vm_options_t.HV_VM_DEFAULT)));
     try {
-      this.pages.start();
+      this.pages.mapAll();
     } catch (error) {
       this.hv.hv_vm_destroy();
       throw error;

@@ -15,7 +15,7 @@ if (refusal === null) openDouble(library);
 
 /** The engine; what tests write into a guest's memory, the double's processor sees as a real one would. */
 export const doubledEngine: Engine = {
-  name: "hvf",
+  ...hvfEngine,
   openVcpu(parts) {
     followWrites(parts.codeMap);
     return hvfEngine.openVcpu(parts);
