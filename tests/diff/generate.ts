@@ -79,7 +79,7 @@ export class Generator {
       o.repeat = row.name.startsWith("LOOP") || row.name === "JCXZ" || row.name === "XLAT" ? 0 : random.below(3);
       // 16-bit pointers lead to pages that are absent; which of two operands faults first, and whether a store of nothing does,
       // is the processor's own.
-      if (random.once(6)) o.address32 = !c.legacy || !/^(CMPS|MASKMOV)/.test(row.name);
+      if (random.once(6)) o.address32 = !c.legacy || !/^(CMPS|V?MASKMOV(Q|DQU))/.test(row.name);
     }
     prepare(c, s, size, o.address32, o.repeat);
 

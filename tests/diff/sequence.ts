@@ -20,7 +20,7 @@ const mask = (s: string | undefined) => [...(s ?? "")].reduce((m, f) => m | BIT[
 /** Registers that no instruction writes without naming them. */
 const POINTERS = [3, 5, 8, 9, 10, 11, 12, 13, 14, 15];
 const NAMED =
-  /^(ENTER|LEAVE|XLAT|RET|CALL|MASKMOV.*|F(N?STENV|LDENV|N?SAVE|RSTOR|CMOV.*)|FXSAVE.*|FXRSTOR.*|STD|UD.|SHLD|SHRD|F2XM1|FYL.*|FP?TAN|FPATAN|FSIN.*|FCOS)$/;
+  /^(ENTER|LEAVE|XLAT|RET|CALL|V?MASKMOV(Q|DQU)|F(N?STENV|LDENV|N?SAVE|RSTOR|CMOV.*)|FXSAVE.*|FXRSTOR.*|STD|UD.|SHLD|SHRD|F2XM1|FYL.*|FP?TAN|FPATAN|FSIN.*|FCOS)$/;
 
 interface Row {
   readonly s: Subject;

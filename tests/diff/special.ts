@@ -38,7 +38,7 @@ export function prepare(c: CaseBuilder, s: Subject, size: number, address32: boo
   } else if (LOOPS.test(name)) {
     c.set(RCX, random.below(3));
     if (address32 || random.once(4)) c.u32[c.words + 2 * RCX + 1] = random.next();
-  } else if (/^MASKMOV/.test(name)) pointer(c, RDI, random.between(LOW, HIGH), address32);
+  } else if (/^V?MASKMOV(Q|DQU)/.test(name)) pointer(c, RDI, random.between(LOW, HIGH), address32);
   else if ((name === "DIV" || name === "IDIV") && size > 8 && !random.once(4)) {
     // Quotients that fit, mostly.
     const dividend = c.get(RAX), sign = BigInt.asIntN(size, dividend) < 0n;

@@ -9,7 +9,10 @@ import { isApproximate } from "./undefined.ts";
 
 const REASONS: [RegExp, string][] = [
   [/^(SYSCALL|SYSENTER|SYSRET|SYSEXIT|INT|INT1|INT3|IRET|JMPF|CALLF|RETF)$/, "leaves the code under test"],
-  [/^(VM|SK|ENCL|XABORT|XBEGIN|MONITOR|MWAIT|RSM)/, "a unit that is not emulated"],
+  [
+    /^(VM(CALL|FUNC|CLEAR|LAUNCH|RESUME|PTR|READ|WRITE|X|RUN|LOAD|SAVE|MCALL)|SK|ENCL|XABORT|XBEGIN|MONITOR|MWAIT|RSM)/,
+    "a unit that is not emulated",
+  ],
   [/^(UD0)$/, "processors differ in whether a ModRM byte follows"],
 ];
 
