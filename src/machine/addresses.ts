@@ -25,6 +25,7 @@ export const ADDRESS = {
   /** Up to 1 MiB: the legacy BIOS area, which PAM governs. */
   SHADOW: 0xc_0000,
   IO_APIC: IO_APIC_BASE,
+  VM_GENERATION: 0xfedf_f000,
   LOCAL_APIC: LOCAL_APIC_BASE,
 } as const;
 
@@ -62,6 +63,8 @@ export const IRQ = {
   KEYBOARD: 1,
   RTC: 8,
   SCI: 9,
+  /** Edge-triggered: the generation ID has changed. */
+  VM_GENERATION: 10,
   MOUSE: 12,
   /** Four serial ports with an interrupt each: edges cannot be shared. */
   COM: [4, 3, 5, 7],

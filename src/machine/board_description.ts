@@ -56,6 +56,7 @@ export function describeBoard(spec: MachineSpec, pci: PciLayout = FIXED_PCI): Bo
     },
     serial: spec.serial.map((_, i) => ({ port: PORT.COM[i]!, irq: IRQ.COM[i]! })),
     pvpanic: { port: PORT.PVPANIC },
+    vmGeneration: { base: ADDRESS.VM_GENERATION, gsi: wireOfIsa(IRQ.VM_GENERATION) },
     reservedPorts: [
       { base: PORT.POST, length: 1 },
       { base: PORT.FAST_A20, length: 1 },

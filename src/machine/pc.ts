@@ -46,6 +46,7 @@ import { ByteRing } from "../base/ring.ts";
 import { type Timer, Timers } from "../base/timers.ts";
 import { type ChipRecords, VcpuEvent } from "../engine/engine.ts";
 import { VcpuRecord } from "../engine/vcpu_state.ts";
+import { VM_GENERATION_BYTES, VmGeneration, VmGenerationRecord } from "../../devices/vm_generation.ts";
 import { HostEntropy } from "../host/entropy.ts";
 import { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
@@ -62,6 +63,8 @@ export { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } f
 const SERIAL_RING_BYTES = 64 * 1024;
 const DEBUG_RING_BYTES = 64 * 1024;
 /** Every run that counts instructions starts at this moment: 2025-01-01. */
+/** The bytes of its generation ID: another resumed run is to be the same. */
+const ICOUNT_GENERATION = 0x11;
 const ICOUNT_WALL_MS = Date.UTC(2025, 0, 1);
 
 /** ISA interrupts that no device of the board has. */
@@ -286,6 +289,12 @@ export function assemblePc(options: PcOptions) {
     disarm: () => ownTimers.forEach((timer) => timer.disarm()),
   };
 
+  const vmGeneration = new VmGeneration(arena.place("vm-generation", VmGenerationRecord), {
+    entropy: spec.icount ? { fill: (into) => into.fill(ICOUNT_GENERATION) } : new HostEntropy(),
+    irq: router.isaLine(IRQ.VM_GENERATION),
+  });
+  mmio.add("vm-generation", ADDRESS.VM_GENERATION, VM_GENERATION_BYTES, vmGeneration.region);
+
   const video = options.vga ? assembleVideo(options.vga, { arena, ram, ports, mmio, pci, clock }) : null;
 
   // What is not plainly RAM, worked out from the records each time one of them changes it.
@@ -324,6 +333,7 @@ export function assemblePc(options: PcOptions) {
     apics[0]!.setVirtualWire();
     pic.elcr.write(IRQ.SCI >> 3, 1, 1 << (IRQ.SCI & 7));
     setWallTime();
+    vmGeneration.powerOn();
     rtc.setMemorySize(spec.memoryBytes);
     if (firmware) writeCmosNotes((index, value) => rtc.setByte(index, value), spec.cpus);
     else {
@@ -369,6 +379,8 @@ export function assemblePc(options: PcOptions) {
     renotify,
     powerOn,
     setWallTime,
+    /** Tells the guest that another may have gone on from where it does. */
+    renewGeneration: () => vmGeneration.renew(),
     /** Moves the time of day on by `ms` in which no guest time passed. */
     skipWallTime: (ms: number) => rtc.skip(ms),
   };

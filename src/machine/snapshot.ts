@@ -171,10 +171,15 @@ export class Snapshot {
       for (const record of pc.vcpuRecords) checkVcpuState(record);
     });
     for (const [i, ring] of rings.entries()) ring.write(input[i]!);
-    pc.clock.set(machine.timeNs);
-    pc.settle();
-    if (!machine.spec.icount) pc.skipWallTime(Date.now() - machine.savedAtMs);
-    for (const { uart } of pc.serial) uart.receive();
+    pc.lock.with(() => {
+      pc.clock.set(machine.timeNs);
+      pc.settle();
+      if (!machine.spec.icount) {
+        pc.skipWallTime(Date.now() - machine.savedAtMs);
+        pc.renewGeneration();
+      }
+      for (const { uart } of pc.serial) uart.receive();
+    });
   }
 
   #loadRam(ram: Uint8Array): void {

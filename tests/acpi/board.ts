@@ -31,6 +31,7 @@ export const BOARD: BoardDescription = {
   ps2: { data: 0x60, command: 0x64, keyboardIrq: 1, mouseIrq: 12 },
   serial: [{ port: 0x3f8, irq: 4 }, { port: 0x2f8, irq: 3 }],
   pvpanic: { port: 0x505 },
+  vmGeneration: { base: 0x1_fedf_f000, gsi: 10 },
   reservedPorts: [{ base: 0x80, length: 1 }, { base: 0x92, length: 1 }],
 };
 

@@ -1194,5 +1194,35 @@ DefinitionBlock ("", "DSDT", 2, "TRIKE ", "TRIKEPC ", 0x00000001)
                 }
             }
         }
+        Device (VGEN)
+        {
+            Name (_HID, "TRIK0001")
+            Name (_CID, "VM_Gen_Counter")
+            Name (_DDN, "VM_Gen_Counter")
+            Name (ADDR, Package (0x02)
+            {
+                0xFEDFF000, 
+                One
+            })
+        }
+        Device (EVTS)
+        {
+            Name (_HID, "ACPI0013")
+            Name (_UID, Zero)
+            Name (_CRS, ResourceTemplate ()
+            {
+                Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive, ,, )
+                {
+                    0x0000000A,
+                }
+            })
+            Method (_EVT, 1, Serialized)
+            {
+                If ((Arg0 == 0x0A))
+                {
+                    Notify (VGEN, 0x80)
+                }
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ import { Ps2KeyboardRecord } from "../../devices/ps2_keyboard.ts";
 import { Ps2MouseRecord } from "../../devices/ps2_mouse.ts";
 import { PVPANIC, PvPanic } from "../../devices/pvpanic.ts";
 import { PORT92_REGISTERS, RESET_REGISTERS, ResetControl, ResetControlRecord } from "../../devices/reset_control.ts";
+import { VM_GENERATION, VM_GENERATION_BYTES, VmGeneration, VmGenerationRecord } from "../../devices/vm_generation.ts";
 import { UART16550, Uart16550, Uart16550Record } from "../../devices/uart16550.ts";
 import type { Subject } from "./bench.ts";
 
@@ -167,6 +168,17 @@ export const LEGACY_SUBJECTS: readonly Subject[] = [
         ],
         settle: () => dev.settle(),
       };
+    },
+  },
+  {
+    name: "vm-generation",
+    mount(bench) {
+      const dev = new VmGeneration(bench.arena.place("vm-generation", VmGenerationRecord), {
+        irq: bench.irq("irq"),
+        entropy: { fill: (into) => into.fill(7) },
+      });
+      const target = { name: "vm-generation", region: dev.region, bytes: VM_GENERATION_BYTES, registers: VM_GENERATION };
+      return { targets: [target], inputs: [() => dev.renew()] };
     },
   },
   {

@@ -58,6 +58,7 @@ Deno.test("every port and address that the ACPI tables name answers with the dev
   for (const [port, name] of named) assertEquals(pc.ports.nameAt(port), name, port.toString(16));
   assertEquals(pc.mmio.nameAt(b.ioApic.base), "ioapic");
   assertEquals(pc.mmio.nameAt(b.pci.ecam.base), "ecam");
+  assertEquals(pc.mmio.nameAt(b.vmGeneration!.base), "vm-generation");
   const [window] = b.pci.memory32;
   assertEquals(pc.mmio.nameAt(window!.base), "pci-memory");
   assertEquals(pc.mmio.nameAt(window!.base + window!.length - 1), "pci-memory");
@@ -67,6 +68,7 @@ Deno.test("every port and address that the ACPI tables name answers with the dev
 Deno.test("no interrupt of the board has two owners, and the tables can be built", () => {
   const b = describeBoard(SPEC);
   const isa = [b.pit!.irq, b.rtc!.irq, b.pm.sci, b.ps2!.keyboardIrq, b.ps2!.mouseIrq, ...b.serial.map((s) => s.irq)];
+  isa.push(b.vmGeneration!.gsi);
   assertEquals(new Set(isa).size, isa.length);
   for (let device = 0; device < 32; device++) {
     for (let pin = 0; pin < 4; pin++) assert(b.pci.gsi(device, pin) >= 16 && b.pci.gsi(device, pin) < 24);

@@ -1,6 +1,7 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { HostError, RestoreError } from "../../src/base/errors.ts";
 import { crc32 } from "../../src/boot/decompress/checksum.ts";
+import { ADDRESS } from "../../src/machine/addresses.ts";
 import { Snapshot } from "../../src/machine/snapshot.ts";
 import { MAX_SECTION_BYTES, SnapshotReader, SnapshotWriter } from "../../src/machine/snapshot_file.ts";
 import { Random } from "../diff/random.ts";
@@ -90,8 +91,10 @@ Deno.test("a machine goes into a file and out of it, with its devices, RAM, time
       snapshot.load(b);
       snapshot.close();
       assertEquals(b.clock.nowNs(), 123_456_789);
-      // The UART has taken from its ring what it has room for, and the time of day is now.
-      const but = ["com1", "rtc", "interrupt-router", "timer:com1", "timer:rtc"];
+      // The UART has taken from its ring what it has room for, the time of day is now, and the generation is another.
+      const but = ["com1", "rtc", "interrupt-router", "timer:com1", "timer:rtc", "vm-generation"];
+      const guid = (pc: typeof a) => pc.mmio.read(ADDRESS.VM_GENERATION, 4);
+      assertNotEquals(guid(b), guid(a));
       const of = (pc: typeof a) =>
         pc.arena.save().filter(({ id }) => !but.includes(id)).map(({ id, bytes }) => [id, bytes.toHex()]);
       assertEquals(of(b), of(a));

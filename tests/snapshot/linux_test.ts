@@ -6,6 +6,8 @@ import type { MachineSpec } from "../../src/machine/spec.ts";
 import { guestOrSkip, pattern, runGuest, script, Trike, trike, withFolder } from "../boot/guests.ts";
 
 const { guest, ignore } = await guestOrSkip("cloud");
+/** Its kernel has the driver of generation IDs. */
+const generic = await guestOrSkip("generic");
 
 /** How often a timer of each CPU has fired. */
 async function timers(run: Trike): Promise<number[]> {
@@ -131,5 +133,25 @@ Deno.test({
       // What was in the ring when the machine was saved is the first one's to print.
       assert(rest.endsWith(again.slice(-400)), `${rest}\n---\n${again}`);
       assert((unread + rest).includes(again), `${unread}\n---\n${rest}\n---\n${again}`);
+    }),
+});
+
+Deno.test({
+  name: "a resumed guest is told, and makes new random numbers",
+  ignore: generic.ignore,
+  fn: () =>
+    withFolder(async (folder) => {
+      const file = `${folder}/snapshot`;
+      {
+        await using run = new Trike(runGuest(generic.guest, "", "--memory", "256M", "--snapshot-on-exit", file));
+        await run.talk.prompt();
+        run.kill("SIGTERM");
+        assertEquals((await run.end()).code, 143);
+      }
+      await using run = new Trike(["resume", file, "--quiet", "--timeout", "60"]);
+      await run.talk.type("\r");
+      await run.talk.prompt();
+      const said = await run.talk.run("dmesg | grep -c 'crng reseeded due to virtual machine fork'");
+      assertEquals(said.trim(), "1");
     }),
 });

@@ -26,6 +26,7 @@ const OP = {
   ARG0: 0x68,
   AND: 0x7b,
   OR: 0x7d,
+  NOTIFY: 0x86,
   CREATE_DWORD_FIELD: 0x8a,
   NOT: 0x92,
   EQUAL: 0x93,
@@ -164,6 +165,11 @@ export function and(a: Aml, b: Aml, target: Aml): Aml {
 /** Result in `target`. */
 export function or(a: Aml, b: Aml, target: Aml): Aml {
   return join(OP.OR, a, b, target);
+}
+
+/** Tells whoever drives `object` of an event. [acpi §19.6.94] */
+export function notify(object: Aml, value: Aml): Aml {
+  return join(OP.NOTIFY, object, value);
 }
 
 export function when(condition: Aml, ...body: readonly Aml[]): Aml {

@@ -58,6 +58,8 @@ export interface BoardDescription {
   /** COM1 upwards. */
   readonly serial: readonly { readonly port: number; readonly irq: number }[];
   readonly pvpanic: { readonly port: number } | null;
+  /** Where the generation ID is, and the edge-triggered interrupt that tells of another. */
+  readonly vmGeneration?: { readonly base: number; readonly gsi: number };
   /** Other ports that no driver may claim. */
   readonly reservedPorts: readonly Range[];
 }

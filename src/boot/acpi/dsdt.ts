@@ -16,6 +16,7 @@ import {
   method,
   name,
   not,
+  notify,
   or,
   otherwise,
   path,
@@ -29,6 +30,7 @@ import {
 import type { BoardDescription } from "./board.ts";
 import {
   dwordMemory,
+  interrupt,
   io,
   irqNoFlags,
   memory32Fixed,
@@ -55,6 +57,7 @@ export function dsdt(board: BoardDescription): Aml {
       ...Array.from({ length: board.cpus }, (_, i) => processor(i)),
       motherboard(board),
       pciRoot(board),
+      ...board.vmGeneration ? generation(board.vmGeneration) : [],
     ),
   );
 }
@@ -167,6 +170,28 @@ function isaDevices(board: BoardDescription): Aml[] {
   );
   if (pvpanic) isa("PEVT", string("QEMU0001"), io(pvpanic.port, 1));
   return devices;
+}
+
+/** The generation ID [vmgenid], and the event device [acpi §5.6.9] that notifies it. */
+function generation({ base, gsi }: { readonly base: number; readonly gsi: number }): Aml[] {
+  const edge = { level: false, activeLow: false, shared: false };
+  return [
+    device(
+      "VGEN",
+      name("_HID", string("TRIK0001")),
+      name("_CID", string("VM_Gen_Counter")),
+      name("_DDN", string("VM_Gen_Counter")),
+      // The low and the high half of its address.
+      name("ADDR", pkg(integer(base % 2 ** 32), integer(Math.floor(base / 2 ** 32)))),
+    ),
+    device(
+      "EVTS",
+      name("_HID", string("ACPI0013")),
+      name("_UID", integer(0)),
+      resources(interrupt(edge, gsi)),
+      method("_EVT", 1, when(equal(arg(0), integer(gsi)), notify(path("VGEN"), integer(0x80)))),
+    ),
+  ];
 }
 
 function resources(...r: readonly Resource[]): Aml {
