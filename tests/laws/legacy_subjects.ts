@@ -177,7 +177,12 @@ export const LEGACY_SUBJECTS: readonly Subject[] = [
         irq: bench.irq("irq"),
         entropy: { fill: (into) => into.fill(7) },
       });
-      const target = { name: "vm-generation", region: dev.region, bytes: VM_GENERATION_BYTES, registers: VM_GENERATION };
+      const target = {
+        name: "vm-generation",
+        region: dev.region,
+        bytes: VM_GENERATION_BYTES,
+        registers: VM_GENERATION,
+      };
       return { targets: [target], inputs: [() => dev.renew()] };
     },
   },
