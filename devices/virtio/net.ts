@@ -2,17 +2,24 @@
  * The virtio network device.
  *
  * Spec: [virtio §5.1].
- * Emulated: receive and transmit queue pairs, mergeable receive buffers, checksum and TCP segmentation offload over IPv4 both
- * ways, link status, MTU, the control queue (receive modes, MAC address, guest offloads, number of queue pairs).
+ * Emulated: receive and transmit queue pairs, mergeable receive buffers, checksum and TCP segmentation offload both
+ * ways, UDP segmentation offload of what the guest sends, link status, MTU, the control queue (receive modes, MAC address, guest offloads, number of queue pairs).
  * Absent: filtering (receive modes and tables are accepted; every frame is delivered), RSS, VLAN filters, notification
- * coalescing, segmentation offload over IPv6 and of UDP.
+ * coalescing, UDP fragmentation offload.
  *
  * Every queue is served in the thread of the back end, without the machine lock.
  */
 import type { Arena } from "../../src/base/arena.ts";
 import type { RegisterDevice } from "../../src/base/bus.ts";
 import { record, type View } from "../../src/base/record.ts";
-import { type FrameOffload, NET_HEADER_BYTES, NO_OFFLOAD, parseNetHeader, writeNetHeader } from "./net_header.ts";
+import {
+  type FrameOffload,
+  NET_HDR_GSO,
+  NET_HEADER_BYTES,
+  NO_OFFLOAD,
+  parseNetHeader,
+  writeNetHeader,
+} from "./net_header.ts";
 import { type VirtioParts, VirtioPci } from "./pci_transport.ts";
 import type { Chain, Virtqueue } from "./queue.ts";
 
@@ -23,14 +30,24 @@ export const NET_FEATURE = {
   MTU: 3,
   MAC: 5,
   GUEST_TSO4: 7,
+  GUEST_TSO6: 8,
   HOST_TSO4: 11,
+  HOST_TSO6: 12,
   MRG_RXBUF: 15,
   STATUS: 16,
   CTRL_VQ: 17,
   CTRL_RX: 18,
   MQ: 22,
   CTRL_MAC_ADDR: 23,
+  HOST_USO: 56,
 } as const;
+
+/** Which feature lets the guest send frames to be cut in which way. */
+const HOST_FEATURE: Readonly<Record<number, number>> = {
+  [NET_HDR_GSO.TCPV4]: NET_FEATURE.HOST_TSO4,
+  [NET_HDR_GSO.TCPV6]: NET_FEATURE.HOST_TSO6,
+  [NET_HDR_GSO.UDP_L4]: NET_FEATURE.HOST_USO,
+};
 
 export const NET_CTRL = { RX: 0, MAC: 1, MQ: 4, GUEST_OFFLOADS: 5 } as const;
 export const NET_CTRL_MAC = { TABLE_SET: 0, ADDR_SET: 1 } as const;
@@ -40,8 +57,8 @@ const GUEST_OFFLOADS_SET = 0;
 export const NET_ACK = { OK: 0, ERR: 1 } as const;
 const LINK_UP = 1;
 
-/** The largest frame: an IPv4 packet behind an Ethernet header. */
-export const MAX_FRAME_BYTES = 65535 + 14;
+/** The largest frame: an IPv6 packet, whose length does not count its own header, behind an Ethernet header. */
+export const MAX_FRAME_BYTES = 65535 + 40 + 14;
 const QUEUE_SIZE = 256;
 const MAX_CONTROL_BYTES = 64;
 
@@ -106,7 +123,10 @@ export class VirtioNet extends VirtioPci {
   ) {
     const F = NET_FEATURE, pairs = options.pairs ?? 1;
     const features: number[] = [F.MAC, F.STATUS, F.MRG_RXBUF, F.CTRL_VQ, F.CTRL_RX, F.CTRL_MAC_ADDR];
-    if (options.offload) features.push(F.CSUM, F.GUEST_CSUM, F.CTRL_GUEST_OFFLOADS, F.GUEST_TSO4, F.HOST_TSO4);
+    if (options.offload) {
+      features.push(F.CSUM, F.GUEST_CSUM, F.CTRL_GUEST_OFFLOADS);
+      features.push(F.GUEST_TSO4, F.GUEST_TSO6, F.HOST_TSO4, F.HOST_TSO6, F.HOST_USO);
+    }
     if (options.mtu !== undefined) features.push(F.MTU);
     if (pairs > 1) features.push(F.MQ);
     super(arena, id, netParts, {
@@ -181,6 +201,11 @@ export class VirtioNet extends VirtioPci {
     return this.guestChecksums && this.#guestOffload(NET_FEATURE.GUEST_TSO4);
   }
 
+  /** The same over IPv6. */
+  get guestSegments6(): boolean {
+    return this.guestChecksums && this.#guestOffload(NET_FEATURE.GUEST_TSO6);
+  }
+
   #guestOffload(bit: number): boolean {
     return this.negotiated(bit) && (!this.#n.offloadsSet || ((this.#n.offloads >>> bit) & 1) !== 0);
   }
@@ -212,9 +237,9 @@ export class VirtioNet extends VirtioPci {
   }
 
   #offered(): boolean {
-    const { csumStart, gsoSize } = this.#offload;
+    const { csumStart, gsoSize, gsoType } = this.#offload;
     return (csumStart < 0 || this.negotiated(NET_FEATURE.CSUM)) &&
-      (gsoSize === 0 || this.negotiated(NET_FEATURE.HOST_TSO4));
+      (gsoSize === 0 || this.negotiated(HOST_FEATURE[gsoType] ?? NET_FEATURE.HOST_TSO4));
   }
 
   /**

@@ -2,7 +2,7 @@
 
 export const NET_HEADER_BYTES = 12;
 export const NET_HDR_F = { NEEDS_CSUM: 1, DATA_VALID: 2 } as const;
-export const NET_HDR_GSO = { NONE: 0, TCPV4: 1, UDP: 3, TCPV6: 4, ECN: 0x80 } as const;
+export const NET_HDR_GSO = { NONE: 0, TCPV4: 1, UDP: 3, TCPV6: 4, UDP_L4: 5, ECN: 0x80 } as const;
 
 /** What one side leaves to the other in a frame. */
 export interface FrameOffload {
@@ -12,13 +12,21 @@ export interface FrameOffload {
    */
   csumStart: number;
   csumOffset: number;
-  /** The payload of each TCP segment this frame is to be cut into; 0 if it is one. Over IPv4. */
+  /** The payload of each TCP segment or UDP datagram this frame is to be cut into; 0 if it is one. */
   gsoSize: number;
-  /** Ethernet, IP and TCP headers; for frames with a gsoSize. */
+  /** Out of NET_HDR_GSO: what the frame is to be cut into. */
+  gsoType: number;
+  /** Ethernet, IP and TCP or UDP headers; for frames with a gsoSize. */
   headerBytes: number;
 }
 
-export const NO_OFFLOAD: Readonly<FrameOffload> = { csumStart: -1, csumOffset: 0, gsoSize: 0, headerBytes: 0 };
+export const NO_OFFLOAD: Readonly<FrameOffload> = {
+  csumStart: -1,
+  csumOffset: 0,
+  gsoSize: 0,
+  gsoType: 0,
+  headerBytes: 0,
+};
 
 /** Reads the header a driver wrote; false if it asks for something that was not offered. */
 export function parseNetHeader(bytes: Uint8Array, frameBytes: number, into: FrameOffload): boolean {
@@ -29,9 +37,11 @@ export function parseNetHeader(bytes: Uint8Array, frameBytes: number, into: Fram
   if (needs && into.csumStart + into.csumOffset + 2 > frameBytes) return false;
   const type = bytes[1]! & ~NET_HDR_GSO.ECN;
   into.gsoSize = type === NET_HDR_GSO.NONE ? 0 : u16(4);
+  into.gsoType = type;
   into.headerBytes = u16(2);
   if (type === NET_HDR_GSO.NONE) return true;
-  return type === NET_HDR_GSO.TCPV4 && needs && into.gsoSize > 0;
+  if (type !== NET_HDR_GSO.TCPV4 && type !== NET_HDR_GSO.TCPV6 && type !== NET_HDR_GSO.UDP_L4) return false;
+  return needs && into.gsoSize > 0;
 }
 
 /** Writes the header of a frame for the driver; the number of buffers is 1. */
@@ -39,7 +49,7 @@ export function writeNetHeader(offload: Readonly<FrameOffload>, into: Uint8Array
   const needs = offload.csumStart >= 0;
   const gso = offload.gsoSize > 0;
   into[0] = needs ? NET_HDR_F.NEEDS_CSUM : 0;
-  into[1] = gso ? NET_HDR_GSO.TCPV4 : NET_HDR_GSO.NONE;
+  into[1] = gso ? offload.gsoType : NET_HDR_GSO.NONE;
   const put = (at: number, value: number) => {
     into[at] = value;
     into[at + 1] = value >> 8;

@@ -86,7 +86,7 @@ Deno.test("what cannot be a frame, or asks for offloads that were not negotiated
   q.add([header(0, 1, 54, 0, 0xb4, 5), frame(60)]); // segmentation without a checksum to finish
   q.add([header(1, 0, 0, 0, 0, 0, 34, 0, 16, 0), frame(60)]);
   transmit();
-  assertEquals(sent.map((s) => s.offload), [{ csumStart: 34, csumOffset: 16, gsoSize: 0, headerBytes: 0 }]);
+  assertEquals(sent.map((s) => s.offload), [{ csumStart: 34, csumOffset: 16, gsoSize: 0, gsoType: 0, headerBytes: 0 }]);
   for (let i = 0; i < 6; i++) assert(q.collect(), "every chain comes back");
 });
 
@@ -158,7 +158,7 @@ Deno.test("a segment to be cut is described to the guest [virtio §5.1.6.4]", ()
   const { drv, dev } = fixture([MRG_RXBUF, ...OFFLOADS]);
   assert(dev.guestChecksums && dev.guestSegments);
   drv.queues[RX]!.add([4096]);
-  dev.deliver(0, frame(3000), { csumStart: 34, csumOffset: 16, gsoSize: 1460, headerBytes: 54 });
+  dev.deliver(0, frame(3000), { csumStart: 34, csumOffset: 16, gsoSize: 1460, gsoType: 1, headerBytes: 54 });
   dev.flush();
   const { bytes } = drv.queues[RX]!.collect()!;
   assertEquals([...bytes.subarray(0, 12)], [1, 1, 54, 0, 1460 & 255, 1460 >> 8, 34, 0, 16, 0, 1, 0]);

@@ -35,6 +35,9 @@ export class NetService {
       get segments() {
         return device.guestSegments;
       },
+      get segments6() {
+        return device.guestSegments6;
+      },
       send: (frame, offload) => this.#send(frame, offload),
     };
     this.#backend = net.kind === "user"

@@ -7,7 +7,7 @@ import { UserNet, type UserNetOptions } from "../../src/host/net/user_net.ts";
 import type { Wire } from "../../src/host/net/wire.ts";
 
 export const MAC: Uint8Array = Uint8Array.of(2, 0, 0, 0, 0, 1);
-export const WHOLE: Readonly<FrameOffload> = { csumStart: -1, csumOffset: 0, gsoSize: 0, headerBytes: 0 };
+export const WHOLE: Readonly<FrameOffload> = { csumStart: -1, csumOffset: 0, gsoSize: 0, gsoType: 0, headerBytes: 0 };
 const PEER = Uint8Array.of(192, 0, 2, 7);
 /** An address on the outside. */
 export const OUTSIDE = u32(PEER, 0);
@@ -121,6 +121,16 @@ export class ScriptedSockets implements HostSockets {
       close: () => socket.closed = true,
     });
   }
+  /** Of echo requests; null refuses them. */
+  echoSent: { message: Uint8Array; to: string }[] | null = null;
+  echoReceived: (message: Uint8Array, address: string) => void = () => {};
+
+  echoes(_family: 4 | 6, received: (message: Uint8Array, address: string) => void): Promise<HostDatagrams | null> {
+    const sent = this.echoSent;
+    if (!sent) return Promise.resolve(null);
+    this.echoReceived = received;
+    return Promise.resolve({ send: (message, to) => void sent.push({ message, to }), close: () => {} });
+  }
   resolvers(): string[] {
     return this.resolverList;
   }
@@ -141,6 +151,7 @@ export interface SeenTcp {
 export class TestGuest implements Wire {
   checksums = false;
   segments = false;
+  segments6 = false;
   full = false;
   nowMs = 0;
   readonly frames: { frame: Uint8Array; offload: FrameOffload }[] = [];

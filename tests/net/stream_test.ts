@@ -14,6 +14,7 @@ function fixture() {
   const wire = {
     checksums: false,
     segments: false,
+    segments6: false,
     full: false,
     send: (f: Uint8Array) => !wire.full && !!frames.push([...f]),
   };

@@ -79,6 +79,7 @@ Deno.test("data goes to the host; one small segment is acknowledged 40 ms later,
     csumStart: -1,
     csumOffset: 0,
     gsoSize: 0,
+    gsoType: 0,
     headerBytes: 0,
   });
   guest.raw(guest.tcp({ ...ends, seq: 1571, ack: seq, flags: ACK }, bytes(1460)));

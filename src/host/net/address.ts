@@ -1,4 +1,10 @@
-/** Addresses and the internet checksum. IPv4 addresses are unsigned 32-bit numbers, the first octet on top. */
+/**
+ * Addresses and the internet checksum. An IPv4 address is an unsigned 32-bit number, the first octet on top; an IPv6 address is
+ * a string of eight code units, one for each group of 16 bits. Both are compared with ===, and may be keys of a map.
+ */
+
+export type Ip6 = string;
+export type Address = number | Ip6;
 
 /** The address of dotted text; null if it is none. */
 export function parseIp4(text: string): number | null {
@@ -14,6 +20,48 @@ export function parseIp4(text: string): number | null {
 
 export function formatIp4(address: number): string {
   return `${address >>> 24}.${(address >>> 16) & 255}.${(address >>> 8) & 255}.${address & 255}`;
+}
+
+/** The address of text as in [rfc4291 §2.2], without a zone; null if it is none. */
+export function parseIp6(text: string): Ip6 | null {
+  const halves = text.split("::");
+  if (halves.length > 2) return null;
+  const groupsOf = (half: string, last: boolean): number[] | null => {
+    if (half === "") return [];
+    const groups: number[] = [];
+    const parts = half.split(":");
+    for (const [i, part] of parts.entries()) {
+      if (last && i === parts.length - 1 && part.includes(".")) {
+        const ip4 = parseIp4(part);
+        if (ip4 === null) return null;
+        groups.push(ip4 >>> 16, ip4 & 0xffff);
+      } else if (/^[0-9a-f]{1,4}$/i.test(part)) groups.push(parseInt(part, 16));
+      else return null;
+    }
+    return groups;
+  };
+  const head = groupsOf(halves[0]!, halves.length === 1), tail = groupsOf(halves[1] ?? "", true);
+  if (!head || !tail) return null;
+  const missing = 8 - head.length - tail.length;
+  if (halves.length === 1 ? missing !== 0 : missing < 1) return null;
+  return String.fromCharCode(...head, ...new Array<number>(missing).fill(0), ...tail);
+}
+
+/** As [rfc5952 §4] wants it. */
+export function formatIp6(address: Ip6): string {
+  const groups = Array.from({ length: 8 }, (_, i) => address.charCodeAt(i).toString(16));
+  let at = -1, length = 1;
+  for (let i = 0; i < 8; i++) {
+    let end = i;
+    while (groups[end] === "0") end++;
+    if (end - i > length) [at, length] = [i, end - i];
+  }
+  if (at < 0) return groups.join(":");
+  return `${groups.slice(0, at).join(":")}::${groups.slice(at + length).join(":")}`;
+}
+
+export function formatAddress(address: Address): string {
+  return typeof address === "number" ? formatIp4(address) : formatIp6(address);
 }
 
 /** The six bytes of `aa:bb:cc:dd:ee:ff`; null if it is no address of one station. */
@@ -43,6 +91,23 @@ export function put32(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 3] = value;
 }
 
+export function ip6(bytes: Uint8Array, at: number): Ip6 {
+  return String.fromCharCode(
+    u16(bytes, at),
+    u16(bytes, at + 2),
+    u16(bytes, at + 4),
+    u16(bytes, at + 6),
+    u16(bytes, at + 8),
+    u16(bytes, at + 10),
+    u16(bytes, at + 12),
+    u16(bytes, at + 14),
+  );
+}
+
+export function putIp6(bytes: Uint8Array, at: number, address: Ip6): void {
+  for (let i = 0; i < 8; i++) put16(bytes, at + 2 * i, address.charCodeAt(i));
+}
+
 /** The ones' complement sum of 16-bit words from `from` to `end`, added to `sum` and folded [rfc1071]. */
 export function sum16(bytes: Uint8Array, from: number, end: number, sum = 0): number {
   let at = from;
@@ -66,9 +131,14 @@ export function checksum(bytes: Uint8Array, from: number, end: number, sum = 0):
   return ~sum16(bytes, from, end, sum) & 0xffff;
 }
 
-/** The sum of the pseudo-header that TCP and UDP checksums cover. */
-export function pseudoSum(source: number, destination: number, protocol: number, sizeBytes: number): number {
-  return fold(
-    (source >>> 16) + (source & 0xffff) + (destination >>> 16) + (destination & 0xffff) + protocol + sizeBytes,
-  );
+/** The sum of the pseudo-header that the checksums of TCP, UDP and ICMPv6 cover; both addresses are of one family. */
+export function pseudoSum(source: Address, destination: Address, protocol: number, sizeBytes: number): number {
+  return fold(wordsOf(source) + wordsOf(destination) + protocol + (sizeBytes >>> 16) + (sizeBytes & 0xffff));
+}
+
+function wordsOf(address: Address): number {
+  if (typeof address === "number") return (address >>> 16) + (address & 0xffff);
+  let sum = 0;
+  for (let i = 0; i < 8; i++) sum += address.charCodeAt(i);
+  return sum;
 }

@@ -1,6 +1,6 @@
 /** ARP: the gateway's addresses, and what it learns of the guest's. Spec: [rfc826]. */
-import { put16, u16, u32 } from "./address.ts";
-import { ETHERNET_BYTES, ETHERTYPE } from "./ip4.ts";
+import { type Address, put16, put32, u16, u32 } from "./address.ts";
+import { ETHERNET_BYTES, ETHERTYPE } from "./ip.ts";
 
 export const ARP_BYTES = 28;
 const REQUEST = 1;
@@ -32,20 +32,29 @@ export function answerArp(
 
 /** Which station has which address, as their own packets tell. */
 export class Neighbours {
-  readonly #macs = new Map<number, Uint8Array>();
+  readonly #macs = new Map<Address, Uint8Array>();
   readonly #broadcast = new Uint8Array(6).fill(0xff);
+  readonly #group = Uint8Array.of(0x33, 0x33, 0, 0, 0, 0);
 
   /** `mac` is the guest's, until it shows another. */
   constructor(private readonly mac: Uint8Array, private readonly broadcastAddress: number) {}
 
-  learn(address: number, mac: Uint8Array): void {
+  learn(address: Address, mac: Uint8Array): void {
     const known = this.#macs.get(address);
     if (known) {
-      if (!known.every((b, i) => b === mac[i])) known.set(mac);
-    } else if (this.#macs.size < MAX_NEIGHBOURS) this.#macs.set(address, mac.slice());
+      for (let i = 0; i < 6; i++) known[i] = mac[i]!;
+      return;
+    }
+    // The oldest goes: a guest takes new addresses for itself now and then [rfc8981].
+    if (this.#macs.size >= MAX_NEIGHBOURS) this.#macs.delete(this.#macs.keys().next().value!);
+    this.#macs.set(address, mac.slice());
   }
 
-  readonly macOf = (address: number): Uint8Array => {
+  readonly macOf = (address: Address): Uint8Array => {
+    if (typeof address === "string" && address.charCodeAt(0) >>> 8 === 0xff) {
+      put32(this.#group, 2, ((address.charCodeAt(6) << 16) | address.charCodeAt(7)) >>> 0); // [rfc2464 §7]
+      return this.#group;
+    }
     if (address === 0xffffffff || address === this.broadcastAddress) return this.#broadcast;
     return this.#macs.get(address) ?? this.mac;
   };

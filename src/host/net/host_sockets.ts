@@ -1,5 +1,5 @@
 /** The host's sockets as the NAT needs them. Tests put others in their place. */
-import { LOOPBACK } from "./network.ts";
+import { LOOPBACK, LOOPBACK6 } from "./network.ts";
 
 export interface HostStream {
   /** At least one byte, or null at the end. */
@@ -28,6 +28,8 @@ export interface HostSockets {
     port: number,
     received: (bytes: Uint8Array, address: string, port: number) => void,
   ): Promise<HostDatagrams>;
+  /** A socket for echo requests, of ICMP or ICMPv6; null if the host has none for who has no privileges. */
+  echoes(family: 4 | 6, received: (message: Uint8Array, address: string) => void): Promise<HostDatagrams | null>;
   /** The resolvers the host uses, the first one first. */
   resolvers(): string[];
 }
@@ -65,9 +67,10 @@ export class DenoSockets implements HostSockets {
   async connect(address: string, port: number): Promise<HostStream | Refusal> {
     const answer = await this.#connect(address, port);
     // Many servers for this host alone listen at one of its two loop-back addresses only.
-    if (answer !== "refused" || address !== LOOPBACK) return answer;
-    const other = await this.#connect("::1", port);
-    return typeof other === "string" ? answer : other;
+    const other = address === LOOPBACK ? LOOPBACK6 : address === LOOPBACK6 ? LOOPBACK : null;
+    if (typeof answer !== "string" || other === null) return answer;
+    const second = await this.#connect(other, port);
+    return typeof second === "string" && second !== "refused" ? answer : second;
   }
 
   async #connect(address: string, port: number): Promise<HostStream | Refusal> {
@@ -136,6 +139,16 @@ export class DenoSockets implements HostSockets {
         open = false;
       },
     };
+  }
+
+  async echoes(
+    family: 4 | 6,
+    received: (message: Uint8Array, address: string) => void,
+  ): Promise<HostDatagrams | null> {
+    // There is no way to them but FFI, which a machine may be run without.
+    if ((await Deno.permissions.query({ name: "ffi" })).state !== "granted") return null;
+    const { openEchoes } = await import("./echo_socket.ts");
+    return openEchoes(family, received);
   }
 
   resolvers(): string[] {

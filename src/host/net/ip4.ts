@@ -1,31 +1,15 @@
 /** IPv4 over Ethernet: packets in, packets out, fragments both ways. Spec: [rfc791], [rfc894]. */
 import { type FrameOffload, NO_OFFLOAD } from "../../../devices/virtio/net_header.ts";
 import { checksum, put16, put32, sum16, u16, u32 } from "./address.ts";
+import { ETHERNET_BYTES, ETHERTYPE, HOPS, type IpOutput, MTU, type Packet } from "./ip.ts";
 import { Reassembler } from "./reassembly.ts";
 import type { Outbox } from "./wire.ts";
 
-export const ETHERTYPE = { IPV4: 0x0800, ARP: 0x0806 } as const;
-export const PROTOCOL = { ICMP: 1, TCP: 6, UDP: 17 } as const;
-export const ETHERNET_BYTES = 14;
 const HEADER_BYTES = 20;
 /** Where the payload of an outgoing packet stands in its frame. */
-export const PAYLOAD_AT = ETHERNET_BYTES + HEADER_BYTES;
-export const MTU = 1500;
-const TTL = 64;
+const PAYLOAD_AT = ETHERNET_BYTES + HEADER_BYTES;
 const DONT_FRAGMENT = 0x4000;
 const MORE_FRAGMENTS = 0x2000;
-
-/** A packet whole in memory; `bytes` may belong to the frame it came in. */
-export interface Packet {
-  source: number;
-  destination: number;
-  protocol: number;
-  /** From the IP header on. */
-  bytes: Uint8Array;
-  headerBytes: number;
-  /** The transport checksum is complete and was not looked at yet. */
-  verify: boolean;
-}
 
 export class Ip4Input {
   readonly #fragments: Reassembler;
@@ -51,11 +35,12 @@ export class Ip4Input {
       bytes: ip.subarray(0, total),
       headerBytes,
       verify: offload.csumStart < 0,
+      cutBytes: offload.gsoSize,
     };
     const fragment = u16(ip, 6);
     if ((fragment & (MORE_FRAGMENTS | 0x1fff)) === 0) return packet;
     const payload = this.#fragments.add(
-      { source: packet.source, destination: packet.destination, protocol: packet.protocol, id: u16(ip, 4) },
+      `${packet.source} ${packet.destination} ${packet.protocol} ${u16(ip, 4)}`,
       (fragment & 0x1fff) * 8,
       (fragment & MORE_FRAGMENTS) === 0,
       packet.bytes.subarray(headerBytes),
@@ -72,9 +57,8 @@ export class Ip4Input {
   }
 }
 
-/** Builds packets in one frame that is used again for each. */
-export class Ip4Output {
-  /** The payload goes to PAYLOAD_AT before `send`. */
+export class Ip4Output implements IpOutput {
+  readonly payloadAt = PAYLOAD_AT;
   readonly frame: Uint8Array = new Uint8Array(ETHERNET_BYTES + 65535);
   readonly #fragment = new Uint8Array(ETHERNET_BYTES + MTU);
   #id = 0;
@@ -86,7 +70,6 @@ export class Ip4Output {
     private readonly macOf: (address: number) => Uint8Array,
   ) {}
 
-  /** Sends the `payloadBytes` bytes at PAYLOAD_AT, in fragments if need be; with a gsoSize the guest cuts them. */
   send(
     protocol: number,
     source: number,
@@ -121,7 +104,7 @@ export class Ip4Output {
     put16(frame, at + 2, HEADER_BYTES + p.payloadBytes);
     put16(frame, at + 4, p.id);
     put16(frame, at + 6, p.fragment);
-    frame[at + 8] = TTL;
+    frame[at + 8] = HOPS;
     frame[at + 9] = p.protocol;
     put16(frame, at + 10, 0);
     put32(frame, at + 12, p.source);

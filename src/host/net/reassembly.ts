@@ -1,15 +1,8 @@
-/** IPv4 reassembly [rfc815]: few packets at a time, each for a while, so that fragments never fill the memory. */
+/** Reassembly [rfc815]: few packets at a time, each for a while, so that fragments never fill the memory. */
 
 const MAX_PACKETS = 16;
 const TIMEOUT_MS = 30_000; // [rfc1122 §3.3.2] allows 60 to 120 s for paths longer than a cable
 const MAX_PAYLOAD = 65535 - 20;
-
-export interface FragmentKey {
-  readonly source: number;
-  readonly destination: number;
-  readonly protocol: number;
-  readonly id: number;
-}
 
 interface Partial {
   readonly bytes: Uint8Array;
@@ -24,13 +17,13 @@ interface Partial {
 export class Reassembler {
   readonly #packets = new Map<string, Partial>();
 
-  constructor(private readonly now: () => number) {}
+  /** With `strict`, fragments that overlap are the end of their packet [rfc5722 §3]. */
+  constructor(private readonly now: () => number, private readonly strict: boolean = false) {}
 
-  /** Takes a fragment; the whole payload once it is there. */
-  add(key: FragmentKey, offset: number, last: boolean, payload: Uint8Array): Uint8Array | null {
+  /** Takes a fragment of the packet that `name` tells from others; the whole payload once it is there. */
+  add(name: string, offset: number, last: boolean, payload: Uint8Array): Uint8Array | null {
     const end = offset + payload.length;
     if (end > MAX_PAYLOAD || payload.length === 0 || (!last && payload.length % 8 !== 0)) return null;
-    const name = `${key.source} ${key.destination} ${key.protocol} ${key.id}`;
     const nowMs = this.now();
     let p = this.#packets.get(name);
     if (p && p.untilMs <= nowMs) {
@@ -56,6 +49,10 @@ export class Reassembler {
     if (last) p.sizeBytes = end;
     p.bytes.set(payload, offset);
     for (let block = offset / 8; block * 8 < end; block++) {
+      if (this.strict && p.have[block]) {
+        this.#packets.delete(name);
+        return null;
+      }
       p.count += 1 - p.have[block]!;
       p.have[block] = 1;
     }

@@ -1,7 +1,7 @@
 /**
  * One TCP connection: the guest's peer, and the host's socket behind it.
  *
- * Spec: [rfc9293], recovery [rfc5681 §3.2] and [rfc6582], timing [rfc6298], blind attacks [rfc5961 §3.2] and §4.2.
+ * Spec: [rfc9293], recovery [rfc5681 §3.2], [rfc6582] and, with SACK, [rfc6675], timing [rfc6298], blind attacks [rfc5961 §3.2] and §4.2.
  * Between here and the guest is a queue that loses nothing, so there is no congestion to control: the window opens at once,
  * and only after a loss does it start small.
  *
@@ -18,13 +18,15 @@ import {
   type ConnectionParts,
   DEFAULT_MSS,
   LEAST_MSS,
-  MAX_SEGMENT_BYTES,
+  mostCut,
   type Phase,
   WINDOW_SCALE,
 } from "./tcp_parts.ts";
 import { ReorderQueue } from "./tcp_reorder.ts";
+import { Scoreboard } from "./tcp_sack.ts";
 import { FLAG, type Segment } from "./tcp_segment.ts";
 import { RetransmissionTimer } from "./tcp_timing.ts";
+import { SendWindow } from "./tcp_window.ts";
 
 const DELAYED_ACK_MS = 40;
 const TIME_WAIT_MS = 2000; // two lives of a segment, on a cable
@@ -32,6 +34,8 @@ const MAX_EXPIRED = 8;
 /** A half-closed connection whose other half says nothing. */
 const FIN_WAIT_MS = 120_000;
 const DUPLICATES = 3;
+/** As many as a header has room for. */
+const MAX_SACK_BLOCKS = 4;
 
 export class TcpConnection {
   phase: Phase;
@@ -42,10 +46,9 @@ export class TcpConnection {
   #una: number;
   #next: number;
   #max: number;
-  #window = 0;
-  #windowSeq = 0;
-  #windowAck = 0;
-  #scale = 0;
+  readonly #window = new SendWindow();
+  #sack = false;
+  readonly #has = new Scoreboard();
   #mss = DEFAULT_MSS;
   #congestion = Infinity;
   #duplicates = 0;
@@ -98,6 +101,7 @@ export class TcpConnection {
   static open(p: ConnectionParts, host: HostStream): TcpConnection {
     const c = new TcpConnection(p, host, "syn-sent");
     c.#ownScale = WINDOW_SCALE;
+    c.#sack = true;
     c.#sendSyn();
     return c;
   }
@@ -109,11 +113,9 @@ export class TcpConnection {
   /** What a SYN says, with or without ACK. */
   #learn(syn: Segment): void {
     this.#mss = Math.max(LEAST_MSS, Math.min(this.p.mss, syn.mss || DEFAULT_MSS));
-    this.#scale = syn.windowScale < 0 ? 0 : syn.windowScale;
     this.#ownScale = syn.windowScale < 0 ? -1 : WINDOW_SCALE;
-    this.#window = syn.window; // never scaled in a SYN
-    this.#windowSeq = syn.seq;
-    this.#windowAck = syn.ack;
+    this.#sack = syn.sackPermitted;
+    this.#window.start(syn);
   }
 
   #sendSyn(): void {
@@ -143,7 +145,7 @@ export class TcpConnection {
     if (!(s.flags & FLAG.ACK)) return;
     this.#unanswered = 0;
     if (this.phase === "syn-received") {
-      if (after(s.ack, this.#max) || !after(s.ack, this.#una)) return this.#sendReset(s.ack);
+      if (after(s.ack, this.#max) || !after(s.ack, this.#una)) return this.#emit(FLAG.RST, s.ack, 0);
       this.#established(s);
     }
     if (after(s.ack, this.#max)) return this.#acknowledge();
@@ -156,7 +158,7 @@ export class TcpConnection {
   #receiveInSynSent(s: Segment): void {
     const acked = (s.flags & FLAG.ACK) !== 0;
     if (acked && s.ack !== this.#max) {
-      if (!(s.flags & FLAG.RST)) this.#sendReset(s.ack);
+      if (!(s.flags & FLAG.RST)) this.#emit(FLAG.RST, s.ack, 0);
       return;
     }
     if (s.flags & FLAG.RST) {
@@ -181,41 +183,37 @@ export class TcpConnection {
   }
 
   #setWindow(s: Segment): void {
-    const window = s.window << this.#scale >>> 0;
-    if (this.#window === 0 && window > 0) {
-      this.#rtx.expired = 0;
-      this.#resendAt = Infinity; // until something is sent
-    }
-    this.#window = window;
-    this.#windowSeq = s.seq;
-    this.#windowAck = s.ack;
+    if (!this.#window.update(s)) return;
+    this.#rtx.expired = 0;
+    this.#resendAt = Infinity; // until something is sent
   }
 
   #takeAck(s: Segment): void {
     const acked = (s.ack - this.#una) | 0;
+    if (this.#sack && s.sack.length > 0) this.#has.add(s.sack, this.#una, this.#max);
     if (acked > 0) {
       this.#advance(s.ack, acked);
       if (this.phase === "closed") return;
     } else if (
       acked === 0 && s.data.length === 0 && !(s.flags & FLAG.FIN) && this.#max !== this.#una &&
-      this.#window > 0 && s.window << this.#scale >>> 0 === this.#window
+      this.#window.bytes > 0 && this.#window.of(s) === this.#window.bytes
     ) {
-      if (++this.#duplicates === DUPLICATES && this.#recover < 0) this.#fastRetransmit();
+      if (this.#recover >= 0) this.#resendHole(); // one has left, another may go
+      else if (++this.#duplicates === DUPLICATES) this.#fastRetransmit();
     }
-    const newer = after(s.seq, this.#windowSeq) || (s.seq === this.#windowSeq && !after(this.#windowAck, s.ack));
-    if (acked >= 0 && newer) this.#setWindow(s);
+    if (acked >= 0 && this.#window.isNewer(s)) this.#setWindow(s);
   }
 
   #advance(ack: number, acked: number): void {
     this.#out.consume(Math.min(acked, this.#out.length)); // one more is the FIN's
-
+    this.#has.advance(ack);
     this.#una = ack;
     if (after(ack, this.#next)) this.#next = ack;
     this.#rtx.acknowledged(ack, this.p.now());
     this.#duplicates = 0;
     this.#congestion += acked;
     if (this.#recover >= 0) {
-      if (after(this.#recover, ack)) this.#resendFirst(); // a part: the next hole
+      if (after(this.#recover, ack)) this.#resendNext(); // a part: the next hole
       else this.#recover = -1;
     }
     this.#resendAt = Infinity;
@@ -234,8 +232,24 @@ export class TcpConnection {
   #fastRetransmit(): void {
     this.#recover = this.#max;
     this.#congestion = Math.max(2 * this.#mss, ((this.#max - this.#una) >>> 0) / 2);
-    this.#resendFirst();
+    this.#has.start(this.#una);
+    this.#resendNext();
     this.#armResend();
+  }
+
+  #resendNext(): void {
+    if (!this.#resendHole() && this.#has.empty) this.#resendFirst();
+  }
+
+  /** Sends again what the guest lacks before something it has; false if it does not tell. */
+  #resendHole(): boolean {
+    const hole = this.#has.hole(this.#mss);
+    if (!hole) return false;
+    this.#rtx.resent();
+    const offset = (hole.seq - this.#una) >>> 0;
+    const n = Math.min(hole.bytes, this.#out.length - offset);
+    if (n > 0) this.#emit(FLAG.ACK, hole.seq, n);
+    return n > 0;
   }
 
   #resendFirst(): void {
@@ -314,8 +328,8 @@ export class TcpConnection {
     while (this.p.ready) {
       const flying = (this.#next - this.#una) >>> 0;
       const unsent = this.#out.length - flying;
-      const window = Math.min(this.#window, this.#congestion) - flying;
-      const most = this.p.cut && this.#congestion === Infinity ? this.#cutBytes : this.#mss;
+      const window = Math.min(this.#window.bytes, this.#congestion) - flying;
+      const most = this.p.cut && this.#congestion === Infinity ? mostCut(this.#mss) : this.#mss;
       const n = Math.min(unsent, window, most);
       // A window that is nearly shut is no place for small segments; nor does an acknowledgment have to hurry to open it.
       if (n <= 0 || (n < unsent && n < this.#mss && flying > 0)) break;
@@ -330,10 +344,6 @@ export class TcpConnection {
     }
     // With a shut window nothing flies, and somebody has to ask.
     if (this.#resendAt === Infinity && this.#out.length > 0) this.#armResend();
-  }
-
-  get #cutBytes(): number {
-    return Math.floor(MAX_SEGMENT_BYTES / this.#mss) * this.#mss;
   }
 
   #sent(next: number): void {
@@ -369,7 +379,8 @@ export class TcpConnection {
       ack: this.#rcvNext,
       flags,
       window: syn ? window : window >>> Math.max(0, this.#ownScale),
-      ...(syn ? { mss: this.p.mss, windowScale: this.#ownScale } : {}),
+      ...(syn ? { mss: this.p.mss, windowScale: this.#ownScale, sackPermitted: this.#sack } : {}),
+      ...(this.#sack && dataBytes === 0 && !this.#early.empty ? { sack: this.#early.edges(MAX_SACK_BLOCKS) } : {}),
       dataBytes,
       ...(dataBytes > 0 ? { fill: this.#fill, segmentBytes: this.#mss } : {}),
     });
@@ -389,17 +400,8 @@ export class TcpConnection {
   }
 
   #acknowledge(): void {
-    if (this.phase !== "syn-sent") {
-      this.#emit(this.phase === "syn-received" ? FLAG.SYN | FLAG.ACK : FLAG.ACK, this.#ackSeq, 0);
-    }
-  }
-
-  get #ackSeq(): number {
-    return this.phase === "syn-received" ? this.#una : this.#max;
-  }
-
-  #sendReset(seq: number): void {
-    this.#emit(FLAG.RST, seq, 0);
+    if (this.phase === "syn-received") this.#emit(FLAG.SYN | FLAG.ACK, this.#una, 0);
+    else if (this.phase !== "syn-sent") this.#emit(FLAG.ACK, this.#max, 0);
   }
 
   #windowMayOpen(): void {
@@ -447,11 +449,12 @@ export class TcpConnection {
     this.#rtx.resent();
     if (this.phase !== "open") {
       this.#emit(FLAG.SYN | (this.phase === "syn-received" ? FLAG.ACK : 0), this.#una, 0);
-    } else if (this.#window === 0) {
+    } else if (this.#window.bytes === 0) {
       this.#probe();
     } else {
       this.#recover = -1;
       this.#duplicates = 0;
+      this.#has.clear(); // the guest may have thrown it away since [rfc2018 §8]
       this.#congestion = this.#mss;
       this.#next = this.#una;
       this.#output();

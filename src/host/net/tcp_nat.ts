@@ -1,5 +1,6 @@
 /** TCP through the host's sockets: which connection a segment belongs to, and how connections come to be. */
-import { MTU, type Packet } from "./ip4.ts";
+import type { Address } from "./address.ts";
+import { MTU, type Packet } from "./ip.ts";
 import type { HostSockets, Refusal } from "./host_sockets.ts";
 import { NETWORK } from "./network.ts";
 import { TcpConnection } from "./tcp_connection.ts";
@@ -7,7 +8,7 @@ import type { ConnectionParts } from "./tcp_parts.ts";
 import { FLAG, type Outgoing, type Segment, TCP_HEADER_BYTES } from "./tcp_segment.ts";
 
 export const MAX_CONNECTIONS = 512;
-const MSS = MTU - 20 - TCP_HEADER_BYTES;
+const IP_BYTES = { 4: 20, 6: 40 } as const;
 const FIRST_PORT = 49152; // the dynamic ports [rfc6335 §6]
 const PORTS = 16384;
 
@@ -17,13 +18,13 @@ export interface TcpNatParts {
   /** 32 bits nobody can guess. */
   random(): number;
   /** See ConnectionParts. */
-  readonly cut: boolean;
+  cut(peer: Address): boolean;
   readonly ready: boolean;
   send(segment: Outgoing): void;
   /** Where on the host a peer of the guest's is. */
-  route(address: number, port: number): { readonly address: string; readonly port: number };
+  route(address: Address, port: number): { readonly address: string; readonly port: number };
   /** A connection to a peer could not be made; `packet` asked for it. */
-  refused(why: Refusal, cause: Uint8Array, peer: number): void;
+  refused(why: Refusal, cause: Uint8Array): void;
   cause(packet: Packet): Uint8Array;
   armed(): void;
 }
@@ -33,7 +34,8 @@ export class TcpNat {
   /** SYNs whose host's side is being connected. */
   readonly #pending = new Map<string, { dead: boolean }>();
   readonly #touched: TcpConnection[] = [];
-  readonly #listeners: { close(): void }[] = [];
+  /** By the host's address and port. */
+  readonly #listeners = new Map<string, { close(): void }>();
   #lastKey = "";
   #last: TcpConnection | undefined;
   #nextPort = 0;
@@ -74,7 +76,7 @@ export class TcpNat {
   }
 
   /** Answers a segment that belongs to nothing [rfc9293 §3.10.7.1]. */
-  #reset(packet: { source: number; destination: number }, s: Segment): void {
+  #reset(packet: { source: Address; destination: Address }, s: Segment): void {
     const acked = (s.flags & FLAG.ACK) !== 0;
     const length = s.data.length + (s.flags & FLAG.SYN ? 1 : 0) + (s.flags & FLAG.FIN ? 1 : 0);
     this.p.send({
@@ -106,20 +108,28 @@ export class TcpNat {
       else host.close();
     } else if (alive) {
       if (host === "refused") this.#reset(ends, syn);
-      else this.p.refused(host, cause, ends.destination);
+      else this.p.refused(host, cause);
     }
   }
 
   /** Lets clients of a port of the host's in. Throws what the host says. */
   publish(address: string, port: number, guestPort: number, addressOf: (client: string) => number): void {
-    this.#listeners.push(this.p.sockets.listen(address, port, (stream, client) => {
+    const listener = this.p.sockets.listen(address, port, (stream, client) => {
       const ends = { source: NETWORK.guest, destination: addressOf(client) };
       const peerPort = this.#freePort(ends.destination, guestPort);
       if (peerPort === null || this.size >= MAX_CONNECTIONS) return stream.close();
       const key = keyOf(guestPort, ends.destination, peerPort);
       const s = { sourcePort: guestPort, destinationPort: peerPort };
       this.#add(TcpConnection.open(this.#parts(key, { ...ends, s }), stream));
-    }));
+    });
+    this.#listeners.set(`${address} ${port}`, listener);
+  }
+
+  /** Lets no more clients of a port in; those there are go on. False if it was not published. */
+  unpublish(address: string, port: number): boolean {
+    const key = `${address} ${port}`, listener = this.#listeners.get(key);
+    listener?.close();
+    return this.#listeners.delete(key);
   }
 
   #freePort(peer: number, guestPort: number): number | null {
@@ -133,7 +143,7 @@ export class TcpNat {
 
   #parts(
     key: string,
-    ends: { source: number; destination: number; s: { sourcePort: number; destinationPort: number } },
+    ends: { source: Address; destination: Address; s: { sourcePort: number; destinationPort: number } },
   ): ConnectionParts {
     const { p } = this;
     return {
@@ -143,10 +153,10 @@ export class TcpNat {
       peer: ends.destination,
       peerPort: ends.s.destinationPort,
       initialSeq: p.random() >>> 0,
-      mss: MSS,
+      mss: MTU - TCP_HEADER_BYTES - IP_BYTES[typeof ends.source === "number" ? 4 : 6],
       now: p.now,
       get cut() {
-        return p.cut;
+        return p.cut(ends.destination);
       },
       get ready() {
         return p.ready;
@@ -204,7 +214,8 @@ export class TcpNat {
 
   close(): void {
     this.clear();
-    for (const listener of this.#listeners.splice(0)) listener.close();
+    for (const listener of this.#listeners.values()) listener.close();
+    this.#listeners.clear();
   }
 }
 

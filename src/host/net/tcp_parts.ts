@@ -1,4 +1,5 @@
 /** What a connection is made of and lives among, and the arithmetic of sequence numbers. */
+import type { Address } from "./address.ts";
 import type { TcpConnection } from "./tcp_connection.ts";
 import { FLAG, type Outgoing, type Segment } from "./tcp_segment.ts";
 
@@ -9,14 +10,20 @@ export const WINDOW_SCALE = 3;
 export const DEFAULT_MSS = 536; // [rfc9293 §3.7.1]
 /** A smaller one is an attack on whoever cuts. */
 export const LEAST_MSS = 64;
-export const MAX_SEGMENT_BYTES = 65535 - 40;
+/** What a packet holds beside its headers, those of IPv6 being the longer. */
+const MAX_SEGMENT_BYTES = 65535 - 60;
+
+/** The most data of a segment that is to be cut into segments of `mss` bytes, all of them full. */
+export function mostCut(mss: number): number {
+  return Math.floor(MAX_SEGMENT_BYTES / mss) * mss;
+}
 
 export interface ConnectionParts {
   readonly key: string;
   /** As the guest sees it: its own end, and the other. */
-  readonly guest: number;
+  readonly guest: Address;
   readonly guestPort: number;
-  readonly peer: number;
+  readonly peer: Address;
   readonly peerPort: number;
   readonly initialSeq: number;
   readonly mss: number;

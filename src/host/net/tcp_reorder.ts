@@ -6,6 +6,7 @@ export class ReorderQueue {
   /** By sequence number. */
   readonly #segments: { readonly seq: number; readonly data: Uint8Array }[] = [];
   #bytes = 0;
+  #latest = 0;
 
   constructor(private readonly maxBytes: number) {}
 
@@ -24,6 +25,7 @@ export class ReorderQueue {
     if (more <= 0 || this.#bytes + more > this.maxBytes || (!same && this.#segments.length >= MAX_SEGMENTS)) return;
     this.#segments.splice(i, same ? 1 : 0, { seq, data: data.slice() });
     this.#bytes += more;
+    this.#latest = seq;
   }
 
   /** Takes out what continues at `seq`; null if nothing does. */
@@ -36,6 +38,21 @@ export class ReorderQueue {
       if (ahead < first.data.length) return first.data.subarray(ahead);
     }
     return null;
+  }
+
+  /** The edges of what is here, in pairs: the stretch with the newest segment first [rfc2018 §4], `most` stretches at most. */
+  edges(most: number): number[] {
+    const stretches: { from: number; to: number }[] = [];
+    let newest = 0;
+    for (const { seq, data } of this.#segments) {
+      const end = (seq + data.length) >>> 0, last = stretches.at(-1);
+      if (last && ((seq - last.to) | 0) <= 0) {
+        if (((end - last.to) | 0) > 0) last.to = end;
+      } else stretches.push({ from: seq, to: end });
+      if (seq === this.#latest) newest = stretches.length - 1;
+    }
+    const [first] = stretches.splice(newest, 1);
+    return first ? [first, ...stretches].slice(0, most).flatMap(({ from, to }) => [from, to]) : [];
   }
 
   clear(): void {

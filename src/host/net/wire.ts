@@ -2,9 +2,10 @@
 import type { FrameOffload } from "../../../devices/virtio/net_header.ts";
 
 export interface Wire {
-  /** Whether the guest takes frames whose checksum is not complete, and TCP segments that are to be cut. */
+  /** Whether the guest takes frames whose checksum is not complete, and TCP segments that are to be cut, over IPv4 and IPv6. */
   readonly checksums: boolean;
   readonly segments: boolean;
+  readonly segments6: boolean;
   /** Gives the guest a copy of a frame; false if there is no room now, and the back end's `room` is called once there is. */
   send(frame: Uint8Array, offload: Readonly<FrameOffload>): boolean;
 }
