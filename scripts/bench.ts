@@ -15,10 +15,11 @@ import { type Mean, type Row, table } from "./bench/figures.ts";
 import { benchAppend, benchInitrd } from "./bench/guest.ts";
 import { facts, reportJson, withFigures } from "./bench/host.ts";
 import { benchGroup } from "./bench/programs.ts";
+import { benchResume } from "./bench/resume.ts";
 import { benchSmp } from "./bench/smp.ts";
 import { BOOT_GOAL, GROUPS, IDLE_GOAL, MEMORY_GOAL } from "./bench/suite.ts";
 
-const PROCESS_BENCHES = ["boot", "root", "footprint", "smp"] as const;
+const PROCESS_BENCHES = ["boot", "root", "footprint", "smp", "resume"] as const;
 
 interface Options {
   /** All, if none is named. */
@@ -103,6 +104,9 @@ class Bench {
     if (this.#wants("boot")) await this.#bootToInit();
     if (this.#wants("root")) await this.#bootToLogin();
     if (this.#wants("footprint")) await this.#footprint();
+    if (this.#wants("resume")) {
+      this.rows.push(await benchResume(this.guest, this.options.engine, this.options.rounds, this.#say));
+    }
   }
 
   #wants(name: string): boolean {

@@ -97,5 +97,7 @@ export const PARALLEL_GOAL = 1.8;
 
 export const BOOT_GOAL = 1;
 export const MEMORY_GOAL = 1.3;
+/** Seconds. */
+export const RESUME_GOAL = 0.3;
 /** Percent of a core. */
 export const IDLE_GOAL = 2;
