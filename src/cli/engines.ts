@@ -79,9 +79,9 @@ export function chooseEngine(
   const unfit = ({ name }: EngineInfo): readonly [string, string] | null => {
     if (name === "soft") return null;
     if (icount) return ["--icount", "cannot count instructions"];
-    // Their memory is mapped once, from guest-physical 0.
-    if (firmware) return ["--firmware", "has no memory but RAM"];
-    if (vga) return ["--vga", "has no memory but RAM"];
+    // Its memory is mapped once, from guest-physical 0.
+    if (name === "hvf" && firmware) return ["--firmware", "has no memory but RAM"];
+    if (name === "hvf" && vga) return ["--vga", "has no memory but RAM"];
     return cpu ? ["--cpu", "has the host's processor"] : null;
   };
   if (asked !== "auto") {

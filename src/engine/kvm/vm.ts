@@ -13,8 +13,8 @@ import { chooseIrqChip, createIrqChip } from "./irq_chip.ts";
 import { MemorySlots } from "./memory_slots.ts";
 import { IRQ_CHIPS, WORD } from "./words.ts";
 
-/** Where Intel processors without unrestricted guests keep a page table and a task segment (three pages): below the BIOS ROM. */
-const IDENTITY_MAP = 0xfffb_c000, TSS = 0xfffb_d000;
+/** Where Intel processors without unrestricted guests keep a page table and a task segment (three pages): below the largest ROM. */
+const IDENTITY_MAP = 0xfeff_c000, TSS = 0xfeff_d000;
 /** Of WORD.VM: nobody has opened the VM; somebody is about to; else the VM's number + 1. */
 const NONE = 0, OPENING = -1;
 /** IA32_APIC_BASE and IA32_TSC_DEADLINE: the board's, where it has the local APIC. */
