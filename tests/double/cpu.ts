@@ -99,6 +99,8 @@ export const isMakingCpu = (): boolean => making;
 
 /** Made once a thread: every vCPU's state lies at the same place of its memory. */
 let interpreter: Interpreter | undefined;
+let compiled: WebAssembly.Module | undefined;
+let builder: TraceBuilder | undefined;
 
 /** What the guest reaches that is not memory. */
 export type CpuImports = Pick<
@@ -140,7 +142,7 @@ export class Cpu extends CpuView {
     const made = interpreter ??= generate(1, 65536, VCPU_BASE, true, exits);
     this.#codeMap = new CodeMap(memory.buffer, ARENA_BASE + codeMapAt, MAX_RAM_BYTES);
     this.#cache = new CodeCache(memory.buffer, CODE_BASE, CODE_BYTES, GUEST_PAGES, this.#codeMap);
-    this.builder = new TraceBuilder(new Decoder(made.variants.rows, made.variants), made.variants);
+    this.builder = builder ??= new TraceBuilder(new Decoder(made.variants.rows, made.variants), made.variants);
     const answer = (lo: number, hi: number) => {
       this.put("answer", lo);
       this.put("answer", hi, 1);
@@ -163,7 +165,7 @@ export class Cpu extends CpuView {
         this.#codeMap.evict(first!, second!, id, MAX_VCPUS, this.#obey, (page) => this.#cache.holds(page));
       },
     };
-    const module = new WebAssembly.Module(made.module);
+    const module = compiled ??= new WebAssembly.Module(made.module);
     this.exports = new WebAssembly.Instance(module, { env: { memory, ...env } }).exports as unknown as CpuExports;
     this.#seen = this.#codeMap.count;
     this.#tier = compiles
