@@ -15,6 +15,7 @@ import { type Mean, type Row, table } from "./bench/figures.ts";
 import { benchAppend, benchInitrd } from "./bench/guest.ts";
 import { facts, reportJson, withFigures } from "./bench/host.ts";
 import { benchGroup } from "./bench/programs.ts";
+import { withScratchDisk } from "./bench/scratch_disk.ts";
 import { benchResume } from "./bench/resume.ts";
 import { benchSmp } from "./bench/smp.ts";
 import { BOOT_GOAL, GROUPS, IDLE_GOAL, MEMORY_GOAL } from "./bench/suite.ts";
@@ -94,7 +95,13 @@ class Bench {
       if (wanted.length === 0) continue;
       const boot = await this.#boot(group.packages ?? false);
       const { rounds } = this.options;
-      const { rows, mean } = await benchGroup(group, wanted, this.contenders, boot, rounds, this.#say);
+      const run = (disk: { disk?: string }) => {
+        const withDisk = (limit: number, names: readonly string[]) => ({ ...boot(limit, names), ...disk });
+        return benchGroup(group, wanted, this.contenders, withDisk, rounds, this.#say);
+      };
+      const { rows, mean } = group.diskMib === undefined
+        ? await run({})
+        : await withScratchDisk(group.diskMib, (disk) => run({ disk }));
       this.rows.push(...rows);
       if (mean) this.means.push(mean);
     }
