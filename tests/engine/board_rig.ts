@@ -1,5 +1,6 @@
 /** For the laws of engines: one vCPU of any engine on the machine's own board. */
 import { assertEquals } from "@std/assert";
+import type { Timer } from "../../src/base/timers.ts";
 import type { Engine, HostChips, IrqChip } from "../../src/engine/engine.ts";
 import { PcBoard } from "../../src/machine/board.ts";
 import { EndCause, RunState } from "../../src/machine/control.ts";
@@ -8,7 +9,10 @@ import { allocateMachineMemory } from "../../src/machine/memory.ts";
 import { assemblePc, type Pc } from "../../src/machine/pc.ts";
 import type { MachineSpec } from "../../src/machine/spec.ts";
 import { runVcpu } from "../../src/machine/vcpu_loop.ts";
-import { type ClosableVcpu, RAM_BYTES, Rig } from "./law_rig.ts";
+import { type ClosableVcpu, EXTRA_BYTES, RAM_BYTES, Rig } from "./law_rig.ts";
+
+/** A guest that takes longer hangs. */
+const LIMIT_NS = 10e9;
 
 /** An engine, and who is the interrupt controllers. */
 export interface Board {
@@ -17,16 +21,18 @@ export interface Board {
 }
 
 export class BoardRig implements Disposable {
-  readonly memory = allocateMachineMemory(RAM_BYTES);
+  readonly memory: WebAssembly.Memory;
   readonly pc: Pc;
   readonly vcpu: ClosableVcpu;
   readonly #chips: HostChips | null;
   readonly #board: PcBoard;
+  readonly #limit: Timer;
 
   private constructor(board: Board, pc: Pc, memory: WebAssembly.Memory, chips: HostChips | null) {
     this.memory = memory;
     this.pc = pc;
     this.#chips = chips;
+    this.#limit = pc.timers.timer("limit", () => pc.control.end(EndCause.STOPPED));
     const { lock, ports, mmio, apics, counters, control, ram, clock, codeMap, memoryMap } = pc;
     this.#board = new PcBoard(lock, ports, mmio, apics, 0, counters.of(0), null);
     this.vcpu = board.engine.openVcpu({
@@ -47,7 +53,7 @@ export class BoardRig implements Disposable {
   }
 
   static async open(board: Board): Promise<BoardRig> {
-    const spec = specOf(board), memory = allocateMachineMemory(RAM_BYTES);
+    const spec = specOf(board), memory = allocateMachineMemory(RAM_BYTES, EXTRA_BYTES);
     const pc = assemblePc({ memory, spec, disks: [] });
     pc.powerOn();
     return new BoardRig(board, pc, memory, await attachHostChips(pc, spec, memory));
@@ -67,6 +73,7 @@ export class BoardRig implements Disposable {
   run(until: (port: number, value: number) => boolean = () => false): void {
     const { clock, control, timers, lock, counters } = this.pc;
     clock.start();
+    this.#limit.arm(clock.nowNs() + LIMIT_NS);
     lock.with(() => this.#chips?.load());
     const ioWrite = PcBoard.prototype.ioWrite;
     this.#board.ioWrite = (port, size, value) => {
@@ -81,6 +88,7 @@ export class BoardRig implements Disposable {
     );
     lock.with(() => this.#chips?.store());
     clock.stop();
+    this.#limit.disarm();
   }
 
   /** Runs until the guest writes 21 to the debug-exit port. */

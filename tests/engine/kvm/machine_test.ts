@@ -1,7 +1,7 @@
 /** Whole machines on KVM: Workers, the board's interrupt controllers, resets. */
 import { assert, assertEquals } from "@std/assert";
 import { probeKvm } from "../../../src/engine/kvm/probe.ts";
-import type { InitialState } from "../../../src/engine/engine.ts";
+import type { InitialState, IrqChip } from "../../../src/engine/engine.ts";
 import { startMachine } from "../../../src/machine/machine.ts";
 import type { Pc } from "../../../src/machine/pc.ts";
 import type { MachineSpec } from "../../../src/machine/spec.ts";
@@ -11,13 +11,20 @@ import { FIRST_START, RESET_ONCE, SECOND_START, SEND_STARTUP } from "./programs.
 
 const { refusal } = probeKvm();
 
-function test(name: string, body: () => Promise<void>): void {
-  Deno.test(`kvm: ${name}`, () => refusal === null ? body() : console.log(`skipped: ${refusal}`));
+/** With each kind of interrupt controllers. */
+function test(name: string, body: (irqchip: IrqChip) => Promise<void>): void {
+  for (const irqchip of ["user", "split", "kernel"] as const) {
+    Deno.test(
+      `kvm ${irqchip}: ${name}`,
+      () => refusal === null ? body(irqchip) : console.log(`skipped: ${refusal}`),
+    );
+  }
 }
 
-function spec(cpus: number): MachineSpec {
+function spec(irqchip: IrqChip, cpus: number): MachineSpec {
   return {
     engine: "kvm",
+    irqchip,
     memoryBytes: RAM_BYTES,
     cpus,
     kernel: "",
@@ -32,7 +39,7 @@ function spec(cpus: number): MachineSpec {
 }
 
 /** Starts a machine with programs at addresses, the one at CODE first. */
-async function start(cpus: number, programs: Readonly<Record<number, Uint8Array>>) {
+async function start(irqchip: IrqChip, cpus: number, programs: Readonly<Record<number, Uint8Array>>) {
   let boots = 0;
   const boot = ({ ram }: Pc): InitialState => {
     boots++;
@@ -40,24 +47,24 @@ async function start(cpus: number, programs: Readonly<Record<number, Uint8Array>
     for (const [gpa, program] of Object.entries(programs)) ram.copyIn(Number(gpa), program);
     return longState(0);
   };
-  const machine = await startMachine(spec(cpus), { boot });
+  const machine = await startMachine(spec(irqchip, cpus), { boot });
   return { machine, boots: () => boots };
 }
 
-test("the first of two processors starts the second, and starts it again while it runs", async () => {
-  const { machine } = await start(2, { [CODE]: SEND_STARTUP, 0x8000: FIRST_START, 0x9000: SECOND_START });
+test("the first of two processors starts the second, and starts it again while it runs", async (irqchip) => {
+  const { machine } = await start(irqchip, 2, { [CODE]: SEND_STARTUP, 0x8000: FIRST_START, 0x9000: SECOND_START });
   assertEquals(await machine.ended, { kind: "debug-exit", code: 21 });
   assertEquals([machine.pc.ram.read(DATA, 1), machine.pc.ram.read(DATA + 4, 1)], [1, 1]);
 });
 
-test("a guest that resets the machine starts again, though its write was still to be completed", async () => {
-  const { machine, boots } = await start(1, { [CODE]: RESET_ONCE });
+test("a guest that resets the machine starts again, though its write was still to be completed", async (irqchip) => {
+  const { machine, boots } = await start(irqchip, 1, { [CODE]: RESET_ONCE });
   assertEquals(await machine.ended, { kind: "debug-exit", code: 21 });
   assertEquals([boots(), machine.stats().reboots], [2, 1]);
 });
 
-test("a machine whose guest never leaves the processor can be stopped, paused and resumed", async () => {
-  const { machine } = await start(1, { [CODE]: ENDLESS });
+test("a machine whose guest never leaves the processor can be stopped, paused and resumed", async (irqchip) => {
+  const { machine } = await start(irqchip, 1, { [CODE]: ENDLESS });
   assert(await machine.pause());
   assert(machine.resume());
   machine.stop();
