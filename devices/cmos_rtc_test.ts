@@ -53,6 +53,27 @@ Deno.test("The RTC carries into a new century", () => {
   assertEquals(time(), "20 00 01 01 00 00 00");
 });
 
+Deno.test("The RTC is set forward as by hand: no flag, no alarm, and the fraction of a second counts", () => {
+  const { clock, time, read, write, dev, irq } = rtc();
+  write(0x01, 0x59); // an alarm in the second that is skipped
+  write(0x03, 0x59);
+  write(0x05, 0x23);
+  write(0x0b, 0x22); // AIE, 24 hours
+  dev.skip(2500);
+  assertEquals([time(), read(6)], ["20 24 02 29 00 00 00", 5]);
+  assertEquals([read(0x0c), irq.level], [0, false]);
+  clock.advance(0.6 * SECOND);
+  assertEquals(time(), "20 24 02 29 00 00 01");
+  dev.skip(366 * 86_400_000);
+  assertEquals(time(), "20 25 03 01 00 00 01");
+  // Somebody is setting it, or time runs backwards on the host.
+  write(0x0b, 0x82);
+  dev.skip(5000);
+  write(0x0b, 0x02);
+  dev.skip(-5000);
+  assertEquals(time(), "20 25 03 01 00 00 01");
+});
+
 Deno.test("The RTC's second ends when the wall's does", () => {
   const { clock, read } = rtc(Date.UTC(2024, 0, 1, 0, 0, 5, 400));
   clock.advance(0.599 * SECOND);
