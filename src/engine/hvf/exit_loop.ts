@@ -13,8 +13,9 @@ import { MSR } from "../../cpu/x86/system/msr.ts";
 import { type ExitReason, VcpuEvent, type VcpuParts } from "../engine.ts";
 import { EventType } from "../vcpu_state.ts";
 import { Page } from "./guest_memory.ts";
+import { DirectAccess } from "./direct.ts";
 import { HvfEvents } from "./events.ts";
-import { basicReason, Cr, ENTRY_FAILED, EptViolation, Info, Io, isSoftware, Task } from "./exits.ts";
+import { ApicAccess, basicReason, Cr, ENTRY_FAILED, EptViolation, Info, Io, isSoftware, Task } from "./exits.ts";
 import type { Guest } from "./guest.ts";
 import { refusal, SUCCESS } from "./library.ts";
 import { GPR_REGISTERS, SEGMENT } from "./registers.ts";
@@ -26,6 +27,7 @@ const APIC_ENABLED = 1 << 11;
 /** Pending debug exceptions: a single step has ended. */
 const SINGLE_STEP = 1 << 14;
 const X87 = 1, SSE = 2, AVX = 4;
+const LOCAL_APIC = 0xfee0_0000;
 const L = 1 << 13;
 const NO_REASON = -1;
 
@@ -36,6 +38,7 @@ export class HvfExits {
     entries: 0,
     io: 0,
     mmio: 0,
+    direct: 0,
     ram: 0,
     msr: 0,
     cpuid: 0,
@@ -53,6 +56,7 @@ export class HvfExits {
   readonly #parts: VcpuParts;
   readonly events: HvfEvents;
   readonly #stepper: Stepper;
+  readonly #accesses: DirectAccess;
   readonly #deadline: Deadline;
   /** hv_vcpu_run_until knows deadlines here. */
   #timed = true;
@@ -70,6 +74,7 @@ export class HvfExits {
     this.#parts = parts;
     this.events = new HvfEvents(guest.handle, guest.controls.cpu);
     this.#stepper = new Stepper(guest.handle, guest.registers, guest.vm.pages, parts);
+    this.#accesses = new DirectAccess(guest.handle, parts);
     this.#deadline = new Deadline(guest.hv, guest.tsc.hz);
   }
 
@@ -194,7 +199,7 @@ export class HvfExits {
         return this.#eptViolation(reason);
       case X.APIC_ACCESS:
         counts.mmio++;
-        return this.#access(reason);
+        return this.#apicAccess(reason);
       case X.RDMSR:
         counts.msr++;
         return this.#readMsr(reason);
@@ -266,9 +271,8 @@ export class HvfExits {
   }
 
   /** The instruction is done: RIP behind it, its shadow over, its single step told. */
-  #skip(reason: number): null {
-    const { handle } = this.#guest;
-    const length = handle.vmcs(VMCS.RO_VMEXIT_INSTR_LEN), rip = handle.vmcs(VMCS.GUEST_RIP);
+  #skip(reason: number, length = this.#guest.handle.vmcs(VMCS.RO_VMEXIT_INSTR_LEN)): null {
+    const { handle } = this.#guest, rip = handle.vmcs(VMCS.GUEST_RIP);
     let hi = handle.hi;
     const lo = (rip + length) >>> 0;
     // Past 4 GiB only 64-bit code goes on.
@@ -354,6 +358,25 @@ export class HvfExits {
       return null;
     }
     this.counts.mmio++;
+    const plain = handle.hi === 0 && EptViolation.isDataAccess(q);
+    return plain && this.#direct(reason, lo, write) ? null : this.#access(reason);
+  }
+
+  /** A move of an instruction, not of an event's delivery, is done without the software CPU. */
+  #direct(reason: number, gpa: number, write: boolean): boolean {
+    if (this.events.broken !== 0 || !this.#accesses.begin(gpa, write)) return false;
+    this.counts.direct++;
+    this.#skip(reason, this.#accesses.length);
+    if (write) this.#accesses.store(gpa);
+    return true;
+  }
+
+  /** The page of the local APIC's registers, where the processor watches it. */
+  #apicAccess(reason: number): ExitReason | null {
+    const q = this.#guest.handle.vmcs(VMCS.RO_EXIT_QUALIFIC), kind = ApicAccess.kind(q);
+    if (kind === ApicAccess.READ || kind === ApicAccess.WRITE) {
+      if (this.#direct(reason, LOCAL_APIC + ApicAccess.offset(q), kind === ApicAccess.WRITE)) return null;
+    }
     return this.#access(reason);
   }
 

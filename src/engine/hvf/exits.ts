@@ -32,8 +32,18 @@ export const Cr = {
 /** EPT violations: [sdm3 table 28-7]. */
 export const EptViolation = {
   isWrite: (q: number): boolean => (q & 2) !== 0,
+  /** Of data, by an address that the instruction made, and not one of the walk of the page tables. */
+  isDataAccess: (q: number): boolean => (q & 0x184) === 0x180,
   /** The access was not one of event delivery, and an IRET had unblocked NMIs before it. */
   nmiUnblocked: (q: number): boolean => (q & (1 << 12)) !== 0,
+} as const;
+
+/** Accesses to the local APIC's page: [sdm3 table 28-6]. */
+export const ApicAccess = {
+  offset: (q: number): number => q & 0xfff,
+  kind: (q: number): number => (q >>> 12) & 15,
+  READ: 0,
+  WRITE: 1,
 } as const;
 
 /** Task switches: [sdm3 table 28-2]. */
