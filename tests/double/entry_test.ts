@@ -175,6 +175,25 @@ Deno.test("a guest state that no processor can be in fails the entry with reason
   assertEquals(g.run(), 12);
 });
 
+Deno.test("with PAE paging the entry takes the page-directory pointers from the VMCS, and an exit leaves them there", () => {
+  using g = new Guest(hv);
+  // 32-bit code: mov eax, cr3; mov cr3, eax; hlt
+  g.long(code("0f20d8 0f22d8 f4"));
+  g.controls();
+  g.write(SEGMENT.AR + 2 * 1, 0xc09b);
+  g.write(F.EFER, 0);
+  g.write(F.CR3, 0x6000);
+  g.ram.dv.setBigUint64(0x6000, 0x3001n, true);
+  ok(hv.hv_vcpu_run(g.id));
+  assertEquals([g.read(F.EXIT_REASON), g.read(F.QUALIFICATION)], [BAD_GUEST, 2n]);
+  g.write(F.PDPTE0, 0x3001);
+  assertEquals(g.run(), 12);
+  g.ram.dv.setBigUint64(0x6008, 0x3001n, true);
+  g.set(REG.RIP, 0x8000);
+  g.write(F.PDPTE0 + 2, 0x3001);
+  assertEquals([g.run(), g.read(F.PDPTE0), g.read(F.PDPTE0 + 2)], [12, 0x3001n, 0x3001n]);
+});
+
 Deno.test("without a preemption timer a deadline is not supported", () => {
   openRig({ noTimer: true });
   {

@@ -119,6 +119,19 @@ Deno.test("a violation while an exception is delivered tells the exception with 
   assertEquals([g.read(F.IDT_VECTOR_INFO), g.read(F.IDT_VECTOR_ERROR)], [0x8000_0b0en, 0n]);
 });
 
+Deno.test("a violation while INT n is delivered tells it as a software interrupt with its length", () => {
+  using g = new Guest(hv);
+  g.long(code("cd80 f4"), { 0x80: POP_HLT });
+  g.set(REG.RSP, 0xc000_0100);
+  assertEquals([g.run(), g.get(REG.RIP)], [48, BigInt(CODE)]);
+  assertEquals([g.read(F.IDT_VECTOR_INFO), g.read(F.EXIT_INSTR_LEN)], [0x8000_0480n, 2n]);
+  // Injected again as told, it comes back behind the instruction.
+  g.set(REG.RSP, STACK);
+  g.write(F.ENTRY_IRQ_INFO, g.read(F.IDT_VECTOR_INFO));
+  g.write(F.ENTRY_INSTR_LEN, g.read(F.EXIT_INSTR_LEN));
+  assertEquals([g.run(), g.get(REG.RAX)], [12, BigInt(CODE + 2)]);
+});
+
 Deno.test("an exception within an exception makes a double fault, and a third ends the guest", () => {
   using g = new Guest(hv);
   // #UD has no gate, which is #GP, which has none, which is #DF.

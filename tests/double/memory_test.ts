@@ -66,6 +66,14 @@ Deno.test("a protected page tells what it allows; allowed again, the guest goes 
   assertEquals(tells(g).slice(0, 3), [48, 0, DATA_ACCESS | 4n | (3n << 3n)]);
 });
 
+Deno.test("memory that can be written and not read is a misconfiguration", () => {
+  using g = new Guest(hv);
+  g.long(code("8b03 f4"));
+  g.set(REG.RBX, DATA);
+  ok(hv.hv_vm_protect(BigInt(DATA), PAGE, 2n));
+  assertEquals(tells(g).slice(0, 2), [49, 0]);
+});
+
 Deno.test("a page taken away is missing from then on, also for a guest that has used it", () => {
   using g = new Guest(hv);
   g.long(code("8b03 f4 8b03 f4"));

@@ -2,7 +2,7 @@
 import { FINAL, RIGHT, VIOLATION } from "../../src/cpu/x86/exits.ts";
 import { STATUS } from "../../src/cpu/x86/ops.ts";
 import { EVENT as KIND } from "../../src/cpu/x86/system/exception.ts";
-import { ARENA_BASE, PAGE_BYTES } from "../../src/machine/memory.ts";
+import { ARENA_BASE, PAGE_BYTES, RAM_BASE } from "../../src/machine/memory.ts";
 import { HV } from "./codes.ts";
 import { controlFault, EVENT, guestFault } from "./entry.ts";
 import { STOP } from "./cpu.ts";
@@ -41,6 +41,7 @@ export const REASON = {
   TPR_THRESHOLD: 43,
   APIC_ACCESS: 44,
   EPT_VIOLATION: 48,
+  EPT_MISCONFIG: 49,
   RDTSCP: 51,
   TIMER: 52,
   WBINVD: 54,
@@ -106,6 +107,10 @@ class Run {
     }
     if (guestFault(v.read) !== null) {
       this.#finish({ reason: (REASON.GUEST_STATE | ENTRY_FAILED) >>> 0 });
+      return HV.SUCCESS;
+    }
+    if (!pdptesAgree(v)) {
+      this.#finish({ reason: (REASON.GUEST_STATE | ENTRY_FAILED) >>> 0, qualification: PDPTE_FAILURE });
       return HV.SUCCESS;
     }
     const began = machNs();
@@ -213,6 +218,24 @@ class Run {
     return this.#exception({ vector, type: EVENT.HARDWARE, error, length: 0 }, during);
   }
 
+  /** The event that the instruction at RIP is in the middle of delivering, if it is one of the INT family. */
+  #softwareEvent(): Event | null {
+    const [first, second] = this.v.cpu.fetchBytes();
+    const event = (vector: number, type: number, length: number) => ({ vector, type, error: -1, length });
+    switch (first) {
+      case 0xcd:
+        return event(second!, EVENT.SOFTWARE, 2);
+      case 0xcc:
+        return event(3, EVENT.EXCEPTION, 1);
+      case 0xce:
+        return event(4, EVENT.EXCEPTION, 1);
+      case 0xf1:
+        return event(1, EVENT.PRIVILEGED, 1);
+      default:
+        return null;
+    }
+  }
+
   #exception(event: Event, during: Event | null): Exit | null {
     const { v } = this;
     if (event.vector === UD && !during) {
@@ -279,10 +302,11 @@ class Run {
       }
     }
     const seen = has & LAZY ? 0 : has & 7;
-    this.#tellDuring(during);
+    const final = (error & FINAL) !== 0, linear = cpu.get64("violation");
     v.set(F.GPA, gpa);
-    const final = (error & FINAL) !== 0;
-    const linear = cpu.get64("violation");
+    this.#tellDuring(during ?? (wanted & RIGHT.EXEC ? null : this.#softwareEvent()));
+    // What can be written and not read is no entry that the processor takes: [sdm3 §29.3.3.1].
+    if ((seen & (RIGHT.READ | RIGHT.WRITE)) === RIGHT.WRITE) return { reason: REASON.EPT_MISCONFIG };
     if (gpa >> 12n === v.apicAddress >> 12n && v.control(F.CPU2) & CPU2.APIC_ACCESS) {
       const kind = during ? 3n : wanted & RIGHT.EXEC ? 2n : wanted & RIGHT.WRITE ? 1n : 0n;
       return { reason: REASON.APIC_ACCESS, qualification: (gpa & 0xfffn) | (kind << 12n), linear };
@@ -392,6 +416,8 @@ class Run {
   /** Writes what the exit tells. */
   #finish(exit: Exit): void {
     const { v } = this;
+    const pdptes = pdptesInMemory(v);
+    pdptes?.forEach((entry, i) => v.set(F.PDPTE0 + 2 * i, entry));
     v.set(F.EXIT_REASON, exit.reason);
     v.set(F.QUALIFICATION, exit.qualification ?? 0n);
     if (exit.length !== undefined) v.set(F.EXIT_INSTR_LEN, exit.length);
@@ -399,4 +425,27 @@ class Run {
     v.set(F.INSTR_INFO, exit.info ?? 0);
     if (exit.reason !== REASON.EXCEPTION) v.set(F.EXIT_IRQ_INFO, 0);
   }
+}
+
+// ---- PAE paging ----------------------------------------------------------------------------------------------------------
+
+const PG = 1n << 31n, PAE = 1n << 5n, LMA = 1n << 10n;
+/** Exit qualification of an entry that fails in loading them. */
+const PDPTE_FAILURE = 2n;
+
+/** The four entries that CR3 leads to, with PAE paging; null with any other. */
+function pdptesInMemory(v: VCpu): bigint[] | null {
+  if (!(v.read(F.CR0) & PG) || !(v.read(F.CR4) & PAE) || v.read(F.EFER) & LMA) return null;
+  const gpa = Number(v.read(F.CR3) & 0xffff_ffe0n), page = Math.floor(gpa / PAGE_BYTES);
+  const space = v.process.words[v.process.vcpu(v.id) + V.SPACE]!;
+  if (page >= GUEST_PAGES || v.process.rights(space)[page] === 0) return null;
+  return [0, 8, 16, 24].map((at) => v.cpu.dv.getBigUint64(RAM_BASE + gpa + at, true));
+}
+
+/**
+ * The processor takes the entries from the VMCS, where a program that changes CR3 has to put them; the software CPU takes them
+ * from memory. Where they differ, a guest would go astray: here the entry fails at once.
+ */
+function pdptesAgree(v: VCpu): boolean {
+  return pdptesInMemory(v)?.every((entry, i) => (v.fields.get(F.PDPTE0 + 2 * i) ?? 0n) === entry) ?? true;
 }
