@@ -1,6 +1,7 @@
 /** The machine's disks on the host's side: checked before anything runs, served by whoever owns the files. */
 import { ConfigError } from "../base/errors.ts";
 import { FileBlock, type FileBlockOptions } from "../host/block.ts";
+import { ImageLock } from "../host/block_lock.ts";
 import { RunState } from "./control.ts";
 import { checkControllers } from "./disk_board.ts";
 import type { DiskInfo, Pc } from "./pc.ts";
@@ -27,6 +28,21 @@ function blockOptions(disk: DiskSpec): FileBlockOptions {
   // A format that only the name stands for is left to whoever opens the file, who warns of another within.
   const asked = disk.formatAsked ? { format } : {};
   return { path, readonly, overlay, discard, ...asked };
+}
+
+/** Keeps every disk's file from other writers, until released; throws ConfigError if another machine has one. */
+export function lockDisks(disks: readonly DiskSpec[]): ImageLock[] {
+  const locks: ImageLock[] = [];
+  try {
+    for (const { path, readonly, overlay } of disks) {
+      const lock = ImageLock.take({ path, readonly: readonly || overlay === true });
+      if (lock) locks.push(lock);
+    }
+    return locks;
+  } catch (error) {
+    for (const lock of locks) lock.release();
+    throw error;
+  }
 }
 
 /** The open files of all disks, in the one thread that serves their queues. */

@@ -8,7 +8,7 @@ import type { HostChips, InitialState } from "../engine/engine.ts";
 import type { Screen } from "../host/screen.ts";
 import { bootPc } from "./boot.ts";
 import { EndCause, NetBell, RunState } from "./control.ts";
-import { checkDisks } from "./disks.ts";
+import { checkDisks, lockDisks } from "./disks.ts";
 import { attachHostChips } from "./host_chips.ts";
 import { Lifecycle, type LifeState, type MachineSnapshot, restoreMachine, saveMachine } from "./lifecycle.ts";
 import { allocateMachineMemory, MAX_RAM_BYTES } from "./memory.ts";
@@ -104,6 +104,8 @@ export class Machine implements MachineHandle {
   readonly #memory: WebAssembly.Memory;
   #chips: HostChips | null = null;
   #disks: BackEndWorker | null = null;
+  /** Nobody else writes to the disks' files while the machine lives. */
+  #locks: { release(): void }[] = [];
   #net: BackEndWorker | null = null;
   #vars: VarsKeeper | null = null;
   #resolveEnded!: (end: MachineEnd) => void;
@@ -134,6 +136,7 @@ export class Machine implements MachineHandle {
     try {
       for (let i = 0; i < spec.cpus; i++) this.#vcpus.push(new VcpuWorker(url, i, onTrouble));
       const disks = checkDisks(spec.disks);
+      this.#locks = lockDisks(spec.disks);
       this.notes = disks.flatMap(({ note }) => note ?? []);
       prepareTrace(spec);
       const roms = readRoms(spec);
@@ -412,6 +415,7 @@ export class Machine implements MachineHandle {
     this.#vars?.close();
     for (const v of this.#vcpus) v.terminate();
     for (const b of this.#backEnds) b.terminate();
+    for (const lock of this.#locks.splice(0)) lock.release();
   }
 }
 

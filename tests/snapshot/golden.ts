@@ -12,8 +12,12 @@ export const GOLDEN = new URL("records.golden.txt", import.meta.url);
 
 /** By kind: the version, then a line for each field. */
 export function describeRecords(): Map<string, string> {
-  const spec = { ...SMALL, disks: [{ path: "disk.img", readonly: false, format: "raw" } as const] };
-  const disks = [{ sectors: 2048, readonly: false, note: null }];
+  const disks = [0, 1, 2].map(() => ({ sectors: 2048, readonly: false, note: null }));
+  const controllers = ["virtio", "ahci", "nvme"] as const;
+  const spec = {
+    ...SMALL,
+    disks: controllers.map((controller) => ({ path: "disk.img", readonly: false, format: "raw", controller }) as const),
+  };
   const pc = assemblePc({ memory: allocateMachineMemory(spec.memoryBytes), spec, disks });
   const kinds = new Map<string, string>();
   for (const type of pc.arena.types()) {
