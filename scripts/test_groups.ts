@@ -45,7 +45,7 @@ const TABLE: readonly Row[] = [
   // trike as a process, on pseudo-terminals
   { folder: "tests/cli", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"] },
   // boots the default guest, saves it and goes on with it
-  { folder: "tests/snapshot", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
+  { folder: "tests/snapshot", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
   // boots the default guest with servers on loop-back beside it
   { folder: "tests/net", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
   { folder: "tests/machine", allow: FILES },

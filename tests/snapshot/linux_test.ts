@@ -155,3 +155,56 @@ Deno.test({
       assertEquals(said.trim(), "1");
     }),
 });
+
+/** A server on this host's loop-back that answers each client that asks, and lets the others be. */
+function greeter(): { port: number; close(): void } {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const serve = async (client: Deno.Conn) => {
+    using _ = client;
+    const buffer = new Uint8Array(4096);
+    for (let n = await client.read(buffer); n !== null; n = await client.read(buffer)) {
+      if (!new TextDecoder().decode(buffer.subarray(0, n)).startsWith("GET")) continue;
+      await client.write(new TextEncoder().encode("HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\nserved\n"));
+      return;
+    }
+  };
+  const accept = async () => {
+    for await (const client of listener) serve(client).catch(() => {});
+  };
+  accept().catch(() => {});
+  return { port: listener.addr.port, close: () => listener.close() };
+}
+
+Deno.test({
+  name: "a resumed guest keeps its address and reaches the host; connections that were open are reset",
+  ignore,
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: () =>
+    withFolder(async (folder) => {
+      const file = `${folder}/snapshot`, server = greeter();
+      const allow = ["--allow-read", "--allow-write", "--allow-env", "--allow-net"];
+      const fetchIt = `wget -q -O - http://10.0.2.2:${server.port}/`;
+      {
+        await using run = new Trike(runGuest(guest, "", "--net", "user", "--snapshot-on-exit", file), allow);
+        await run.talk.prompt();
+        await run.talk.run("while ! ip route | grep -q default; do sleep 0.1; done");
+        assertEquals((await run.talk.run(fetchIt)).trim(), "served");
+        const talker = `(while sleep 0.2; do echo word; done) | nc 10.0.2.2 ${server.port}; echo gone > /tmp/gone`;
+        await run.talk.run(`(${talker}) 2>/dev/null &`);
+        await run.talk.run("sleep 0.5; cat /tmp/gone 2>/dev/null");
+        run.kill("SIGTERM");
+        assertEquals((await run.end()).code, 143);
+      }
+      await using run = new Trike(["resume", file, "--quiet", "--timeout", "60"], allow);
+      await run.talk.type("\r");
+      await run.talk.prompt();
+      const address = await run.talk.run("ip addr show eth0");
+      assert(address.includes("inet 10.0.2.15/24"), address);
+      assertEquals((await run.talk.run(fetchIt)).trim(), "served");
+      // Its end is told by the shell as well.
+      const end = await run.talk.run("while ! [ -e /tmp/gone ]; do sleep 0.1; done; cat /tmp/gone", 20);
+      assert(end.startsWith("gone\n"), end);
+      server.close();
+    }),
+});
