@@ -169,6 +169,7 @@ export function changedDisk(then: readonly DiskIdentity[], disks: readonly DiskS
   const now = identify(disks);
   for (const [i, disk] of disks.entries()) {
     const a = then[i]!, b = now[i]!;
+    if (disk.overlay) return `"${disk.path}" had an overlay, and what the guest wrote to that is gone`;
     if (a.sizeBytes !== b.sizeBytes) {
       return `"${disk.path}" has ${b.sizeBytes} bytes, and had ${a.sizeBytes} when the machine was saved`;
     }

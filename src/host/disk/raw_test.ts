@@ -1,0 +1,54 @@
+import { assertEquals } from "@std/assert";
+import { FileBlock } from "../block.ts";
+
+const MIB = 1 << 20;
+
+Deno.test("a discard makes a hole, where FFI is allowed and the file system can", () => {
+  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") {
+    console.log("skipped: holes in a raw image: they need Linux and --allow-ffi");
+    return;
+  }
+  const path = Deno.makeTempFileSync();
+  try {
+    Deno.truncateSync(path, 8 * MIB);
+    const disk = FileBlock.open({ path, readonly: false });
+    assertEquals([disk.reclaims, disk.write(0, new Uint8Array(8 * MIB).fill(5)), disk.flush()], [true, true, true]);
+    const before = Deno.statSync(path).blocks!;
+    assertEquals([disk.discard(MIB, 4 * MIB), disk.writeZeroes(6 * MIB, MIB, true), disk.flush()], [true, true, true]);
+    const freed = 512 * (before - Deno.statSync(path).blocks!);
+    if (freed === 0) console.log("skipped: the file system here has no holes to give");
+    else assertEquals(freed, 5 * MIB);
+    const all = new Uint8Array(8 * MIB);
+    disk.read(0, all);
+    for (let n = 0; n < 8; n++) {
+      const hole = (n >= 1 && n < 5) || n === 6;
+      assertEquals(all.subarray(n * MIB, (n + 1) * MIB).every((byte) => byte === (hole ? 0 : 5)), true, `MiB ${n}`);
+    }
+    assertEquals(Deno.statSync(path).size, 8 * MIB);
+    disk.close();
+    const kept = FileBlock.open({ path, readonly: false, discard: false });
+    assertEquals(kept.reclaims, false);
+    kept.close();
+  } finally {
+    Deno.removeSync(path);
+  }
+});
+
+Deno.test("an overlay holds what is written, and the file behind it stays as it was", () => {
+  const path = Deno.makeTempFileSync();
+  try {
+    const content = new Uint8Array(MIB).map((_, i) => i >> 12);
+    Deno.writeFileSync(path, content);
+    const disk = FileBlock.open({ path, readonly: false, overlay: true });
+    assertEquals([disk.sizeBytes, disk.write(4096, new Uint8Array(512).fill(0xee)), disk.flush()], [MIB, true, true]);
+    const back = new Uint8Array(8192);
+    assertEquals(disk.read(0, back), true);
+    content.fill(0xee, 4096, 4608);
+    assertEquals(back, content.subarray(0, 8192));
+    disk.close();
+    content.fill(1, 4096, 4608);
+    assertEquals(Deno.readFileSync(path), content);
+  } finally {
+    Deno.removeSync(path);
+  }
+});
