@@ -192,7 +192,7 @@ Deno.test({
         assertEquals((await run.talk.run(fetchIt)).trim(), "served");
         const talker = `(while sleep 0.2; do echo word; done) | nc 10.0.2.2 ${server.port}; echo gone > /tmp/gone`;
         await run.talk.run(`(${talker}) 2>/dev/null &`);
-        await run.talk.run("sleep 0.5; cat /tmp/gone 2>/dev/null");
+        assertEquals((await run.talk.run("sleep 0.5; cat /tmp/gone 2>/dev/null")).trim(), "");
         run.kill("SIGTERM");
         assertEquals((await run.end()).code, 143);
       }
