@@ -176,7 +176,7 @@ export class Control {
     if (!this.change(RunState.PAUSE, RunState.SAVE)) return false;
     for (;;) {
       const saved = Atomics.load(this.#words, SAVED);
-      if (saved === this.cpus || this.state !== RunState.SAVE) break;
+      if (saved >= this.cpus || this.state !== RunState.SAVE) break;
       await Atomics.waitAsync(this.#words, SAVED, saved, 100).value;
     }
     return this.change(RunState.SAVE, RunState.PAUSE);
