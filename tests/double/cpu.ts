@@ -21,13 +21,21 @@ import {
   ARENA_BYTES,
   CODE_BASE,
   CODE_BYTES,
-  MAX_RAM_BYTES,
   PAGE_BYTES,
   RAM_BASE,
   VCPU_BASE,
 } from "../../src/machine/memory.ts";
 import { mapShared } from "./host.ts";
-import { codeMapAt, GUEST_PAGES, MAX_VCPUS, type Process, rightsAt } from "./process.ts";
+import {
+  BACKED_BYTES,
+  codeMapAt,
+  LOW_PAGES,
+  MAX_VCPUS,
+  memoryMapAt,
+  type Process,
+  rightsAt,
+  WINDOW_PAGES,
+} from "./process.ts";
 
 /** Bits of S.exits: instructions before which the processor stops. */
 export const STOP = {
@@ -133,15 +141,15 @@ export class Cpu extends CpuView {
   /** `compiles`: hot code is compiled, by another thread. */
   constructor(process: Process, readonly id: number, imports: CpuImports, compiles: boolean) {
     making = true;
-    const memory = allocateMachineMemory(MAX_RAM_BYTES);
+    const memory = allocateMachineMemory(BACKED_BYTES);
     making = false;
     super(memory.buffer, VCPU_BASE);
     this.memory = memory;
     this.u8 = new Uint8Array(memory.buffer);
     mapShared(process.fd, 0, ARENA_BYTES, this.address + BigInt(ARENA_BASE));
     const made = interpreter ??= generate(1, 65536, VCPU_BASE, true, exits);
-    this.#codeMap = new CodeMap(memory.buffer, ARENA_BASE + codeMapAt, MAX_RAM_BYTES);
-    this.#cache = new CodeCache(memory.buffer, CODE_BASE, CODE_BYTES, GUEST_PAGES, this.#codeMap);
+    this.#codeMap = new CodeMap(memory.buffer, ARENA_BASE + codeMapAt, BACKED_BYTES);
+    this.#cache = new CodeCache(memory.buffer, CODE_BASE, CODE_BYTES, LOW_PAGES + WINDOW_PAGES, this.#codeMap);
     this.builder = builder ??= new TraceBuilder(new Decoder(made.variants.rows, made.variants), made.variants);
     const answer = (lo: number, hi: number) => {
       this.put("answer", lo);
@@ -173,7 +181,8 @@ export class Cpu extends CpuView {
       : null;
     this.#tier?.useWorker();
     this.put("codePages", this.#codeMap.pagesAt);
-    this.put("ramPages", GUEST_PAGES);
+    this.put("ramPages", LOW_PAGES + WINDOW_PAGES);
+    this.put("memoryMap", ARENA_BASE + memoryMapAt);
     this.put("ramBase", RAM_BASE);
     this.put("codeDir", this.#cache.directory);
     this.put("splitLock", this.#codeMap.splitLockAt);
@@ -359,7 +368,7 @@ export class Cpu extends CpuView {
     this.#codeMap.claim(page, this.id, MAX_VCPUS, this.#obey);
     this.#cache.hold(page);
     // For good: whoever writes there posts a notice.
-    if (outside) Atomics.compareExchange(outside.pages, page, 0, 1);
+    if (outside && page < outside.pages.length) Atomics.compareExchange(outside.pages, page, 0, 1);
     this.exports.dropWriteTags(this.base, page);
   }
 }

@@ -2,7 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { CODE, code, DATA, Guest, REG, STACK } from "./guest.ts";
 import { hostMemory, ok, openRig } from "./rig.ts";
-import { F } from "./vmcs.ts";
+import { F, SEGMENT } from "./vmcs.ts";
 
 const hv = openRig({ seed: 3 });
 const HOLE = 0xc000_0000, PAGE = 4096n;
@@ -66,6 +66,32 @@ Deno.test("a protected page tells what it allows; allowed again, the guest goes 
   assertEquals(tells(g).slice(0, 3), [48, 0, DATA_ACCESS | 4n | (3n << 3n)]);
 });
 
+Deno.test("a ROM below 4 GiB is where the processor starts, read-only, and gives its place up", () => {
+  using g = new Guest(hv);
+  const rom = hostMemory(65536);
+  // At the reset vector: mov al, [cs:0xff00]; mov [cs:0xff00], al
+  rom.u8.set(code("2ea000ff 2ea200ff"), 0xfff0);
+  rom.u8[0xff00] = 0x5a;
+  g.real(code("f4"));
+  g.write(SEGMENT.SELECTOR + 2, 0xf000);
+  g.write(SEGMENT.BASE + 2, 0xffff_0000);
+  g.set(REG.RIP, 0xfff0);
+  assertEquals([g.run(), g.read(F.GPA), g.read(F.QUALIFICATION) & 7n], [48, 0xffff_fff0n, 4n]);
+  ok(hv.hv_vm_map(rom.pointer, 0xffff_0000n, 65536n, 5n));
+  assertEquals([g.run(), g.get(REG.RIP), g.get(REG.RAX) & 0xffn], [48, 0xfff4n, 0x5an]);
+  assertEquals([g.read(F.GPA), g.read(F.QUALIFICATION)], [0xffff_ff00n, DATA_ACCESS | 2n | (5n << 3n)]);
+  ok(hv.hv_vm_unmap(0xffff_0000n, 65536n));
+  g.set(REG.RIP, 0xfff0);
+  assertEquals([g.run(), g.read(F.QUALIFICATION) & 7n], [48, 4n]);
+  // Other memory elsewhere in its place.
+  const other = hostMemory(65536);
+  other.u8.set(code("f4"), 0xfff0);
+  ok(hv.hv_vm_map(other.pointer, 0xfffe_0000n, 65536n, 7n));
+  ok(hv.hv_vm_map(rom.pointer, 0xffff_0000n, 65536n, 5n));
+  g.write(SEGMENT.BASE + 2, 0xfffe_0000);
+  assertEquals(g.run(), 12);
+});
+
 Deno.test("memory that can be written and not read is a misconfiguration", () => {
   using g = new Guest(hv);
   g.long(code("8b03 f4"));
@@ -88,6 +114,13 @@ Deno.test("a page taken away is missing from then on, also for a guest that has 
   other.dv.setUint32(0, 1234, true);
   ok(hv.hv_vm_map(other.pointer, BigInt(DATA), PAGE, 7n));
   assertEquals([g.run(), g.get(REG.RAX)], [12, 1234n]);
+  // And other code: hlt, where mov eax, [rbx] has run.
+  const program = hostMemory(65536);
+  program.u8.set(code("90 f4"));
+  ok(hv.hv_vm_unmap(BigInt(CODE), PAGE));
+  ok(hv.hv_vm_map(program.pointer, BigInt(CODE), PAGE, 7n));
+  g.set(REG.RIP, CODE);
+  assertEquals([g.run(), g.get(REG.RIP)], [12, BigInt(CODE + 1)]);
 });
 
 Deno.test("host and guest see each other's writes, code among them", () => {

@@ -5,16 +5,23 @@
  * |---|---|
  * | HEADER | lock, the VM, counters |
  * | VCPUS | a record a vCPU |
+ * | MEMORY_MAP | where in the window what lies (base/memory_map.ts) |
  * | CODE_MAP | for the software CPUs (base/code_map.ts) |
  * | RIGHTS | a byte a page of guest-physical memory and address space: hv_memory_flags_t and MAPPED |
  * | FRAMES | a word a page: where in the backing file it lies, in pages; behind what vCPUs see of the arena |
  */
 import { CodeMap } from "../../src/base/code_map.ts";
+import { MemoryMap } from "../../src/base/memory_map.ts";
+import { MAP_PAGES } from "../../src/cpu/x86/exits.ts";
 import { ARENA_BYTES, MAX_RAM_BYTES } from "../../src/machine/memory.ts";
 import { copyPresent, createShared, mapShared, PAGE, readable, viewOf } from "./host.ts";
 
 export const SPACES = 4, MAX_VCPUS = 32;
-export const GUEST_PAGES = MAX_RAM_BYTES / PAGE;
+/** Guest-physical memory that can be mapped. */
+export const GUEST_PAGES = MAP_PAGES;
+/** Of these a software CPU's memory has all, in one stretch; what lies above has its place in a window behind them. */
+export const LOW_PAGES = MAX_RAM_BYTES / PAGE, WINDOW_PAGES = 16384;
+export const BACKED_BYTES = (LOW_PAGES + WINDOW_PAGES) * PAGE;
 /** In a byte of RIGHTS: something is mapped there. */
 export const MAPPED = 0x80;
 /** The page has not been touched yet: nothing is allowed, and what will be is in bits 3 to 5. */
@@ -33,32 +40,37 @@ export const H = {
   /** A 64-bit number: added to the host's counter to give the guest's. */
   TSC: 6,
   BACKED: 8,
+  /** Counts mappings that were made: what was decoded from other memory there is stale. */
+  MAPS: 10,
   QUIRKS: 9,
 } as const;
 const BACKED_AT = 64, BACKED_MAX = 64;
 /** Words of a vCPU's record. */
-export const V = { USED: 0, THREAD: 2, KICK: 4, RUNNING: 5, SPACE: 6, SEEN: 7, MEMORY: 8, RAN_NS: 10 } as const;
+export const V = { USED: 0, THREAD: 2, KICK: 4, RUNNING: 5, SPACE: 6, SEEN: 7, MEMORY: 8, MAPS: 10 } as const;
 const VCPU_WORDS = 64;
-const VCPUS_AT = 0x2000, CODE_MAP_AT = 0x8000;
-const RIGHTS_AT = Math.ceil((CODE_MAP_AT + CodeMap.sizeBytes(MAX_RAM_BYTES)) / PAGE) * PAGE;
+const VCPUS_AT = 0x2000, MEMORY_MAP_AT = 0x7000, CODE_MAP_AT = 0x8000;
+const RIGHTS_AT = Math.ceil((CODE_MAP_AT + CodeMap.sizeBytes(BACKED_BYTES)) / PAGE) * PAGE;
 const FRAMES_AT = 8 << 20;
 const ARENA_TOTAL = FRAMES_AT + SPACES * GUEST_PAGES * 4;
 const RAM_AT = 32 << 20;
 const FILE_BYTES = 64 * 2 ** 30;
 
-export const codeMapAt = CODE_MAP_AT;
+export const codeMapAt = CODE_MAP_AT, memoryMapAt = MEMORY_MAP_AT;
 export const rightsAt = (space: number) => RIGHTS_AT + space * GUEST_PAGES;
 if (RIGHTS_AT + SPACES * GUEST_PAGES > ARENA_BYTES || ARENA_TOTAL > RAM_AT) throw new Error("The arena is too small");
 
 export class Process {
   readonly words: Int32Array;
   readonly longs: BigInt64Array;
+  /** What lies in the window. */
+  readonly high: MemoryMap;
   readonly #rights: Uint8Array[];
   readonly #frames: Uint32Array[];
 
   private constructor(readonly fd: number, arena: ArrayBuffer) {
     this.words = new Int32Array(arena);
     this.longs = new BigInt64Array(arena);
+    this.high = new MemoryMap(arena, MEMORY_MAP_AT, LOW_PAGES);
     const spaces = Array.from({ length: SPACES }, (_, i) => i);
     this.#rights = spaces.map((i) => new Uint8Array(arena, rightsAt(i), GUEST_PAGES));
     this.#frames = spaces.map((i) => new Uint32Array(arena, FRAMES_AT + i * GUEST_PAGES * 4, GUEST_PAGES));

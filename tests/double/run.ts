@@ -7,7 +7,7 @@ import { HV } from "./codes.ts";
 import { controlFault, EVENT, guestFault } from "./entry.ts";
 import { STOP } from "./cpu.ts";
 import { instructionExit, type Outcome } from "./instructions.ts";
-import { GUEST_PAGES, H, LAZY, MAPPED, V } from "./process.ts";
+import { GUEST_PAGES, H, LAZY, LOW_PAGES, MAPPED, V } from "./process.ts";
 import { machNs } from "./time.ts";
 import type { VCpu } from "./vcpu.ts";
 import { CPU, CPU2, F, PIN } from "./vmcs.ts";
@@ -379,7 +379,9 @@ class Run {
     const { v } = this, { cpu } = v, words = this.#words, at = this.#at;
     const epoch = Atomics.load(words, H.EPOCH);
     if (Atomics.load(words, at + V.SEEN) !== epoch) {
-      cpu.exports.flushTlb(cpu.base);
+      const maps = Atomics.load(words, H.MAPS);
+      if (Atomics.exchange(words, at + V.MAPS, maps) !== maps) cpu.forgetCode();
+      else cpu.exports.flushTlb(cpu.base);
       Atomics.store(words, at + V.SEEN, epoch);
     }
     if (Atomics.exchange(words, at + V.KICK, 0) !== 0) return { reason: REASON.IRQ };
@@ -438,7 +440,7 @@ function pdptesInMemory(v: VCpu): bigint[] | null {
   if (!(v.read(F.CR0) & PG) || !(v.read(F.CR4) & PAE) || v.read(F.EFER) & LMA) return null;
   const gpa = Number(v.read(F.CR3) & 0xffff_ffe0n), page = Math.floor(gpa / PAGE_BYTES);
   const space = v.process.words[v.process.vcpu(v.id) + V.SPACE]!;
-  if (page >= GUEST_PAGES || v.process.rights(space)[page] === 0) return null;
+  if (page >= LOW_PAGES || v.process.rights(space)[page] === 0) return null;
   return [0, 8, 16, 24].map((at) => v.cpu.dv.getBigUint64(RAM_BASE + gpa + at, true));
 }
 

@@ -1,9 +1,21 @@
 /** The calls about the virtual machine and its memory, as Intel Macs have them. Each returns an hv_return_t. */
+import { MAX_MAPPINGS } from "../../src/base/memory_map.ts";
 import { HV } from "./codes.ts";
 import { mapShared, PAGE, unmap } from "./host.ts";
 import { put32, put64 } from "./out.ts";
 import { machNs } from "./time.ts";
-import { GUEST_PAGES, H, LAZY, MAPPED, MAX_VCPUS, type Process, SPACES, V } from "./process.ts";
+import {
+  GUEST_PAGES,
+  H,
+  LAZY,
+  LOW_PAGES,
+  MAPPED,
+  MAX_VCPUS,
+  type Process,
+  SPACES,
+  V,
+  WINDOW_PAGES,
+} from "./process.ts";
 import { RAM_BASE } from "../../src/machine/memory.ts";
 
 const MEMORY_FLAGS = 0x1ffn, RIGHTS = 0x7;
@@ -87,6 +99,10 @@ export class Vm {
     const status = this.process.locked(() => {
       const rights = this.process.rights(space), frames = this.process.frames(space);
       for (let page = range.from; page < range.end; page++) if (rights[page] !== 0) return HV.BUSY;
+      const isHigh = range.end > LOW_PAGES;
+      if (isHigh && (range.from < LOW_PAGES || space !== 0 || !this.#openWindow(range.from, range.end))) {
+        return HV.NO_RESOURCES;
+      }
       const offset = this.process.back(address, Number(size));
       if (offset < 0) return HV.BAD_ARGUMENT;
       for (let page = range.from; page < range.end; page++) frames[page] = offset / PAGE + page - range.from;
@@ -94,7 +110,10 @@ export class Vm {
       rights.fill(MAPPED | LAZY | ((Number(flags) & RIGHTS) << 3), range.from, range.end);
       return HV.SUCCESS;
     });
-    if (status === HV.SUCCESS) this.process.changed();
+    if (status === HV.SUCCESS) {
+      Atomics.add(this.process.words, H.MAPS, 1);
+      this.process.changed();
+    }
     return status;
   }
 
@@ -114,6 +133,7 @@ export class Vm {
       const rights = this.process.rights(space);
       for (let page = range.from; page < range.end; page++) if (!rights[page]) return HV.BAD_ARGUMENT;
       rights.fill(to(), range.from, range.end);
+      if (to() === 0) this.process.frames(space).fill(0, range.from, range.end);
       return HV.SUCCESS;
     });
     if (status === HV.SUCCESS) this.process.changed();
@@ -128,16 +148,37 @@ export class Vm {
     return { from: Number(gpa / page), end: Number((gpa + size) / page) };
   }
 
+  /** Finds room in the window; false if there is none. What is not mapped any more gives up its place. */
+  #openWindow(from: number, end: number): boolean {
+    const { high } = this.process, rights = this.process.rights(0), pages = end - from;
+    const inUse = high.mappings.filter((m) => rights.subarray(m.first, m.first + m.pages).some((right) => right !== 0));
+    inUse.sort((a, b) => a.backing - b.backing);
+    let backing = LOW_PAGES;
+    for (const m of inUse) if (m.backing - backing < pages) backing = m.backing + m.pages;
+    if (backing + pages > LOW_PAGES + WINDOW_PAGES || inUse.length >= MAX_MAPPINGS) return false;
+    high.set([...inUse, { first: from, pages, backing, writable: true }]);
+    return true;
+  }
+
+  /** The page of a software CPU's memory at which it finds a guest-physical page. */
+  #place(page: number): number {
+    if (page < LOW_PAGES) return page;
+    const m = this.process.high.mappings.find(({ first, pages }) => page >= first && page < first + pages)!;
+    return page - m.first + m.backing;
+  }
+
   /** Puts pages of a space where the software CPU of vCPU `id` looks for them. */
   #show(id: number, space: number, from: number, end: number): void {
     const { words, longs } = this.process, at = this.process.vcpu(id);
     if (words[at + V.SPACE] !== space || longs[(at + V.MEMORY) / 2] === 0n) return;
-    const memory = longs[(at + V.MEMORY) / 2]!, frames = this.process.frames(space);
+    const memory = longs[(at + V.MEMORY) / 2]!;
+    const frames = this.process.frames(space);
     for (let page = from; page < end;) {
       let to = page + 1;
-      while (to < end && frames[to] === frames[page]! + to - page) to++;
+      const cut = page < LOW_PAGES ? Math.min(end, LOW_PAGES) : end;
+      while (to < cut && frames[to] === frames[page]! + to - page) to++;
       if (frames[page] !== 0) {
-        const address = memory + BigInt(RAM_BASE) + BigInt(page * PAGE);
+        const address = memory + BigInt(RAM_BASE) + BigInt(this.#place(page) * PAGE);
         mapShared(this.process.fd, frames[page]! * PAGE, (to - page) * PAGE, address);
       }
       page = to;

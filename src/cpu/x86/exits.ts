@@ -18,6 +18,8 @@ export interface Exits {
   bit(row: Row): number;
 }
 
+/** How many bytes the map at S.rights has: a page each, of the first 4 GiB. */
+export const MAP_PAGES = 1 << 20;
 /** A vector that no exception has. */
 export const VIOLATION = 0x100;
 /** Bits of a page's byte in the map, and of what an access wants. */
@@ -52,7 +54,7 @@ export function guardMapped(
 ): void {
   const allowed = c.variable("i32", 0), need = c.let(lift(wanted, "i32"));
   const page = c.let(physical.shrU(12));
-  c.if(page.ltU(c.ld32(cpu, S.ramPages).zx()), () => allowed.set(c.ld8u(c.ld32(cpu, S.rights).add(page.lo()))));
+  c.if(page.ltU(MAP_PAGES), () => allowed.set(c.ld8u(c.ld32(cpu, S.rights).add(page.lo()))));
   c.if(allowed.get().and(need).ne(need), () => {
     c.st64(cpu, linear, S.violation);
     c.st32(cpu, physical.lo(), S.physLo);
