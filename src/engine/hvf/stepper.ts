@@ -11,6 +11,7 @@ import { hv_x86_reg_t as R } from "../../../ffi/hypervisor_x86_64.ts";
 import { INTERRUPTIBILITY, VMCS } from "../../../ffi/vmx.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
 import { DTLB, DTLB_BYTES, DTLB_ENTRY, EFER, reg, S, TLB_ADDEND, TLB_TAG_W } from "../../cpu/x86/state.ts";
+import { MAX_CPU } from "../../cpu/x86/system/cpu_model.ts";
 import { MSR } from "../../cpu/x86/system/msr.ts";
 import { RAM_BASE } from "../../machine/memory.ts";
 import type { VcpuParts } from "../engine.ts";
@@ -68,6 +69,7 @@ const CR3_ROW = CORE.length - 1;
 /** Steps in a row over one string instruction, between two looks at events and time. */
 const MAX_LAPS = 256;
 const MAX_INSTRUCTION = 15, PAGE = 4096;
+const XSTATE_AVX = 4;
 const SS = 2, SHADOW = INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS;
 
 export class Stepper {
@@ -90,7 +92,8 @@ export class Stepper {
     private readonly pages: GuestMemory,
     private readonly parts: VcpuParts,
   ) {
-    this.#soft = new SoftVcpu(parts);
+    // It knows what the processor knows: an instruction that comes here has passed the processor's own decoder.
+    this.#soft = new SoftVcpu((handle.components & XSTATE_AVX) !== 0 ? { ...parts, cpu: MAX_CPU } : parts);
   }
 
   /** Executes the instruction at RIP, or delivers its exception. `system`: it is about registers beside the general ones. */
