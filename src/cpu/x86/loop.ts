@@ -191,6 +191,8 @@ export class Loop {
       c.br(this.#leave);
     });
     c.st64(cpu, page, reg(VBASE));
+    c.st32(cpu, c.ld32(entry, 12), S.lookedPage);
+    c.st32(cpu, target.lo().and(0xfff).or(c.ld32(cpu, S.mode).shl(12)), S.lookedOffset);
     this.pc.set(op.get());
   }
 

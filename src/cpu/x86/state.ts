@@ -171,6 +171,13 @@ export const S = layout({
   codeEpoch: 4,
   /** Why compiled regions were left: a STATUS. */
   exitStatus: 4,
+  /** What was looked up last: its page of RAM, and its offset there with the mode from bit 12. */
+  lookedPage: 4,
+  lookedOffset: 4,
+  /** Guest nanoseconds when readTsc was last asked, and the budget then; tscKnown: that is not long ago. */
+  tscRead: 8,
+  tscBudget: 4,
+  tscKnown: 4,
   /** For decoded helpers and deep functions: scratch. */
   scratch: [8, 16],
   /** Set by whoever wants operations counted or traced. */
@@ -203,7 +210,7 @@ export const TLB_TAG_R = 0, TLB_TAG_W = 8, TLB_ADDEND = 16;
 export const MMU_SUPERVISOR = 0, MMU_USER = 1, MMU_SUPERVISOR_AC = 2;
 
 export const ITLB = DTLB + 3 * DTLB_BYTES;
-export const ITLB_ENTRIES = 256;
+export const ITLB_ENTRIES = 1024;
 /** An instruction TLB entry: tag (8), address of the page's table of decoded entry points (4), physical page (4). */
 export const ITLB_ENTRY = 16;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY;

@@ -296,8 +296,8 @@ export class TraceBuilder {
       }
     }
     if (!row) return true;
-    if (this.#isNop[s.row] || (this.#isXchgNop[s.row] && s.d === reg(0) && s.size !== 16)) {
-      // 90h is NOP; XCHG EAX, EAX would clear the upper half. Other rows called NOP may touch nothing either.
+    if (this.#isNop[s.row] || (this.#isXchgNop[s.row] && s.d === reg(0))) {
+      // 90h is NOP, with any prefix; XCHG EAX, EAX would clear the upper half. Other rows called NOP may touch nothing either.
       if (!s.hasMemory || this.#isNop[s.row]) {
         sink.emit(SPECIAL.NOP, s.at, s.length, 0, 0, 0, 0, 0, 0);
         return true;

@@ -53,8 +53,14 @@ export function boardImports(
     },
     readTsc: () => {
       settle();
-      const ns = Math.floor(clock.nowNs());
-      answer(ns >>> 0, Math.floor(ns / 0x1_0000_0000));
+      const ns = Math.floor(clock.nowNs()), lo = ns >>> 0, hi = Math.floor(ns / 0x1_0000_0000);
+      answer(lo, hi);
+      // With several vCPUs no counter may lag behind another.
+      if (icount || vcpus > 1) return;
+      vcpu.put("tscRead", lo);
+      vcpu.put("tscRead", hi, 1);
+      vcpu.put("tscBudget", vcpu.get("budget"));
+      vcpu.put("tscKnown", 1);
     },
     cpuid: () => {
       const leaf = vcpu.i32[(vcpu.base + reg(0)) >> 2]! >>> 0, sub = vcpu.i32[(vcpu.base + reg(1)) >> 2]! >>> 0;

@@ -10,7 +10,7 @@ import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
-import { IF, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
+import { IF, MODE_64, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
 import { DEFAULT_CPU, limitsOf, rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
@@ -267,12 +267,14 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.#statuses.extensions++;
     this.#tier!.poll();
     this.#sliceBudget += SLICE;
+    this.put("tscKnown", 0);
     return budget + SLICE;
   };
 
   /** Runs from S.rip (or a record) and counts what retired. */
   #enter(op: number, budget: number): number {
     this.#sliceBudget = budget;
+    this.put("tscKnown", 0);
     const status = this.exports.run(this.base, op, budget);
     this.#retired += this.#sliceBudget - this.get("budget");
     this.#sliceBudget = 0;
@@ -381,16 +383,15 @@ export class SoftVcpu extends CpuView implements Vcpu {
     return status;
   }
 
-  /** A slice has ended at a jump's target: if it is often there, compile it. */
+  /** A slice has ended at a jump's target; where that is compiled, what has led there is to blame. */
   #sample(): void {
     if (!this.#tier) return;
     this.#tier.poll();
-    if ((this.get("mode") & 3) !== 2) return;
-    const lo = this.get("rip") >>> 0, hi = this.i32[(this.base + S.rip + 4) >> 2]! & 0xffff;
-    if (!this.#tier.sample(hi * 0x1_0000_0000 + lo)) return;
-    if (this.exports.fetchAt(this.base, lo, this.i32[(this.base + S.rip + 4) >> 2]!) !== 0) return;
-    const page = this.get("physLo") >>> 12;
-    this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff);
+    if ((this.get("mode") & 3) === MODE_64 && this.exports.look(this.base, this.get("rip"), this.get("rip", 1)) === 0) {
+      if (this.#tier.sample(this.get("physLo") >>> 12, this.get("rip") & 0xfff)) return;
+    }
+    const looked = this.get("lookedOffset");
+    if (((looked >> 12) & 3) === MODE_64) this.#tier.sample(this.get("lookedPage"), looked & 0xfff);
   }
 
   /** From now on regions are compiled by another thread. */

@@ -12,6 +12,7 @@ import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { REGION_IMPORTS, RegionCompiler, type RegionHost } from "../../cpu/x86/jit/lower.ts";
 import { type Instruction, type Region, RegionFinder } from "../../cpu/x86/jit/region.ts";
 import { MODE_64 } from "../../cpu/x86/state.ts";
+import { RAM_BASE } from "../../machine/memory.ts";
 import type { CodeCache } from "./code_cache.ts";
 
 /** Samples before a target is compiled; the table of counts is emptied when it holds this many. */
@@ -146,13 +147,20 @@ export class RegionTier {
     this.#port = channel.port1;
   }
 
-  /** Counts a sample; true if the target should be compiled now. `key` is the low 48 bits of the address. */
-  sample(key: number): boolean {
-    const count = (this.#counts.get(key) ?? 0) + 1;
+  /**
+   * Counts a sample of the code at `offset` of RAM page `page`, and has it compiled if there are enough. False if it is compiled
+   * already.
+   */
+  sample(page: number, offset: number): boolean {
+    const at = this.cache.entryOf(page, MODE_64, offset);
+    if (at !== 0 && this.cache.handlerAt(at) >= this.#firstRegion) return false;
+    const key = page * 4096 + offset, count = (this.#counts.get(key) ?? 0) + 1;
     if (this.#counts.size >= MAX_COUNTS) this.#counts.clear();
-    if (count === THRESHOLD && this.#pending.size >= MAX_PENDING) return false;
-    this.#counts.set(key, count);
-    return count === THRESHOLD;
+    const enough = count >= THRESHOLD && this.#pending.size < MAX_PENDING;
+    // From the start again: what is compiled now may be lost with its page.
+    this.#counts.set(key, enough ? 0 : count);
+    if (enough) this.compile(page, RAM_BASE + page * 4096, offset);
+    return true;
   }
 
   /** Compiles, or has compiled, what starts at `offset` of RAM page `page`, whose bytes are at `base` of the memory. */
@@ -166,7 +174,7 @@ export class RegionTier {
     if (at === 0 || this.cache.handlerAt(at) >= this.#firstRegion) return;
     const room = this.interp.inLoop + this.#next + this.#pending.size <= MAX_HANDLER && this.cache.hasRoom();
     const region = room ? this.#finder.find(this.u8, base, offset, LIMITS) : null;
-    if (!region || region.instructions < 3) {
+    if (!region || region.instructions === 0) {
       this.stats.regionsRefused++;
       return;
     }

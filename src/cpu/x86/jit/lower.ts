@@ -408,9 +408,10 @@ class Lowering {
     const args = [host.cpu, o.place_.record, this.#ea.get()];
     const [status] = c.callIndirectOf(HANDLERS, this.handler, i32(entry), ...args) as [Value];
     s.budget.set(c.ld32(host.cpu, S.budget).sub(remaining));
-    c.rarely(status, () => {
+    c.if(status, () => {
       // The state is complete; nothing of ours may overwrite it.
       if (remaining > 0) s.exitAdjust.set(remaining);
+      else if (ends) c.if(status.eq(STATUS.JUMP), () => s.goOnAfterHandler());
       s.left(status);
     });
     s.reload(true);

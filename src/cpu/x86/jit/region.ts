@@ -274,5 +274,5 @@ export function hasBase(segment: number): boolean {
 }
 /** Instructions that a region has no code for. */
 export function doesNothing(row: Row, i: Instruction): boolean {
-  return row.name === "NOP" || row.name === "PAUSE" || (row.op === "90 +r" && i.d === 0 && i.size !== 16);
+  return row.name === "NOP" || row.name === "PAUSE" || (row.op === "90 +r" && i.d === 0);
 }

@@ -11,10 +11,10 @@
 import { Bug } from "../../../base/errors.ts";
 import type { Code, Label, Signature, Var } from "../../../wasm/code.ts";
 import type { Func } from "../../../wasm/module.ts";
-import { select, type Type, type Value } from "../../../wasm/value.ts";
+import { i32, select, type Type, type Value } from "../../../wasm/value.ts";
 import { KIND } from "../flags.ts";
 import { STATUS } from "../ops.ts";
-import { DTLB, ITLB_ENTRIES, MICRO, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { DTLB, ITLB_ENTRIES, MICRO, MODE_64, OP, reg, RSP, S, VBASE } from "../state.ts";
 
 export const REGION: { readonly params: readonly Type[]; readonly results: readonly Type[] } = {
   params: ["i32", "i32", "i64", "i64", "i64"],
@@ -57,6 +57,8 @@ export class RegionState {
   epilogue: Label | undefined;
   jumpOut: Label | undefined;
   goOn: Label | undefined;
+  /** The same with the registers but RSP, and the flags, in the state already. */
+  settled: Label | undefined;
   /** Where the flags are when no pending ones are known: 0 in the state, else one more than their kind, in the kept locals. */
   readonly flagKind: Var;
   /** While generating: the flags are in the state for sure. */
@@ -113,16 +115,22 @@ export class RegionState {
     const c = this.c;
     c.block((epilogue) => {
       this.epilogue = epilogue;
-      c.block((goOn) => {
-        this.goOn = goOn;
-        c.block((jumpOut) => {
-          this.jumpOut = jumpOut;
-          body();
+      c.block((settled) => {
+        this.settled = settled;
+        c.block((goOn) => {
+          this.goOn = goOn;
+          c.block((jumpOut) => {
+            this.jumpOut = jumpOut;
+            body();
+          });
+          this.exitTarget.set(this.vbase.add(this.exitAt.get().sx()));
         });
-        this.exitTarget.set(this.vbase.add(this.exitAt.get().sx()));
+        this.#writeKept();
+        this.spill(~0, false);
+        this.budget.set(this.budget.get().add(this.exitAdjust.get()));
+        this.exitAdjust.set(0);
       });
       this.#goOn(links);
-      this.status.set(STATUS.JUMP);
     });
     this.#writeKept();
     c.st32(this.cpu, this.exitRecord.get(), S.curOp);
@@ -130,21 +138,20 @@ export class RegionState {
     this.left(this.status.get());
   }
 
-  /** Returns to the caller, or goes on in another region; falls through where neither can be. */
+  /** With all but RSP and the budget in the state: returns to the caller, goes on in another region, or leaves. */
   #goOn(links: Links): void {
     const c = this.c, cpu = this.cpu, target = this.exitTarget.get();
-    this.#writeKept();
-    this.flagKind.set(0);
-    this.spill(~0, false);
-    this.budget.set(this.budget.get().add(this.exitAdjust.get()));
-    this.exitAdjust.set(0);
     c.block((none) => {
-      this.ifSpent(() => c.br(none));
-      c.if(target.eq(this.back), () => c.return(this.budget.get(), this.register(RSP).get()));
+      c.if(target.eq(this.back), () => {
+        this.ifSpent(() => c.br(none));
+        c.return(this.budget.get(), this.register(RSP).get());
+      });
       const { op, page } = this.recordAt(links, target, none);
       c.brIf(none, op.eqz(), false);
       const h = c.ld16u(op, OP.h);
+      // Before the budget: where code that is not compiled takes over, a sample may be due.
       c.brIf(none, h.ltU(links.firstRegion), false);
+      this.ifSpent(() => c.br(none));
       c.returnCallIndirect(
         REGIONS,
         links.signature,
@@ -157,6 +164,8 @@ export class RegionState {
       );
     });
     c.st64(cpu, target, S.rip);
+    c.st64(cpu, this.register(RSP).get(), reg(RSP));
+    this.left(i32(STATUS.JUMP));
   }
 
   /** The record at a target (0: none) and its page, which VBASE is set to; leaves to `none` if its translation is not at hand. */
@@ -226,6 +235,20 @@ export class RegionState {
     this.exitAt.set(at);
     if (remaining > 0) this.exitAdjust.set(remaining);
     this.c.br(this.jumpOut!);
+  }
+  /**
+   * A handler has jumped and may have changed everything. If that leads to another page of 64-bit code, maybe it is compiled;
+   * its own page may lie elsewhere now.
+   */
+  goOnAfterHandler(): void {
+    const c = this.c, cpu = this.cpu;
+    const target = c.ld64(cpu, S.rip);
+    const elsewhere = target.xor(this.vbase).geU(4096);
+    c.if(c.ld32(cpu, S.mode).and(3).eq(MODE_64).and(elsewhere), () => {
+      this.exitTarget.set(target);
+      this.register(RSP).set(c.ld64(cpu, reg(RSP)));
+      c.br(this.settled!);
+    });
   }
   goOnAt(target: Value): void {
     this.exitTarget.set(target);
