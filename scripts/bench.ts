@@ -174,7 +174,23 @@ class Bench {
   }
 }
 
+/** What an exit costs beside C: in a process that may call the host's libraries. */
+async function benchExits(): Promise<void> {
+  const flags = [
+    "--v8-flags=--expose-gc",
+    "--no-prompt",
+    "--allow-read",
+    "--allow-write",
+    "--allow-run",
+    "--allow-ffi",
+  ];
+  const args = ["run", ...flags, new URL("./bench/exits.ts", import.meta.url).pathname];
+  const { success } = await new Deno.Command(Deno.execPath(), { args, stdout: "inherit", stderr: "inherit" }).output();
+  if (!success) throw new HostError("The bench of exits failed");
+}
+
 async function main(): Promise<void> {
+  if (Deno.args.length === 1 && Deno.args[0] === "exits") return await benchExits();
   const options = parse(Deno.args);
   const guest = options.guest ?? await debianGuest("cloud", stderrProgress());
   const bench = new Bench(options, guest, await contenders(options.engine));

@@ -414,8 +414,8 @@ export class KvmVcpu implements Vcpu {
   #io(): void {
     const run = this.#run, { board } = this.#parts;
     const size = run.getUint8(K.kvm_run.io_size), port = run.getUint16(K.kvm_run.io_port, true);
-    const count = run.getUint32(K.kvm_run.io_count, true);
-    let at = run.getUint32(K.kvm_run.io_data_offset, true); // within the mapping
+    const count = run.getInt32(K.kvm_run.io_count, true);
+    let at = run.getInt32(K.kvm_run.io_data_offset, true); // within the mapping
     const out = run.getUint8(K.kvm_run.io_direction) === K.KVM_EXIT_IO_OUT;
     this.#unfinished = true;
     for (let i = 0; i < count; i++, at += size) {
