@@ -3,6 +3,7 @@ import { SMI_CMD_PORT } from "../../devices/acpi_pm.ts";
 import { RTC_PORT } from "../../devices/cmos_rtc.ts";
 import { DEBUG_CONSOLE_PORT, DEBUG_EXIT_PORT, POST_PORT } from "../../devices/debug_ports.ts";
 import { FW_CFG_PORT } from "../../devices/fw_cfg.ts";
+import { HPET_BASE } from "../../devices/hpet.ts";
 import { I8042_COMMAND_PORT, I8042_DATA_PORT } from "../../devices/i8042.ts";
 import { I8254_PORT, PORT61 } from "../../devices/i8254.ts";
 import { ELCR_PORT, I8259_MASTER_PORT, I8259_SLAVE_PORT } from "../../devices/i8259.ts";
@@ -25,6 +26,7 @@ export const ADDRESS = {
   /** Up to 1 MiB: the legacy BIOS area, which PAM governs. */
   SHADOW: 0xc_0000,
   IO_APIC: IO_APIC_BASE,
+  HPET: HPET_BASE,
   VM_GENERATION: 0xfedf_f000,
   LOCAL_APIC: LOCAL_APIC_BASE,
 } as const;

@@ -2,6 +2,7 @@
 import { ACPI_DISABLE, ACPI_ENABLE, ACPI_PM, SLP_TYP_S5 } from "../../devices/acpi_pm.ts";
 import { CMOS } from "../../devices/cmos_rtc.ts";
 import { DEBUG_EXIT_BYTES } from "../../devices/debug_ports.ts";
+import { HPET_ID } from "../../devices/hpet.ts";
 import { wireOfIsa } from "../../devices/interrupt_router.ts";
 import { pirqOf } from "../../devices/pci/pirq.ts";
 import { RESET_PORT, RESET_VALUE } from "../../devices/reset_control.ts";
@@ -55,6 +56,7 @@ export function describeBoard(spec: MachineSpec, pci: PciLayout = FIXED_PCI): Bo
       mouseIrq: IRQ.MOUSE,
     },
     serial: spec.serial.map((_, i) => ({ port: PORT.COM[i]!, irq: IRQ.COM[i]! })),
+    ...(spec.firmware ? { hpet: { base: ADDRESS.HPET, id: HPET_ID } } : {}),
     pvpanic: { port: PORT.PVPANIC },
     vmGeneration: { base: ADDRESS.VM_GENERATION, gsi: wireOfIsa(IRQ.VM_GENERATION) },
     reservedPorts: [

@@ -14,6 +14,7 @@ import {
   PostCode,
   PostCodeRecord,
 } from "../../devices/debug_ports.ts";
+import { Hpet, HPET_BYTES, HPET_FIRST_GSI, HPET_GSIS, HPET_TIMERS, HpetRecord } from "../../devices/hpet.ts";
 import { I8254, I8254Record } from "../../devices/i8254.ts";
 import { I8042, I8042Record } from "../../devices/i8042.ts";
 import { I8259, I8259Record } from "../../devices/i8259.ts";
@@ -154,19 +155,35 @@ export function assemblePc(options: PcOptions) {
   router.addPic(pic);
   mmio.add("ioapic", ADDRESS.IO_APIC, IO_APIC_BYTES, ioApic.mmio);
 
-  // The chipset.
+  // The chipset. High precision timers may take the place of PIT and RTC; only firmware's systems look for them.
+  const unlessHpet = (line: IrqLine): IrqLine =>
+    options.firmware ? { set: (level) => line.set(level && !hpet?.legacy) } : line;
+  const hpet: Hpet | null = options.firmware
+    ? new Hpet(arena.place("hpet", HpetRecord), {
+      clock,
+      timer: timers.timer("hpet", () => hpet!.settle()),
+      gsi: Array.from({ length: HPET_TIMERS }, () =>
+        Array.from({ length: HPET_GSIS }, (_, i) => router.line(HPET_FIRST_GSI + i))),
+      legacy: [router.isaLine(IRQ.PIT), router.isaLine(IRQ.RTC)],
+      onLegacy: () => {
+        pit.settle();
+        rtc.settle();
+      },
+    })
+    : null;
+  if (hpet) mmio.add("hpet", ADDRESS.HPET, HPET_BYTES, hpet.mmio);
   const pitRecord = arena.place("pit", I8254Record);
   const pit: I8254 = new I8254(pitRecord, {
     clock,
     timer: ownTimer("pit", () => pit.settle()),
-    irq: router.isaLine(IRQ.PIT),
+    irq: unlessHpet(router.isaLine(IRQ.PIT)),
   });
   ports.add("pit", PORT.PIT, 4, pit.region);
   ports.add("nmi-sc", PORT.NMI_SC, 1, pit.port61);
   const rtc: CmosRtc = new CmosRtc(arena.place("rtc", CmosRtcRecord), {
     clock,
     timer: timers.timer("rtc", () => rtc.settle()),
-    irq: router.isaLine(IRQ.RTC),
+    irq: unlessHpet(router.isaLine(IRQ.RTC)),
     onInterrupt: () => acpiPm.rtcInterrupt(),
     wallTimeAtPowerOnMs: () => spec.icount ? ICOUNT_WALL_MS : Date.now(),
   });
@@ -312,6 +329,7 @@ export function assemblePc(options: PcOptions) {
     ioApic.settle();
     pit.settle();
     rtc.settle();
+    hpet?.settle();
     acpiPm.settle();
     keyboard.settle();
     for (const { uart } of serial) uart.settle();

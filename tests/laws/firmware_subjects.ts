@@ -1,5 +1,6 @@
 /** What a board has for firmware's and a display's sake, mounted for the laws. */
 import { FW_CFG_BYTES, FW_CFG_PORTS, FwCfg, FwCfgItem, FwCfgRecord } from "../../devices/fw_cfg.ts";
+import { HPET, Hpet, HPET_BYTES, HPET_FIRST_GSI, HPET_GSIS, HPET_TIMERS, HpetRecord } from "../../devices/hpet.ts";
 import { PciFunctionRecord } from "../../devices/pci/function.ts";
 import { Vga, VGA_WINDOW } from "../../devices/vga.ts";
 import { DISPI_PORT_BYTES, VGA_PCI, VGA_PORT, VgaRecord } from "../../devices/vga_registers.ts";
@@ -33,6 +34,26 @@ export const FIRMWARE_SUBJECTS: readonly Subject[] = [
             dev.region.write(8, 4, 64 << 24);
           },
         ],
+      };
+    },
+  },
+  {
+    name: "hpet",
+    mount(bench) {
+      const timer = bench.timer("hpet", () => dev.settle());
+      const dev: Hpet = new Hpet(bench.arena.place("hpet", HpetRecord), {
+        clock: bench.time,
+        timer,
+        gsi: Array.from(
+          { length: HPET_TIMERS },
+          (_, n) => Array.from({ length: HPET_GSIS }, (_, i) => bench.irq(`timer${n} gsi${HPET_FIRST_GSI + i}`)),
+        ),
+        legacy: [bench.irq("irq0"), bench.irq("irq8")],
+        onLegacy: () => bench.note("legacy"),
+      });
+      return {
+        targets: [{ name: "hpet", region: dev.mmio, bytes: HPET_BYTES, registers: HPET }],
+        settle: () => dev.settle(),
       };
     },
   },

@@ -2,7 +2,7 @@
 import { Bug } from "../../base/errors.ts";
 import type { BoardDescription } from "./board.ts";
 import { dsdt } from "./dsdt.ts";
-import { facs, fadt, HEADER_BYTES, madt, mcfg, rsdp, rsdt, table, xsdt } from "./tables.ts";
+import { facs, fadt, HEADER_BYTES, hpet, madt, mcfg, rsdp, rsdt, table, xsdt } from "./tables.ts";
 
 /** The FACS wants 64, everything else less. [acpi §5.2.10] */
 const ALIGNMENT = 64;
@@ -54,6 +54,7 @@ export function layOutTables(board: BoardDescription, base: number): TableSet {
     place(fadt(board, facsAt, dsdtAt), FADT_POINTERS),
     place(madt(board)),
     place(mcfg(board)),
+    ...(board.hpet ? [place(hpet(board.hpet))] : []),
   ];
   const entries = (sizeBytes: 4 | 8) => named.map((_, i) => ({ at: HEADER_BYTES + i * sizeBytes, sizeBytes }));
   const rsdtAt = place(rsdt(named), entries(4));

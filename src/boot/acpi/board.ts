@@ -57,6 +57,8 @@ export interface BoardDescription {
   } | null;
   /** COM1 upwards. */
   readonly serial: readonly { readonly port: number; readonly irq: number }[];
+  /** High precision event timers: where, and what their first register reads. */
+  readonly hpet?: { readonly base: number; readonly id: number };
   readonly pvpanic: { readonly port: number } | null;
   /** Where the generation ID is, and the edge-triggered interrupt that tells of another. */
   readonly vmGeneration?: { readonly base: number; readonly gsi: number };

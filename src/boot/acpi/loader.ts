@@ -46,7 +46,11 @@ export function buildLoaderBlobs(board: BoardDescription): LoaderBlobs {
     addChecksum(root, RSDP_AT.CHECKSUM, 0, RSDP_V1_BYTES),
     addChecksum(root, RSDP_AT.EXTENDED_CHECKSUM, 0, RSDP_BYTES),
   ];
-  return { tables: set.bytes, rsdp: rsdp(set.rsdtAt, set.xsdtAt), script: join(...script) };
+  // Some firmware takes what stands in a checksum's place for a part of the sum: zero suits everybody.
+  const blob = set.bytes.slice(), pointer = rsdp(set.rsdtAt, set.xsdtAt);
+  for (const t of set.tables) if (t.checksummed) blob[t.at + CHECKSUM_AT] = 0;
+  pointer[RSDP_AT.CHECKSUM] = pointer[RSDP_AT.EXTENDED_CHECKSUM] = 0;
+  return { tables: blob, rsdp: pointer, script: join(...script) };
 }
 
 function command(...parts: readonly (number | Uint8Array)[]): Uint8Array {

@@ -167,6 +167,13 @@ export function madt(board: BoardDescription): Uint8Array {
   );
 }
 
+/** The IA-PC HPET description table. [hpet §3.2.4] */
+export function hpet({ base, id }: { readonly base: number; readonly id: number }): Uint8Array {
+  const MIN_TICK = 100, NO_PROTECTION = 0;
+  const address = join(AddressSpace.MEMORY, 64, 0, 0, le(base, 8));
+  return table("HPET", 1, join(le(id, 4), address, 0, le(MIN_TICK, 2), NO_PROTECTION));
+}
+
 export function mcfg(board: BoardDescription): Uint8Array {
   const { base, buses } = board.pci.ecam;
   return table("MCFG", 1, join(new Uint8Array(8), le(base, 8), le(0, 2), 0, buses - 1, le(0, 4)));
