@@ -62,7 +62,10 @@ function plain(state: VcpuState, except: readonly string[] = []): Record<string,
   return Object.fromEntries(
     fields.map((name) => {
       const value = state[name as keyof VcpuState];
-      return [name, typeof value === "number" ? value : Array.from(value)];
+      return [
+        name,
+        value instanceof Uint8Array ? value.toHex() : typeof value === "number" ? value : Array.from(value),
+      ];
     }),
   );
 }
