@@ -1,9 +1,14 @@
-import { assertEquals, assertStringIncludes } from "@std/assert";
-import { Trike } from "../boot/guests.ts";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { guestOrSkip, script, Trike, withFolder } from "../boot/guests.ts";
+import { which } from "../guest/which.ts";
 import { firmwareOrSkip } from "./images.ts";
 
 const code = firmwareOrSkip("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd");
 const vars = firmwareOrSkip("ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd");
+
+const { guest, ignore: noGuest } = await guestOrSkip("cloud");
+const mtools = which("mformat") && which("mcopy");
+if (!mtools) console.log("skipped: Linux under UEFI: the package mtools is not installed");
 
 /** Starts the UEFI shell, has it do `commands`, and returns what the console said. */
 async function shell(varsFile: string, commands: readonly string[]): Promise<string> {
@@ -40,4 +45,43 @@ Deno.test({
       await Deno.remove(dir, { recursive: true });
     }
   },
+});
+
+/** A FAT disk with a kernel that is a UEFI program, its initial file system, and a script that the shell starts by itself. */
+async function uefiDisk(folder: string, append: string): Promise<string> {
+  const image = `${folder}/disk.img`, label = `${folder}/startup.nsh`;
+  await Deno.writeFile(image, new Uint8Array(0));
+  await Deno.truncate(image, 64 << 20);
+  await Deno.writeTextFile(label, `fs0:\r\nvmlinuz.efi initrd=\\initrd ${append}\r\n`);
+  const run = async (program: string, ...args: string[]) => {
+    const { code, stderr } = await new Deno.Command(program, { args, stderr: "piped" }).output();
+    assertEquals(code, 0, new TextDecoder().decode(stderr));
+  };
+  await run("mformat", "-i", image, "-F", "::");
+  await run("mcopy", "-i", image, guest.kernel, "::/vmlinuz.efi");
+  await run("mcopy", "-i", image, guest.initrd, "::/initrd");
+  await run("mcopy", "-i", image, label, "::/startup.nsh");
+  return image;
+}
+
+Deno.test({
+  // About 15 s: a UEFI firmware, then a Linux.
+  name: "OVMF starts Debian's kernel from a FAT disk; it finds ACPI, HPET, SMBIOS and UEFI's variables, and powers off",
+  ignore: code.ignore || vars.ignore || noGuest || !mtools,
+  fn: () =>
+    withFolder(async (folder) => {
+      await Deno.copyFile(vars.path, `${folder}/vars.fd`);
+      const wanted = "cat /sys/devices/system/clocksource/*/available_clocksource; ls /sys/firmware/acpi/tables; " +
+        "cat /sys/class/dmi/id/sys_vendor; ls /sys/firmware/efi";
+      const disk = await uefiDisk(folder, `${guest.append} ${script(wanted)}`);
+      const firmware = ["--firmware", code.path, "--firmware-vars", `${folder}/vars.fd`, "--disk", disk];
+      const machine = ["--memory", "512M", "--engine", "soft", "--timeout", "100"];
+      await using trike = new Trike(["run", "--quiet", ...firmware, ...machine]);
+      const { code: status, stdout, stderr } = await trike.end();
+      assertEquals([status, stderr], [0, ""]);
+      assertMatch(stdout, /tsc hpet acpi_pm/);
+      for (const word of ["APIC", "DSDT", "FACP", "HPET", "MCFG", "trike", "runtime-map"]) {
+        assertStringIncludes(stdout, word);
+      }
+    }),
 });
