@@ -1,5 +1,5 @@
 /** The state of a software vCPU in shared memory, field by field: for tests, loaders and messages; what loops goes to the views. */
-import { CS, MODE_64, S } from "../../cpu/x86/state.ts";
+import { CS, IF, MODE_64, S } from "../../cpu/x86/state.ts";
 
 const COUNTERS = ["tlbMisses", "pageFaults", "exceptions", "interrupts"] as const;
 
@@ -33,6 +33,11 @@ export class CpuView {
     const lo = this.get("rip"), hi = this.get("rip", 1);
     if ((this.get("mode") & 3) === MODE_64) return { lo, hi };
     return { lo: (lo + this.get("segBase", 2 * CS)) | 0, hi: 0 };
+  }
+
+  /** Whether it would take an interrupt now. */
+  interruptible(): boolean {
+    return (this.get("eflags") & IF) !== 0 && this.get("inhibit") === 0;
   }
 
   /** What the generated code counts. */

@@ -10,7 +10,7 @@ import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
-import { IF, MODE_64, reg, S, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
+import { MODE_64, reg, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
 import { DEFAULT_CPU, limitsOf, rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
@@ -220,7 +220,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       }
       if (this.#waitsForSipi) return "halt";
       if (this.#halted) {
-        if (this.#interruptible() ? pending & (VcpuEvent.INTR | VcpuEvent.NMI) : pending & VcpuEvent.NMI) continue;
+        if (this.interruptible() ? pending & (VcpuEvent.INTR | VcpuEvent.NMI) : pending & VcpuEvent.NMI) continue;
         return "halt";
       }
       const now = clock.nowNs();
@@ -288,10 +288,6 @@ export class SoftVcpu extends CpuView implements Vcpu {
     return this.#sliceBudget === 0 ? this.#retired : this.#retired + this.#sliceBudget - this.get("budget");
   }
 
-  #interruptible(): boolean {
-    return (this.get("eflags") & IF) !== 0 && this.get("inhibit") === 0;
-  }
-
   /** Handles NMI and interrupts; true if something was taken. */
   #takeEvents(pending: number): boolean {
     const { events, eventsIndex, board, index } = this.#parts;
@@ -316,7 +312,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       this.#shutdown = this.exports.nmi(this.base) === STATUS.SHUTDOWN;
       return true;
     }
-    if (pending & VcpuEvent.INTR && this.#interruptible()) {
+    if (pending & VcpuEvent.INTR && this.interruptible()) {
       const vector = board.acknowledge(index);
       if (vector >= 0) {
         this.#halted = false;
