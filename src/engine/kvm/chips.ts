@@ -2,7 +2,7 @@
  * The interrupt controllers and the PIT that KVM is in the board's place, from any thread of a machine.
  *
  * While no vCPU runs, the board's records are the truth and its models are in charge; `load` hands over before vCPUs run, and
- * `store` takes back once they do not: so a snapshot never knows who it was. See docs/decisions/0012-chips-in-the-kernel.md.
+ * `store` takes back once they do not: so a snapshot never knows who it was. See docs/decisions/0014-chips-in-the-kernel.md.
  */
 import * as K from "../../../ffi/kvm.ts";
 import { CLOCK_MONOTONIC, SYS_clock_gettime } from "../../../ffi/libc.ts";

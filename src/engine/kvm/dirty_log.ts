@@ -1,4 +1,4 @@
-/** KVM's log of written pages as the engine's. [kvm KVM_GET_DIRTY_LOG] */
+/** KVM's log of written pages as the engine's. */
 import * as K from "../../../ffi/kvm.ts";
 import type { DirtyLog } from "../engine.ts";
 import { Host } from "./host.ts";

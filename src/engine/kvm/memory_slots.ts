@@ -2,7 +2,7 @@
  * The VM's memory slots: RAM from guest-physical 0 on, and what the machine's memory map puts in its place.
  *
  * ROM is a slot that cannot be written: a write leaves the guest as an access to a device does. The slots that KVM has stand in
- * shared memory, since any thread may find that the map has changed. [kvm KVM_SET_USER_MEMORY_REGION]
+ * shared memory, since any thread may find that the map has changed.
  */
 import * as K from "../../../ffi/kvm.ts";
 import { Bug } from "../../base/errors.ts";
