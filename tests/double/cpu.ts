@@ -10,7 +10,7 @@ import type { ImportImpls } from "../../src/cpu/x86/imports.ts";
 import { generate, type Interpreter } from "../../src/cpu/x86/interp.ts";
 import { STATUS } from "../../src/cpu/x86/ops.ts";
 import type { Row } from "../../src/cpu/x86/row.ts";
-import { reg, S, SCRATCH_OPS, VBASE } from "../../src/cpu/x86/state.ts";
+import { MODE_64, reg, S, SCRATCH_OPS, VBASE } from "../../src/cpu/x86/state.ts";
 import { TraceBuilder } from "../../src/cpu/x86/trace.ts";
 import { CodeCache } from "../../src/engine/soft/code_cache.ts";
 import { CpuView } from "../../src/engine/soft/cpu_view.ts";
@@ -310,15 +310,15 @@ export class Cpu extends CpuView {
     return budget + EXTENSION;
   };
 
+  /** Where a slice has ended is hot code, most often: it may be compiled. */
   #sample(): void {
     if (!this.#tier) return;
     this.#tier.poll();
-    if ((this.get("mode") & 3) !== 2) return;
-    const lo = this.get("rip") >>> 0, hi = this.get("rip", 1);
-    if (!this.#tier.sample((hi & 0xffff) * 0x1_0000_0000 + lo)) return;
-    if (this.exports.fetchAt(this.base, lo, hi) !== 0) return;
-    const page = this.get("physLo") >>> 12;
-    this.#tier.compile(page, RAM_BASE + page * PAGE_BYTES, lo & 0xfff);
+    if ((this.get("mode") & 3) === MODE_64 && this.exports.look(this.base, this.get("rip"), this.get("rip", 1)) === 0) {
+      if (this.#tier.sample(this.get("physLo") >>> 12, this.get("rip") & 0xfff)) return;
+    }
+    const looked = this.get("lookedOffset");
+    if (((looked >> 12) & 3) === MODE_64) this.#tier.sample(this.get("lookedPage"), looked & 0xfff);
   }
 
   /** Physical page after `linear`'s, or -1: a fault is described. */

@@ -36,7 +36,7 @@ export function controlFault(read: Read): string | null {
 }
 
 /** The event that is to be injected. */
-function eventFault(read: Read): string | null {
+export function eventFault(read: Read): string | null {
   const info = Number(read(F.ENTRY_IRQ_INFO)) >>> 0;
   if (info >>> 31 === 0) return null;
   const vector = info & 0xff, type = (info >>> 8) & 7, hasError = (info & 0x800) !== 0;
@@ -72,6 +72,11 @@ export function guestFault(read: Read): string | null {
     if (cr0 & PG && ((efer & LME) !== 0n) !== ((efer & LMA) !== 0n)) return "EFER.LME against LMA";
   }
   return segmentFault(read, long) ?? pointerFault(read, long) ?? activityFault(read);
+}
+
+/** Of the guest's state, what programs change at any entry: where it goes on, and what blocks. */
+export function stepFault(read: Read): string | null {
+  return pointerFault(read, (Number(read(F.ENTRY)) & ENTRY.GUEST_64) !== 0) ?? activityFault(read);
 }
 
 function segmentFault(read: Read, long: boolean): string | null {

@@ -4,7 +4,7 @@ import { STATUS } from "../../src/cpu/x86/ops.ts";
 import { EVENT as KIND } from "../../src/cpu/x86/system/exception.ts";
 import { ARENA_BASE, PAGE_BYTES, RAM_BASE } from "../../src/machine/memory.ts";
 import { HV } from "./codes.ts";
-import { controlFault, EVENT, guestFault } from "./entry.ts";
+import { controlFault, EVENT, eventFault, guestFault, stepFault } from "./entry.ts";
 import { STOP } from "./cpu.ts";
 import { instructionExit, type Outcome } from "./instructions.ts";
 import { GUEST_PAGES, H, LAZY, LOW_PAGES, MAPPED, V } from "./process.ts";
@@ -100,12 +100,12 @@ class Run {
     const { v } = this, { cpu } = v;
     v.everRan = true;
     v.lastEntryFlags = 0;
-    if (controlFault(v.read) !== null) {
+    if ((v.controlsDirty ? controlFault(v.read) : eventFault(v.read)) !== null) {
       v.set(F.INSTR_ERROR, CONTROL_ERROR);
       v.lastEntryFlags = ZF;
       return HV.ERROR;
     }
-    if (guestFault(v.read) !== null) {
+    if ((v.guestDirty ? guestFault(v.read) : stepFault(v.read)) !== null) {
       this.#finish({ reason: (REASON.GUEST_STATE | ENTRY_FAILED) >>> 0 });
       return HV.SUCCESS;
     }
@@ -113,6 +113,7 @@ class Run {
       this.#finish({ reason: (REASON.GUEST_STATE | ENTRY_FAILED) >>> 0, qualification: PDPTE_FAILURE });
       return HV.SUCCESS;
     }
+    v.controlsDirty = v.guestDirty = false;
     const began = machNs();
     v.set(F.IDT_VECTOR_INFO, 0);
     Atomics.store(this.#words, this.#at + V.RUNNING, 1);

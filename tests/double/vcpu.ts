@@ -17,6 +17,17 @@ export interface PortAccess {
   readonly in: boolean;
 }
 
+/** Fields that every entry checks by themselves. */
+const STEPS: ReadonlySet<number> = new Set([
+  F.RIP,
+  F.RFLAGS,
+  F.INTERRUPTIBILITY,
+  F.ACTIVITY,
+  F.ENTRY_IRQ_INFO,
+  F.ENTRY_EXC_ERROR,
+  F.ENTRY_INSTR_LEN,
+]);
+
 export class VCpu {
   readonly cpu: Cpu;
   readonly state: GuestState;
@@ -35,6 +46,9 @@ export class VCpu {
   blockedNmi = false;
   halted = false;
   everRan = false;
+  /** Controls, or registers other than those of `STEPS`, have been written since an entry found nothing wrong. */
+  controlsDirty = true;
+  guestDirty = true;
   lastEntryFlags = 0;
   ranNs = 0;
   idleNs = 0;
@@ -113,6 +127,8 @@ export class VCpu {
     const known = fieldOf(field);
     if (!known || known.access !== "rw") return HV.BAD_ARGUMENT;
     const cut = BigInt.asUintN(known.bits, value);
+    if (!STEPS.has(field)) this.guestDirty = true;
+    if (!STEPS.has(field) && (field & 0xc00) === 0) this.controlsDirty = true;
     const [must, may] = writeMasks(field);
     const fits = (cut & must) === must && (cut & ~may) === 0n;
     if (!fits && !(this.quirks.lateChecks && CONTROLS[field])) return HV.BAD_ARGUMENT;
@@ -139,6 +155,8 @@ export class VCpu {
     return value !== undefined && put64(out, value) ? HV.SUCCESS : HV.BAD_ARGUMENT;
   }
   writeRegister(id: number, value: bigint): number {
+    // Beyond RIP, RFLAGS and the general registers.
+    if (id > 17) this.guestDirty = true;
     return this.state.writeRegister(id, value) ? HV.SUCCESS : HV.BAD_ARGUMENT;
   }
 
@@ -185,8 +203,10 @@ export class VCpu {
   writeMsr(msr: number, value: bigint): number {
     const native = NATIVE.get(msr), bound = this.managed.get(msr);
     if (msr === MSR_TSC) this.tscOffset += BigInt.asIntN(64, value - (machNs() + this.totalTscOffset));
-    else if (msr === MSR_EFER) this.state.writeField(F.EFER, value);
-    else if (msr === MSR_PAT) this.state.writeField(F.PAT, value);
+    else if (msr === MSR_EFER) {
+      this.guestDirty = true;
+      this.state.writeField(F.EFER, value);
+    } else if (msr === MSR_PAT) this.state.writeField(F.PAT, value);
     else if (native) this.cpu.put64(native[0], value, native[1]);
     else if (bound) bound.value = value;
     else return HV.BAD_ARGUMENT;
