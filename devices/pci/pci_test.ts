@@ -315,3 +315,47 @@ Deno.test("the MSI-X table is read at any width and written as doublewords only"
   assertEquals(m.read(3, 4), 0xabcdeffe);
   assertEquals(m.read(0x7fe, 4), 0);
 });
+
+Deno.test("PCIEXBAR: where firmware may move it, it starts disabled, and its length says what it claims", () => {
+  const mch = new MemoryController(PciFunctionRecord.create(), { ecamBase: 0xe0000000, movableEcam: true });
+  let changes = 0;
+  mch.onChange = () => changes++;
+  assertEquals(mch.ecam, null);
+  mch.writeConfig(0x60, 4, 0xb0000001);
+  assertEquals(mch.ecam, { base: 0xb0000000, sizeBytes: 256 << 20 });
+  mch.writeConfig(0x60, 4, 0xb4000000 | (2 << 1) | 1);
+  assertEquals(mch.ecam, { base: 0xb4000000, sizeBytes: 64 << 20 });
+  mch.writeConfig(0x60, 4, 0xb0000007); // a length that is reserved
+  assertEquals([mch.ecam, changes], [null, 3]);
+});
+
+Deno.test("PAM: each half of a register says who answers reads and takes writes [g33 §5.1.17]", () => {
+  const mch = new MemoryController(PciFunctionRecord.create(), { ecamBase: 0xe0000000 });
+  const at = (base: number) => {
+    const { sizeBytes, readsRam, writesRam } = mch.pam.find((r) => r.base === base)!;
+    return [sizeBytes, readsRam, writesRam];
+  };
+  assertEquals(mch.pam.reduce((sum, r) => sum + r.sizeBytes, 0), 0x40000);
+  mch.writeConfig(0x90, 1, 0x30);
+  mch.writeConfig(0x91, 1, 0x21);
+  mch.writeConfig(0x96, 1, 0x10);
+  assertEquals(at(0xf0000), [0x10000, true, true]);
+  assertEquals([at(0xc0000), at(0xc4000)], [[0x4000, true, false], [0x4000, false, true]]);
+  assertEquals([at(0xe8000), at(0xec000)], [[0x4000, false, false], [0x4000, true, false]]);
+});
+
+Deno.test("an expansion ROM is sized like a BAR, and answers while its enable bit and memory space are set", () => {
+  const { host, add } = board();
+  const fn = add(5, 0, { ...SPEC, bars: {}, romBytes: 0x1000 });
+  const window = host.memoryWindow(0xc0000000);
+  fn.writeConfig(PCI.EXPANSION_ROM, 4, 0xffffffff);
+  assertEquals(fn.readConfig(PCI.EXPANSION_ROM, 4), 0xfffff001);
+  fn.writeConfig(PCI.EXPANSION_ROM, 4, 0xc0010000);
+  fn.writeConfig(PCI.COMMAND, 2, COMMAND.MEMORY_SPACE);
+  assertEquals(window.read(0x10004, 4), 0xffffffff);
+  fn.writeConfig(PCI.EXPANSION_ROM, 4, 0xc0010001);
+  window.read(0x10004, 4);
+  assertEquals(fn.seen, ["r6+4/4"]);
+  fn.writeConfig(PCI.COMMAND, 2, 0);
+  assertEquals(window.read(0x10004, 4), 0xffffffff);
+});
