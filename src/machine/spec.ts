@@ -40,30 +40,12 @@ export interface PublishSpec {
   readonly guestPort: number;
 }
 
-export const NET_MODELS = ["virtio", "e1000"] as const;
-export type NetModel = typeof NET_MODELS[number];
-
-/** Pairs of queues of a network device, at most. */
-export const MAX_NET_PAIRS = 8;
-
-/** What all network devices have. */
-export interface NetDeviceSpec {
-  /** Six bytes. */
-  readonly mac: readonly number[];
-  /** A file for every frame, or null. */
-  readonly pcap: string | null;
-  /** virtio if not given. */
-  readonly model?: NetModel;
-  /** Pairs of queues of a virtio device; one if not given. */
-  readonly queues?: number;
-}
-
-/** What the network device is plugged into. */
-export type NetSpec = NetDeviceSpec & NetBackendSpec;
-
-export type NetBackendSpec =
+/** What the network device is plugged into. `mac` is six bytes; `pcap` a file for every frame, or null. */
+export type NetSpec =
   | {
     readonly kind: "user";
+    readonly mac: readonly number[];
+    readonly pcap: string | null;
     /** Nothing goes out but answers to clients of published ports. */
     readonly restrict: boolean;
     readonly publish: readonly PublishSpec[];
@@ -71,15 +53,7 @@ export type NetBackendSpec =
     readonly dns: { readonly address: string; readonly port: number } | null;
   }
   /** Frames with their length before them on a Unix socket that somebody listens at. */
-  | { readonly kind: "stream"; readonly path: string }
-  /** A frame a datagram, to a Unix socket that somebody has bound. */
-  | { readonly kind: "dgram"; readonly path: string }
-  /** The other machines of this user that name the same switch. */
-  | { readonly kind: "switch"; readonly name: string }
-  /** A TAP interface of Linux that exists. */
-  | { readonly kind: "tap"; readonly name: string }
-  /** vmnet.framework of macOS; `interface` is the one to bridge to. */
-  | { readonly kind: "vmnet"; readonly mode: "shared" | "host" | "bridged"; readonly interface: string | null };
+  | { readonly kind: "stream"; readonly mac: readonly number[]; readonly pcap: string | null; readonly path: string };
 
 /** Firmware that starts the machine: it finds the kernel by itself. */
 export interface FirmwareSpec {
@@ -103,6 +77,8 @@ export interface MachineSpec {
   readonly engine: EngineName;
   /** Who is the interrupt controllers, with the engine kvm; what the host offers, if it is not given. */
   readonly irqchip?: "user" | "split" | "kernel";
+  /** With the engine hvf: a library with the framework's functions, in its place. */
+  readonly hypervisor?: string;
   readonly memoryBytes: number;
   readonly cpus: number;
   /** Of the engine's own choice if it is not given. */

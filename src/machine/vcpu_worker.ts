@@ -8,7 +8,9 @@ serveVcpu(async (spec): Promise<Engine> => {
       return (await import("../engine/soft/soft.ts")).softEngine;
     case "kvm":
       return (await import("../engine/kvm/kvm.ts")).kvmEngine;
-    case "hvf":
-      return (await import("../engine/hvf/hvf.ts")).hvfEngine;
+    case "hvf": {
+      const { hvfEngine, hvfEngineAt } = await import("../engine/hvf/hvf.ts");
+      return spec.hypervisor === undefined ? hvfEngine : hvfEngineAt(spec.hypervisor);
+    }
   }
 });
