@@ -12,6 +12,7 @@
 import type { Arena } from "../../src/base/arena.ts";
 import type { RegisterDevice } from "../../src/base/bus.ts";
 import { record, type View } from "../../src/base/record.ts";
+import type { Delivery, NetworkCard } from "../network_card.ts";
 import {
   type FrameOffload,
   NET_HDR_GSO,
@@ -101,10 +102,7 @@ export interface VirtioNetOptions {
   readonly pairs?: number;
 }
 
-/** What happened to a frame for the guest: it has it, nobody can have it, or there is no room now. */
-export type Delivery = "delivered" | "dropped" | "full";
-
-export class VirtioNet extends VirtioPci {
+export class VirtioNet extends VirtioPci implements NetworkCard {
   readonly #n: View<typeof VirtioNetRecord>;
   readonly #pairs: number;
   readonly #header = new Uint8Array(NET_HEADER_BYTES);
@@ -166,6 +164,11 @@ export class VirtioNet extends VirtioPci {
       case "mtu":
         return this.options.mtu ?? 0;
     }
+  }
+
+  /** Pairs of queues that the driver uses [virtio §5.1.6.5.6]. */
+  get activePairs(): number {
+    return Math.min(this.#pairs, this.#n.morePairs + 1);
   }
 
   /** Plugs the cable in or out. Under the machine lock. */

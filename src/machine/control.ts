@@ -23,8 +23,9 @@ export const EndCause = {
 } as const;
 export type EndCause = typeof EndCause[keyof typeof EndCause];
 
-/** What the network's worker is to look at. */
-export const NetBell = { RECEIVE: 1 << 0, TRANSMIT: 1 << 1, CONTROL: 1 << 2, RESET: 1 << 3 } as const;
+/** What the network's worker is to look at; TRANSMIT is that of the first pair of queues, the others' follow. */
+export const NetBell = { RECEIVE: 1 << 0, CONTROL: 1 << 1, RESET: 1 << 2, TRANSMIT: 1 << 8 } as const;
+const ALL_TRANSMIT = 0xff * NetBell.TRANSMIT;
 
 const STATE = 0;
 const END_CAUSE = 1;
@@ -283,7 +284,7 @@ export class Control {
   releaseNet(): void {
     Atomics.store(this.#words, NET_HELD, 0);
     Atomics.store(this.#words, NET_HOLD, 0);
-    this.ringNet(NetBell.RECEIVE | NetBell.TRANSMIT | NetBell.CONTROL);
+    this.ringNet(NetBell.RECEIVE | ALL_TRANSMIT | NetBell.CONTROL);
   }
 
   get netHold(): boolean {

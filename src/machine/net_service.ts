@@ -2,25 +2,26 @@
  * The network device on the host's side, in the one thread that serves its queues: frames go from the transmit queue to the
  * back end, and from the back end into the receive queue. The machine lock is free.
  */
+import type { NetworkCard } from "../../devices/network_card.ts";
 import type { FrameOffload } from "../../devices/virtio/net_header.ts";
-import type { VirtioNet } from "../../devices/virtio/net.ts";
-import { messageOf } from "../base/errors.ts";
-import { DenoSockets } from "../host/net/host_sockets.ts";
+import { ConfigError, messageOf } from "../base/errors.ts";
 import { PcapFile } from "../host/net/pcap.ts";
-import { StreamNet } from "../host/net/stream_net.ts";
 import { UserNet } from "../host/net/user_net.ts";
-import type { NetBackend, Wire } from "../host/net/wire.ts";
+import type { Wire } from "../host/net/wire.ts";
 import { NetBell } from "./control.ts";
+import { type OpenableBackend, openBackend } from "./net_backends.ts";
+import { Steering } from "./net_steering.ts";
 import type { Pc } from "./pc.ts";
-import type { NetSpec } from "./spec.ts";
+import { MAX_NET_PAIRS, type NetSpec, type PublishSpec } from "./spec.ts";
 
 /** The most that a deadline is late because a timer was already set for later. */
 const TICK_MS = 20;
 
 export class NetService {
-  readonly #device: VirtioNet;
+  readonly #device: NetworkCard;
+  readonly #steering = new Steering();
   #pcap: PcapFile | null;
-  readonly #backend: NetBackend & { open(): Promise<void> };
+  readonly #backend: OpenableBackend;
   #flushing = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAtMs = Infinity;
@@ -40,20 +41,13 @@ export class NetService {
       },
       send: (frame, offload) => this.#send(frame, offload),
     };
-    this.#backend = net.kind === "user"
-      ? new UserNet({
-        wire,
-        sockets: new DenoSockets(),
-        now: () => this.#nowMs(),
-        random: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
-        armed: () => this.#armed(),
-      }, { ...net, mac: Uint8Array.from(net.mac) })
-      : new StreamNet({
-        wire,
-        connect: () => Deno.connect({ transport: "unix", path: net.path }),
-        linkChanged: (up) => pc.lock.with(() => device.setLink(up)),
-        sleep: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-      }, net.path);
+    this.#backend = openBackend(net, {
+      wire,
+      nowMs: () => this.#nowMs(),
+      armed: () => this.#armed(),
+      linkChanged: (up) => pc.lock.with(() => device.setLink(up)),
+      trouble,
+    });
   }
 
   /** Rejects with HostError or ConfigError. */
@@ -61,11 +55,34 @@ export class NetService {
     return this.#backend.open();
   }
 
+  /** Lets clients of one more port of the host's in, or of one less. Rejects with HostError or ConfigError. */
+  async addForward(one: PublishSpec): Promise<void> {
+    await this.#user("add").addForward(one);
+  }
+
+  removeForward(one: Pick<PublishSpec, "protocol" | "address" | "port">): void {
+    if (this.#user("remove").removeForward(one)) return;
+    throw new ConfigError(
+      `Cannot remove ${one.address}:${one.port}/${one.protocol}: expected a port that is published`,
+    );
+  }
+
+  get forwards(): readonly PublishSpec[] {
+    return this.#backend instanceof UserNet ? this.#backend.forwards : [];
+  }
+
+  #user(what: string): UserNet {
+    if (this.#backend instanceof UserNet) return this.#backend;
+    throw new ConfigError(`Cannot ${what} a published port: expected a machine with --net user`);
+  }
+
   /** Serves until the machine says that it is enough. */
   async run(): Promise<void> {
     const { control } = this.pc, device = this.#device, backend = this.#backend;
+    let pair = 0;
     const receive = (frame: Uint8Array, offload: Readonly<FrameOffload>) => {
       this.#capture(frame);
+      if (device.activePairs > 1) this.#steering.sent(frame, pair);
       backend.receive(frame, offload);
     };
     for (;;) {
@@ -80,8 +97,10 @@ export class NetService {
         if (rung & NetBell.RESET) backend.guestReset();
         if (rung & NetBell.CONTROL && device.serveControl()) control.ringNet(NetBell.CONTROL);
         if (rung & NetBell.RECEIVE) backend.room();
-        if (rung & NetBell.TRANSMIT) {
-          if (device.transmit(0, receive)) control.ringNet(NetBell.TRANSMIT);
+        for (pair = 0; pair < MAX_NET_PAIRS; pair++) {
+          const bell = NetBell.TRANSMIT << pair;
+          if (!(rung & bell)) continue;
+          if (device.transmit(pair, receive)) control.ringNet(bell);
           backend.endOfBurst();
         }
         device.flush();
@@ -102,7 +121,8 @@ export class NetService {
 
   #send(frame: Uint8Array, offload: Readonly<FrameOffload>): boolean {
     if (this.pc.control.netHold) return false;
-    const delivery = this.#device.deliver(0, frame, offload);
+    const pairs = this.#device.activePairs;
+    const delivery = this.#device.deliver(pairs > 1 ? this.#steering.pairOf(frame, pairs) : 0, frame, offload);
     if (delivery === "full") return false;
     if (delivery === "delivered") {
       this.#capture(frame);

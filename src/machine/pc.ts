@@ -34,7 +34,6 @@ import { ResetControl, ResetControlRecord } from "../../devices/reset_control.ts
 import { Uart16550, Uart16550Record } from "../../devices/uart16550.ts";
 import { type ConsoleOutput, VirtioConsole } from "../../devices/virtio/console.ts";
 import { SeededEntropy, SeededEntropyRecord, VirtioEntropy } from "../../devices/virtio/entropy.ts";
-import { VirtioNet } from "../../devices/virtio/net.ts";
 import { Arena } from "../base/arena.ts";
 import { Bus } from "../base/bus.ts";
 import { CodeMap } from "../base/code_map.ts";
@@ -54,6 +53,7 @@ import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/
 import { Control, EndCause, NetBell } from "./control.ts";
 import { Counters } from "./counters.ts";
 import { assembleDisks } from "./disk_board.ts";
+import { assembleNet } from "./net_board.ts";
 import { assembleFirmware, type FirmwareInfo, VIDEO_WINDOW, writeCmosNotes } from "./firmware.ts";
 import { ARENA_BASE, ARENA_BYTES, PAGE_BYTES, RAM_BASE } from "./memory.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -284,19 +284,7 @@ export function assemblePc(options: PcOptions) {
   pci.add(SLOT.CONSOLE, 0, virtioConsole);
   const diskBoard = assembleDisks({ arena, ram, msi: router, lock, control, pci }, spec, diskInfo);
 
-  const net = spec.net
-    ? pci.add(
-      SLOT.NET,
-      0,
-      new VirtioNet(arena, "net", {
-        ...virtio,
-        locked: (body) => lock.with(body),
-        // One pair of queues, and the control queue.
-        notify: (queue) => control.ringNet([NetBell.RECEIVE, NetBell.TRANSMIT, NetBell.CONTROL][queue] ?? 0),
-        onReset: () => control.ringNet(NetBell.RESET),
-      }, { mac: Uint8Array.from(spec.net.mac), offload: spec.net.kind === "user" }),
-    )
-    : null;
+  const net = spec.net ? assembleNet({ arena, ram, msi: router, lock, control, pci, clock, timers }, spec.net) : null;
 
   const chips: ChipRecords = {
     pic: picRecord,
@@ -335,11 +323,12 @@ export function assemblePc(options: PcOptions) {
     for (const { uart } of serial) uart.settle();
     for (const apic of apics) apic.settle();
     diskBoard.settle();
+    net?.settle();
   };
 
   /** Looks for requests that were on the queues when the machine was saved. Under the machine lock. */
   const renotify = () => {
-    for (const f of [entropy, virtioConsole, ...(net ? [net] : [])]) f.renotify();
+    for (const f of [entropy, virtioConsole, ...(net ? [net.card] : [])]) f.renotify();
     diskBoard.renotify();
   };
 
@@ -390,7 +379,7 @@ export function assemblePc(options: PcOptions) {
     pci,
     serial,
     disks: diskBoard.served,
-    net,
+    net: net?.card ?? null,
     console: { device: virtioConsole, tx: consoleTx, rx: consoleRx, attach: () => consoleOutput.attach() },
     debugTx,
     settle,

@@ -5,7 +5,7 @@
  */
 import { RestoreError } from "../base/errors.ts";
 import { MAX_RAM_BYTES, MAX_VCPUS, PAGE_BYTES } from "./memory.ts";
-import { DISK_CONTROLLERS, type DiskSpec, type MachineSpec, MAX_DISKS } from "./spec.ts";
+import { DISK_CONTROLLERS, type DiskSpec, type MachineSpec, MAX_DISKS, MAX_NET_PAIRS, NET_MODELS } from "./spec.ts";
 
 /** A disk's file as it was: a snapshot goes with what was in it then. */
 export interface DiskIdentity {
@@ -78,6 +78,14 @@ const DISK = fields({
   discard: optional(boolean),
 });
 
+/** What every network device has. */
+const NET_DEVICE = {
+  mac: list(6, 6, whole(0, 255)),
+  pcap: nullOr(text),
+  model: optional(one(...NET_MODELS)),
+  queues: optional(whole(1, MAX_NET_PAIRS)),
+} as const;
+
 const SPEC = {
   engine: one("hvf", "kvm", "soft"),
   irqchip: optional(one("user", "split", "kernel")),
@@ -99,8 +107,7 @@ const SPEC = {
   ),
   net: optional(variant({
     user: {
-      mac: list(6, 6, whole(0, 255)),
-      pcap: nullOr(text),
+      ...NET_DEVICE,
       restrict: boolean,
       publish: list(
         0,
@@ -109,7 +116,11 @@ const SPEC = {
       ),
       dns: nullOr(fields({ address: text, port: PORT })),
     },
-    stream: { mac: list(6, 6, whole(0, 255)), pcap: nullOr(text), path: text },
+    stream: { ...NET_DEVICE, path: text },
+    dgram: { ...NET_DEVICE, path: text },
+    switch: { ...NET_DEVICE, name: text },
+    tap: { ...NET_DEVICE, name: text },
+    vmnet: { ...NET_DEVICE, mode: one("shared", "host", "bridged"), interface: nullOr(text) },
   })),
   noReboot: boolean,
   icount: boolean,

@@ -2,6 +2,9 @@
  * Addresses and the internet checksum. An IPv4 address is an unsigned 32-bit number, the first octet on top; an IPv6 address is
  * a string of eight code units, one for each group of 16 bits. Both are compared with ===, and may be keys of a map.
  */
+import { fold } from "../../../devices/internet_checksum.ts";
+
+export { checksum, sum16 } from "../../../devices/internet_checksum.ts";
 
 export type Ip6 = string;
 export type Address = number | Ip6;
@@ -106,29 +109,6 @@ export function ip6(bytes: Uint8Array, at: number): Ip6 {
 
 export function putIp6(bytes: Uint8Array, at: number, address: Ip6): void {
   for (let i = 0; i < 8; i++) put16(bytes, at + 2 * i, address.charCodeAt(i));
-}
-
-/** The ones' complement sum of 16-bit words from `from` to `end`, added to `sum` and folded [rfc1071]. */
-export function sum16(bytes: Uint8Array, from: number, end: number, sum = 0): number {
-  let at = from;
-  // 2^15 words of 16 bits stay below 2^32.
-  while (at + 1 < end) {
-    const stop = Math.min(end - 1, at + 0xfffe);
-    for (; at < stop; at += 2) sum += (bytes[at]! << 8) | bytes[at + 1]!;
-    sum = fold(sum);
-  }
-  if (at < end) sum = fold(sum + (bytes[at]! << 8));
-  return sum;
-}
-
-function fold(sum: number): number {
-  while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 65536);
-  return sum;
-}
-
-/** The checksum field over a stretch in which it counts as zero. */
-export function checksum(bytes: Uint8Array, from: number, end: number, sum = 0): number {
-  return ~sum16(bytes, from, end, sum) & 0xffff;
 }
 
 /** The sum of the pseudo-header that the checksums of TCP, UDP and ICMPv6 cover; both addresses are of one family. */
