@@ -1,12 +1,13 @@
 /** Every target, and its corpus: inputs to start from, and all that ever broke a rule. */
 import { commandLine } from "./command_line.ts";
 import { decoder } from "./decoder.ts";
+import { image } from "./image.ts";
 import { kernel } from "./kernel.ts";
 import { debianPackage } from "./package.ts";
 import { payload } from "./payload.ts";
 import type { Target } from "./target.ts";
 
-export const TARGETS: readonly Target[] = [kernel, payload, debianPackage, decoder, commandLine];
+export const TARGETS: readonly Target[] = [kernel, payload, debianPackage, decoder, commandLine, image];
 
 export function corpusFolder(target: Target): URL {
   return new URL(`./corpus/${target.name}/`, import.meta.url);

@@ -5,16 +5,22 @@
  * zstd frame has to be found first [rfc8878 §3.1.1].
  */
 import { deflateRawSync, inflateRawSync, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { messageOf } from "../../../base/errors.ts";
 import type { Compression } from "./format.ts";
 
 const WINDOW_BITS = 12;
 
 /** The cluster in a stream; throws if it holds none of that size. */
 export function decompressCluster(kind: Compression, stream: Uint8Array, clusterBytes: number): Uint8Array {
-  const options = { maxOutputLength: clusterBytes };
-  const bytes = kind === "zlib"
-    ? inflateRawSync(stream, options)
-    : zstdDecompressSync(stream.subarray(0, zstdFrameBytes(stream)), options);
+  let bytes: Uint8Array;
+  try {
+    const options = { maxOutputLength: clusterBytes };
+    bytes = kind === "zlib"
+      ? inflateRawSync(stream, options)
+      : zstdDecompressSync(stream.subarray(0, zstdFrameBytes(stream)), options);
+  } catch (error) {
+    throw new Error(`a compressed cluster is damaged: ${messageOf(error)}`, { cause: error });
+  }
   if (bytes.length !== clusterBytes) throw new Error(`a compressed cluster holds ${bytes.length} bytes`);
   return bytes;
 }
