@@ -15,6 +15,8 @@ const SYMBOLS = {
 const PROT_NONE = 0, PROT_READ_WRITE = 3;
 const MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_FIXED = 0x10, MAP_ANONYMOUS = 0x20, MAP_NORESERVE = 0x4000;
 const MFD_CLOEXEC = 1;
+/** Pages that are copied at a time. */
+const RUN = 4096;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 export const PAGE = 4096;
 
@@ -53,15 +55,16 @@ export function copyPresent(address: bigint, bytes: number, fd: number, offset: 
   const pagemap = libc.open(cString("/proc/self/pagemap"), 0, 0);
   const got = libc.pread(pagemap, pages, BigInt(pages.byteLength), address / BigInt(PAGE) * 8n);
   libc.close(pagemap);
-  if (Number(got) !== pages.byteLength) return false;
-  const present = (page: number) => (pages[2 * page + 1]! & 0xc000_0000) !== 0;
+  // Where the kernel does not tell, everything is copied.
+  const told = Number(got) === pages.byteLength;
+  const present = (page: number) => !told || (pages[2 * page + 1]! & 0xc000_0000) !== 0;
   for (let page = 0, end = bytes / PAGE; page < end;) {
     if (!present(page)) {
       page++;
       continue;
     }
     let to = page + 1;
-    while (to < end && present(to)) to++;
+    while (to < end && to - page < RUN && present(to)) to++;
     const from = Deno.UnsafePointer.create(address + BigInt(page * PAGE));
     const size = BigInt((to - page) * PAGE);
     if (libc.pwrite(fd, from, size, BigInt(offset + page * PAGE)) !== size) return false;
