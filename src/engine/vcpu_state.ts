@@ -44,7 +44,7 @@ export const EventType = {
 
 const flag = { type: "u8", max: 1 } as const;
 
-export const VcpuRecord = record("vcpu-x86", 1, {
+export const VcpuRecord = record("vcpu-x86", 2, {
   /** In ModRM's order: GPR_NAMES. */
   gpr: qwords(16),
   rip: qwords(1),
@@ -96,6 +96,8 @@ export const VcpuRecord = record("vcpu-x86", 1, {
   mcgStatus: qwords(1),
   xss: qwords(1),
   mtrrDefType: qwords(1),
+  /** MSR 4b564d01h, where the guest has KVM's clock put: 0 if it uses none. Engines without that clock refuse another. */
+  kvmSystemTime: qwords(1),
   /** PHYSBASE0, PHYSMASK0, PHYSBASE1, … */
   mtrrPhys: qwords(16),
   /** FIX64K_00000, FIX16K_80000, FIX16K_A0000, FIX4K_C0000 to FIX4K_F8000. */

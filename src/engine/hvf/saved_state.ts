@@ -126,6 +126,7 @@ export function checkHvf({ cpuid, msrs }: Guest, s: VcpuState): void {
   only("efer", u64(s.efer), BigInt(EFER.SCE | EFER.LME | EFER.LMA | (cpuid.noExecute ? EFER.NXE : 0)));
   only("xcr0", u64(s.xcr0), BigInt(cpuid.xcr0 | 1));
   only("xss", u64(s.xss), 0n);
+  only("kvmSystemTime", u64(s.kvmSystemTime), 0n);
   const area = new DataView(s.xsave.buffer, s.xsave.byteOffset, XSAVE.BYTES);
   only("xsave.XSTATE_BV", area.getBigUint64(XSAVE.XSTATE_BV, true), BigInt(cpuid.xcr0 | 3));
   if (isPae(s)) {

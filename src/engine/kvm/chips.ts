@@ -29,6 +29,8 @@ const EXTINT = 7 << 8, APIC_ENABLED = 0x1ff;
 /** The kHz of guest time, whose unit is the nanosecond. */
 const GUEST_KHZ = 1_000_000n;
 const FIXED = 0, LOWEST = 1;
+/** More than KVM's clock and guest time come apart in a run. */
+const CLOCK_DRIFT_NS = 1_000_000_000n;
 
 export class KvmChips implements HostChips {
   readonly #host = new Host();
@@ -229,8 +231,10 @@ export class KvmChips implements HostChips {
       this.#qwords[at] = 0n;
       if (tsc !== 0n) new MsrAccess(this.#host, this.#vcpu(i)).write(IA32_TSC, tsc);
     });
-    if (clock === null) return;
-    new DataView(data.buffer).setBigUint64(K.kvm_clock_data.clock, clock, true);
+    // KVM's clock is guest time, to what the two differ by in a run; after a restore or a reset it is set to it.
+    const now = BigInt(Math.floor(this.parts.clock.nowNs()));
+    const stands = clock !== null && clock > now - CLOCK_DRIFT_NS && clock < now + CLOCK_DRIFT_NS ? clock : now;
+    new DataView(data.buffer).setBigUint64(K.kvm_clock_data.clock, stands, true);
     this.#host.tryIoctlWith(this.#vm, K.KVM_SET_CLOCK, data);
   }
 }

@@ -40,9 +40,8 @@ const LEAF1_EDX_HOST = bits(21, 22, 28, 29, 31);
 const EXTENDED_ECX_HOST = bits(1, 2, 3, 9, 10, 12, 13, 15, 22, 23, 24, 26, 28, 29);
 const HTT = 1 << 28;
 const ARAT = 1 << 2;
-/** KVM's own clock; everything else of it wants KVM's local APIC. */
+/** KVM's own clock, under the newer of its MSRs: a snapshot holds that one. */
 const KVM_FEATURES = bits(
-  K.KVM_FEATURE.CLOCKSOURCE,
   K.KVM_FEATURE.NOP_IO_DELAY,
   K.KVM_FEATURE.CLOCKSOURCE2,
   K.KVM_FEATURE.CLOCKSOURCE_STABLE_BIT,

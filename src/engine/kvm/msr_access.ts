@@ -2,6 +2,8 @@
 import * as K from "../../../ffi/kvm.ts";
 import type { Host } from "./host.ts";
 
+/** Where a guest wants KVM's clock, and that it runs (bit 0). */
+export const MSR_KVM_SYSTEM_TIME_NEW = 0x4b56_4d01;
 export const IA32_TSC = 0x10, IA32_TSC_ADJUST = 0x3b, IA32_TSC_DEADLINE = 0x6e0;
 
 export class MsrAccess {

@@ -22,7 +22,7 @@ import {
   XSAVE,
 } from "../vcpu_state.ts";
 import type { Bytes, Host } from "./host.ts";
-import { IA32_TSC_ADJUST, MsrAccess } from "./msr_access.ts";
+import { IA32_TSC_ADJUST, MSR_KVM_SYSTEM_TIME_NEW, MsrAccess } from "./msr_access.ts";
 
 /** A structure of KVM's, to be read and written as a whole. */
 class Block {
@@ -111,6 +111,7 @@ export class KvmState {
     this.#saveUnits(s);
     for (const { msr, field, index } of VCPU_MSRS) setU64(s[field], this.#msrs.read(msr) ?? 0n, index);
     setU64(s.tscAdjust, this.#msrs.read(IA32_TSC_ADJUST) ?? 0n);
+    setU64(s.kvmSystemTime, this.#msrs.read(MSR_KVM_SYSTEM_TIME_NEW) ?? 0n);
     this.#saveEvents(s, situation);
   }
 
@@ -285,6 +286,12 @@ export class KvmState {
       );
     }
     this.#msrs.write(IA32_TSC_ADJUST, u64(s.tscAdjust));
+    const clock = u64(s.kvmSystemTime);
+    if (!this.#msrs.write(MSR_KVM_SYSTEM_TIME_NEW, clock) && clock !== 0n) {
+      throw new RestoreError(
+        `Cannot restore vCPU.kvmSystemTime: found ${clock.toString(16)}h, and this KVM has no clock`,
+      );
+    }
   }
 
   #load(block: Block): void {

@@ -128,6 +128,7 @@ export function checkState(s: VcpuState): void {
   only("efer", u64(s.efer), EFER_FLAGS);
   only("xcr0", u64(s.xcr0), XCR0_FLAGS);
   only("xss", u64(s.xss), 0n);
+  only("kvmSystemTime", u64(s.kvmSystemTime), 0n);
   const area = new DataView(s.xsave.buffer, s.xsave.byteOffset, XSAVE.BYTES);
   only("xsave.XSTATE_BV", area.getBigUint64(XSAVE.XSTATE_BV, true), XCR0_FLAGS);
   for (const [name, bits] of Object.entries(STATE_MSRS)) {

@@ -30,7 +30,7 @@ Deno.test("CPUID of one processor of four: its ID, its siblings, and nothing tha
   assertEquals(leaf(cpuid, 0x15), [2, 5, 1_000_000_000, 0]);
   assertEquals(leaf(cpuid, 0x16), [2500, 2500, 1000, 0]);
   assertEquals(leaf(cpuid, 0x4000_0000), [0x4000_0010, 7, 8, 9]);
-  assertEquals(leaf(cpuid, 0x4000_0001), [0x0100_000b, 0, 0, 0]);
+  assertEquals(leaf(cpuid, 0x4000_0001), [0x0100_000a, 0, 0, 0]);
   assertEquals(leaf(cpuid, 0x4000_0010), [2_500_000, 1_000_000, 0, 0]);
 });
 

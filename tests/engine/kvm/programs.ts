@@ -132,3 +132,19 @@ export const RESET_ONCE = code(
   "e6f4", // out 0xf4, al
   "f4", // hlt
 );
+/** Has KVM's clock put at 26000H, a move at port 10h, and tells the clock's version before and after it. */
+export const KVM_CLOCK = code(
+  "b9014d564b", // mov ecx, 0x4b564d01
+  "b801600200", // mov eax, 0x26001
+  "31d2", // xor edx, edx
+  "0f30", // wrmsr
+  "b001", // mov al, 1
+  "e610", // out 0x10, al
+  "8b042500600200", // mov eax, [0x26000]
+  "89042500000200", // mov [0x20000], eax
+  "8b042510600200", // mov eax, [0x26010]
+  "89042508000200", // mov [0x20008], eax
+  "8b042514600200", // mov eax, [0x26014]
+  "8904250c000200", // mov [0x2000c], eax
+  "f4", // hlt
+);
