@@ -19,10 +19,21 @@ Deno.test("--net understands its kinds; what it does not, it says in one sentenc
     restrict: false,
     dns: { address: "127.0.0.1", port: 5353 },
   });
+  const device = { mac: null, pcap: null };
+  for (
+    const [text, request] of [
+      ["switch:lab", { kind: "switch", name: "lab", ...device }],
+      ["tap:tap0,model=e1000", { kind: "tap", name: "tap0", ...device, model: "e1000" }],
+      ["dgram:/run/d,queues=2", { kind: "dgram", path: "/run/d", ...device, queues: 2 }],
+      ["vmnet", { kind: "vmnet", mode: "shared", interface: null, ...device }],
+      ["vmnet:bridged=en0", { kind: "vmnet", mode: "bridged", interface: "en0", ...device }],
+      ["user,dns=[::1]:53", { kind: "user", ...device, restrict: false, dns: { address: "::1", port: 53 } }],
+    ] as const
+  ) assertEquals(netOption("--net", text) as unknown, request);
   for (
     const [text, names] of [
       ["usr", "did you mean user?"],
-      ["none,restrict", "user, none or stream:PATH"],
+      ["none,restrict", "user, none, stream:PATH"],
       ["user,restict", "did you mean restrict?"],
       ["user,mac=01:00:00:00:00:00", "one station"],
       ["user,mac=2:0", "one station"],
@@ -31,6 +42,16 @@ Deno.test("--net understands its kinds; what it does not, it says in one sentenc
       ["user,pcap=", "pcap=FILE"],
       ["stream:", "a path"],
       ["stream:/s,restrict", "pcap=FILE or mac=MAC"],
+      ["user,model=e100", "did you mean e1000?"],
+      ["user,queues=9", "1 to 8"],
+      ["user,model=e1000,queues=2", "no queues="],
+      ["switch:", "a name"],
+      ["switch:a/b", "a name"],
+      ["dgram:", "a path"],
+      ["tap", "did you mean tap:?"],
+      ["tap:averyveryverylongname", "an interface"],
+      ["vmnet:bridged", "bridged=INTERFACE"],
+      ["user,dns=[::1", "IPv6"],
       [`stream:/${"x".repeat(110)}`, "103 bytes"],
     ] as const
   ) {
@@ -40,10 +61,11 @@ Deno.test("--net understands its kinds; what it does not, it says in one sentenc
 });
 
 Deno.test("--publish: loop-back unless an address is given, TCP unless it says UDP", () => {
-  assertEquals(publishOptions("--publish", ["8080:80", "0.0.0.0:8080:81/tcp", "8080:80/udp"]), [
+  assertEquals(publishOptions("--publish", ["8080:80", "0.0.0.0:8080:81/tcp", "8080:80/udp", "[::1]:8080:80"]), [
     { protocol: "tcp", address: "127.0.0.1", port: 8080, guestPort: 80 },
     { protocol: "tcp", address: "0.0.0.0", port: 8080, guestPort: 81 },
     { protocol: "udp", address: "127.0.0.1", port: 8080, guestPort: 80 },
+    { protocol: "tcp", address: "::1", port: 8080, guestPort: 80 },
   ]);
   for (const text of ["80", "80:", "a:80:80", "1.2.3:1:1", "0:80", "80:65536", "80:80/sctp", "999.0.0.1:80:80"]) {
     assertThrows(() => publishOptions("--publish", [text]), ConfigError, "--publish");
