@@ -17,7 +17,8 @@ export interface Option {
 export const DEFAULT_MEMORY = "512M";
 export const MIN_RAM_BYTES = 16 * 1024 * 1024;
 export const MAX_CPUS = MAX_VCPUS;
-export const MAX_SERIAL_PORTS = 4;
+/** Four COM ports, and as many on PCI. */
+export const MAX_SERIAL_PORTS = 8;
 export const ENGINES = ["auto", "hvf", "kvm", "soft"] as const;
 export const TRACE_CATEGORIES = [...CATEGORIES, "all"] as const;
 export const DEFAULT_TRACE_PATH = "trike.trace";
@@ -46,7 +47,7 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     },
     "firmware-vars": {
       value: "FILE",
-      help: ["A copy of OVMF_VARS that it may write: flash for UEFI variables, before the ROM."],
+      help: ["A copy of OVMF_VARS that it may write: flash for UEFI variables."],
     },
     debugcon: { value: "FILE", help: ["Write what firmware and test kernels say at port 402h into a file."] },
   },
@@ -140,7 +141,7 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       value: "WHERE",
       repeat: true,
       help: [
-        "Where COM1 leads; given again, COM2, COM3 and COM4 [stdio].",
+        "Where COM1 leads; given again, COM2 to COM4, then four ports on PCI [stdio].",
         "stdio      this terminal, or the pipes given instead (once)",
         "none       nowhere",
         "file:PATH  output into a file, which is emptied first",

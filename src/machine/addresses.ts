@@ -79,7 +79,16 @@ export const PIRQ_GSI = 16;
 export const PM_BYTES = 16;
 
 /** PCI devices of bus 0; the disks take MAX_DISKS of them. */
-export const SLOT = { HOST_BRIDGE: 0, ENTROPY: 1, CONSOLE: 2, FIRST_DISK: 3, NET: 19, VGA: 20, LPC: 31 } as const;
+export const SLOT = {
+  HOST_BRIDGE: 0,
+  ENTROPY: 1,
+  CONSOLE: 2,
+  FIRST_DISK: 3,
+  NET: 19,
+  VGA: 20,
+  FIRST_SERIAL: 21,
+  LPC: 31,
+} as const;
 
 /** Bits of a guest-physical address, as CPUID tells. */
 export const PHYSICAL_ADDRESS_BITS = 40;

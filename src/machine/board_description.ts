@@ -55,7 +55,7 @@ export function describeBoard(spec: MachineSpec, pci: PciLayout = FIXED_PCI): Bo
       keyboardIrq: IRQ.KEYBOARD,
       mouseIrq: IRQ.MOUSE,
     },
-    serial: spec.serial.map((_, i) => ({ port: PORT.COM[i]!, irq: IRQ.COM[i]! })),
+    serial: spec.serial.slice(0, PORT.COM.length).map((_, i) => ({ port: PORT.COM[i]!, irq: IRQ.COM[i]! })),
     ...(spec.firmware ? { hpet: { base: ADDRESS.HPET, id: HPET_ID } } : {}),
     pvpanic: { port: PORT.PVPANIC },
     vmGeneration: { base: ADDRESS.VM_GENERATION, gsi: wireOfIsa(IRQ.VM_GENERATION) },

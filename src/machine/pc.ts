@@ -24,6 +24,7 @@ import { LocalApic } from "../../devices/local_apic.ts";
 import { LocalApicRecord } from "../../devices/local_apic_registers.ts";
 import { PciFunctionRecord } from "../../devices/pci/function.ts";
 import { PciHost, PciHostRecord } from "../../devices/pci/host.ts";
+import { PciSerial } from "../../devices/pci/pci_serial.ts";
 import { Ich9Lpc } from "../../devices/pci/lpc.ts";
 import { MemoryController } from "../../devices/pci/mch.ts";
 import { PirqRouter, PIRQS } from "../../devices/pci/pirq.ts";
@@ -216,16 +217,21 @@ export function assemblePc(options: PcOptions) {
   ports.add("port 92h", PORT.FAST_A20, 1, reset.port92);
 
   // Serial ports, and what firmware and test kernels speak through.
+  const pciSerial: PciSerial[] = [];
   const serial = spec.serial.map((_, i) => {
+    const card = i < PORT.COM.length ? null : new PciSerial(arena.place(`com${i + 1}-pci`, PciFunctionRecord));
     const tx = ring(SERIAL_RING_BYTES), rx = ring(SERIAL_RING_BYTES);
     const uart: Uart16550 = new Uart16550(arena.place(`com${i + 1}`, Uart16550Record), {
       clock,
       timer: timers.timer(`com${i + 1}`, () => uart.settle()),
-      irq: router.isaLine(IRQ.COM[i]!),
+      irq: card ? card.irq : router.isaLine(IRQ.COM[i]!),
       tx,
       rx,
     });
-    ports.add(`com${i + 1}`, PORT.COM[i]!, 8, uart.region);
+    if (card) {
+      card.region = uart.region;
+      pciSerial.push(card);
+    } else ports.add(`com${i + 1}`, PORT.COM[i]!, 8, uart.region);
     return { uart, tx, rx };
   });
   const post = new PostCode(arena.place("post", PostCodeRecord));
@@ -256,6 +262,7 @@ export function assemblePc(options: PcOptions) {
   }
   const lpc = new Ich9Lpc(arena.place("lpc", PciFunctionRecord), { pmBase: PORT.PM, acpiEnabled: true });
   pci.add(SLOT.LPC, 0, lpc);
+  pciSerial.forEach((card, i) => pci.add(SLOT.FIRST_SERIAL + i, 0, card));
   const gsi = Array.from({ length: PIRQS }, (_, n) => router.line(PIRQ_GSI + n));
   // Firmware may lead PCI's interrupts to the 8259A pair; without it everybody uses the I/O APIC.
   const isa: IrqLine[] = [];
