@@ -49,5 +49,8 @@ test("instructions whose memory is the board's cost one exit each", () => {
   rig.long(MMIO);
   rig.toHalt();
   const { mmio, steps, direct, doubtful } = (rig.vcpu as HvfVcpu).stats();
-  assert(mmio! >= 12 && mmio! <= 12 + doubtful! && steps! + direct! === mmio, JSON.stringify({ mmio, steps, direct, doubtful }));
+  assert(
+    mmio! >= 12 && mmio! <= 12 + doubtful! && steps! + direct! === mmio,
+    JSON.stringify({ mmio, steps, direct, doubtful }),
+  );
 });

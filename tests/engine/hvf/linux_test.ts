@@ -1,10 +1,11 @@
-/** Linux under the engine hvf, on the double of the framework: two processors, to the shell and off again. */
+/** Linux under the engine hvf, on the double of the framework: two processors, to the shell, and on under the engine soft. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { isMapped } from "../../../src/engine/hvf/vm.ts";
 import { bootPc } from "../../../src/machine/boot.ts";
-import { startMachine } from "../../../src/machine/machine.ts";
+import { type Machine, startMachine, type StartOptions } from "../../../src/machine/machine.ts";
+import { Snapshot } from "../../../src/machine/snapshot.ts";
 import type { MachineSpec } from "../../../src/machine/spec.ts";
-import { guestOrSkip, script } from "../../boot/guests.ts";
+import { guestOrSkip, script, withFolder } from "../../boot/guests.ts";
 import { doubleWorker } from "../../double/double.ts";
 import { library, refusal } from "./double.ts";
 
@@ -14,50 +15,74 @@ const { guest, ignore } = refusal === null
   : { guest: { kernel: "", initrd: "", append: "" }, ignore: true };
 
 const LIMIT_MS = 180_000;
+const COMMANDS = script(`
+  echo processors $(nproc)
+  for i in 0 1; do taskset -c $i sh -c 'seq 2000 | awk "{ s += \\$1 / 4 } END { print \\"sum\\", s }"' & done
+  wait
+  grep RES: /proc/interrupts
+  i=0
+  while [ $i -lt 8 ]; do i=$((i + 1)); echo tick $i $(awk 'BEGIN { print 1.5 * 2 }'); sleep 0.2; done
+  for i in 0 1; do taskset -c $i echo still on $i; done
+  dmesg | grep -E 'BUG|WARNING|stall|lockup|unchecked MSR'
+  true
+`);
 
-Deno.test({ name: "hvf: Linux on 2 processors", ignore }, async () => {
-  const commands = script(`
-    echo processors $(nproc)
-    for i in 0 1; do taskset -c $i sh -c 'seq 2000 | awk "{ s += \\$1 / 4 } END { print \\"sum\\", s }"' & done
-    wait
-    grep RES: /proc/interrupts
-    dmesg | grep -E 'BUG|WARNING|stall|lockup|unchecked MSR'
-    true
-  `);
-  const spec: MachineSpec = {
-    engine: "hvf",
-    memoryBytes: 256 << 20,
-    cpus: 2,
-    kernel: guest.kernel,
-    initrd: guest.initrd,
-    append: `${guest.append} ${commands}`,
-    disks: [],
-    serial: [{ kind: "none" }],
-    noReboot: true,
-    icount: false,
-    trace: null,
-  };
-  const machine = await startMachine(spec, {
-    vcpuWorker: doubleWorker(library),
-    boot: (pc, asked) => {
-      // The double moves the memory that it is given: what is loaded meanwhile would stay behind.
-      const never = new Int32Array(new SharedArrayBuffer(4));
-      while (!isMapped(pc.ram.buffer)) Atomics.wait(never, 0, 0, 5);
-      return bootPc(pc, asked);
-    },
-  });
-  const parts: Uint8Array[] = [], { tx } = machine.serial[0]!;
-  const reading = setInterval(() => parts.push(tx.read().slice()), 20);
-  const limit = setTimeout(() => machine.stop(), LIMIT_MS);
-  const end = await machine.ended;
-  clearInterval(reading);
-  clearTimeout(limit);
-  parts.push(tx.read().slice());
-  const text = parts.map((bytes) => new TextDecoder().decode(bytes)).join("").replaceAll("\r", "");
-  assertEquals(end, { kind: "poweroff" }, text);
-  assertMatch(text, /^processors 2$/m);
-  assertEquals(text.match(/^sum 500250$/gm)?.length, 2, text);
-  const sent = /RES: +(\d+) +(\d+)/.exec(text)!.slice(1).map(Number);
-  assert(sent.some((n) => n > 0), "interrupts between processors");
-  assert(!/BUG|WARNING|stall|lockup|unchecked MSR/.test(text), text);
-});
+const doubled: StartOptions = {
+  vcpuWorker: doubleWorker(library),
+  boot: (pc, spec) => {
+    // The double moves the memory that it is given: what is loaded meanwhile would stay behind.
+    const never = new Int32Array(new SharedArrayBuffer(4));
+    while (!isMapped(pc.ram.buffer)) Atomics.wait(never, 0, 0, 5);
+    return bootPc(pc, spec);
+  },
+};
+
+/** What the machine says until it says `wanted` or ends. */
+async function said(machine: Machine, wanted?: RegExp): Promise<string> {
+  const { tx } = machine.serial[0]!, decoder = new TextDecoder();
+  let text = "", over = false;
+  machine.ended.then(() => over = true);
+  for (;;) {
+    const last = over, bytes = tx.read();
+    text += decoder.decode(bytes);
+    if (wanted?.test(text) || (last && bytes.length === 0)) return text.replaceAll("\r", "");
+    await tx.whenReadable(50);
+  }
+}
+
+Deno.test(
+  { name: "hvf: Linux on 2 processors, and its processes go on under the software engine", ignore },
+  () =>
+    withFolder(async (folder) => {
+      const spec: MachineSpec = {
+        engine: "hvf",
+        memoryBytes: 128 << 20,
+        cpus: 2,
+        kernel: guest.kernel,
+        initrd: guest.initrd,
+        append: `${guest.append} ${COMMANDS}`,
+        disks: [],
+        serial: [{ kind: "none" }],
+        noReboot: true,
+        icount: false,
+        trace: null,
+      };
+      const one = await startMachine(spec, doubled);
+      const limit = setTimeout(() => one.stop(), LIMIT_MS);
+      const first = await said(one, /^tick 3/m);
+      clearTimeout(limit);
+      assertMatch(first, /^processors 2$/m);
+      assertEquals(first.match(/^sum 500250$/gm)?.length, 2, first);
+      const sent = /RES: +(\d+) +(\d+)/.exec(first)!.slice(1).map(Number);
+      assert(sent.some((n) => n > 0), "interrupts between processors");
+      await one.snapshot(`${folder}/machine`, { compress: false, stop: true });
+      const second = await said(one);
+
+      const two = await startMachine({ ...spec, engine: "soft" }, { snapshot: new Snapshot(`${folder}/machine`) });
+      const rest = await said(two), text = first + second + rest;
+      assertEquals(await two.ended, { kind: "poweroff" }, text);
+      assertEquals([...text.matchAll(/^tick (\d) 3$/gm)].map(([, n]) => n).join(""), "12345678", text);
+      assertMatch(rest, /^still on 0\nstill on 1$/m);
+      assert(!/BUG|WARNING|stall|lockup|unchecked MSR/.test(text), text);
+    }),
+);
