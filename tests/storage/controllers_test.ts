@@ -6,7 +6,6 @@ import { guestOrSkip, pattern, runGuest, script, sha256, trike, withFolder } fro
 import { assertSound, noQemuImg } from "./qemu_img.ts";
 
 const { guest, ignore } = await guestOrSkip("generic");
-const cloud = await guestOrSkip("cloud");
 const MIB = 1 << 20;
 const DISK_BYTES = 32 * MIB;
 
@@ -70,22 +69,5 @@ Deno.test(
         image.close();
         if (!noQemuImg) await assertSound(path);
       }
-    }),
-);
-
-Deno.test(
-  { name: "an overlay takes what the guest writes, and the disk stays as it was", ignore: cloud.ignore },
-  () =>
-    withFolder(async (folder) => {
-      const path = `${folder}/base.img`;
-      const content = pattern(4 * MIB);
-      await Deno.writeFile(path, content);
-      const text = `dd if=/dev/zero of=/dev/vda bs=1M count=2 conv=fsync 2>/dev/null; sha256sum /dev/vda`;
-      const { code, stdout } = await trike(runGuest(cloud.guest, script(text), "--disk", `${path},overlay`));
-      assertEquals(code, 0);
-      const seen = content.slice();
-      seen.fill(0, 0, 2 * MIB);
-      assert(stdout.includes(`${await sha256(seen)}  /dev/vda`), stdout);
-      assertEquals(await sha256(await Deno.readFile(path)), await sha256(content));
     }),
 );
