@@ -9,6 +9,11 @@ const boot = firmwareOrSkip("grub-pc-bin", "/usr/lib/grub/i386-pc/boot.img");
 const mkimage = which("grub-mkimage");
 if (!mkimage) console.log("skipped: GRUB: the package grub-common is not installed");
 
+const mkrescue = which("grub-mkrescue");
+if (!mkrescue || !which("xorriso") || !which("mformat")) {
+  console.log("skipped: GRUB's rescue CD: one of the packages grub-common, xorriso and mtools is not installed");
+}
+
 const CONFIG = `
 serial --unit=0 --speed=115200
 terminal_output serial
@@ -41,6 +46,33 @@ async function grubDisk(folder: string): Promise<string> {
   await Deno.writeFile(`${folder}/disk.img`, disk);
   return `${folder}/disk.img`;
 }
+
+/** A rescue CD with the same configuration. */
+async function grubCd(folder: string): Promise<string> {
+  await Deno.mkdir(`${folder}/cd/boot/grub`, { recursive: true });
+  await Deno.writeTextFile(`${folder}/cd/boot/grub/grub.cfg`, CONFIG);
+  const args = ["-d", boot.path.replace("/boot.img", ""), "-o", `${folder}/rescue.iso`, `${folder}/cd`];
+  const { code, stderr } = await new Deno.Command(mkrescue!, { args, stdout: "null", stderr: "piped" }).output();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
+  return `${folder}/rescue.iso`;
+}
+
+Deno.test({
+  name: "GRUB's rescue CD in an AHCI drive: SeaBIOS starts it, and its menu is on COM1",
+  ignore: seabios.ignore || boot.ignore || !mkrescue || !which("xorriso") || !which("mformat"),
+  fn: () =>
+    withFolder(async (folder) => {
+      const machine = ["--memory", "64M", "--engine", "soft", "--timeout", "60"];
+      const disk = `${await grubCd(folder)},controller=cdrom`;
+      await using trike = new Trike(["run", "--quiet", "--firmware", seabios.path, "--disk", disk, ...machine]);
+      await trike.talk.until("say hello, then halt", 30);
+      await trike.talk.until("executed automatically", 20);
+      await trike.talk.type("\x1b[B\r");
+      const { code, stdout, stderr } = await trike.end();
+      assertEquals([code, stderr], [0, ""]);
+      assertStringIncludes(stdout, "hello from GRUB");
+    }),
+});
 
 Deno.test({
   name: "GRUB: its menu on COM1, the entry that a key chooses, and power off by way of the DSDT",
