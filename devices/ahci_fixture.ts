@@ -11,36 +11,58 @@ export const SECTORS = 4096;
 const BAR = 0xc0000000;
 const DEVFN = 8;
 
+/** A machine lock that tells whether it is held. */
+export class CountingLock {
+  held = false;
+  taken = 0;
+  readonly #lock = MachineLock.private();
+  with(body: () => void): void {
+    this.#lock.with(() => {
+      this.taken++;
+      this.held = true;
+      body();
+      this.held = false;
+    });
+  }
+}
+
 /** A disk in memory that can be told to fail, and writes down what is asked of it. */
 export class MemoryDisk implements BlockBackend {
   readonly bytes: Uint8Array;
   readonly log: string[] = [];
   failing = false;
+  /** What is thrown at each call, if the machine lock is held: host I/O never happens under it. */
+  readonly #lock: CountingLock | null;
 
-  constructor(sectors: number) {
+  constructor(sectors: number, lock: CountingLock | null = null) {
+    this.#lock = lock;
     this.bytes = new Uint8Array(512 * sectors).map((_, i) => (i >> 9) * 3 + i);
   }
+  #note(what: string): void {
+    if (this.#lock?.held) throw new Error(`${what} under the machine lock`);
+    this.log.push(what);
+  }
   read(offset: number, into: Uint8Array): boolean {
-    this.log.push(`read ${offset / 512}+${into.length / 512}`);
+    this.#note(`read ${offset / 512}+${into.length / 512}`);
     if (!this.failing) into.set(this.bytes.subarray(offset, offset + into.length));
     return !this.failing;
   }
   write(offset: number, from: Uint8Array): boolean {
-    this.log.push(`write ${offset / 512}+${from.length / 512}`);
+    this.#note(`write ${offset / 512}+${from.length / 512}`);
     if (!this.failing) this.bytes.set(from, offset);
     return !this.failing;
   }
   flush(): boolean {
-    this.log.push("flush");
+    this.#note("flush");
     return !this.failing;
   }
   discard(offset: number, sizeBytes: number): boolean {
-    this.log.push(`discard ${offset / 512}+${sizeBytes / 512}`);
+    this.#note(`discard ${offset / 512}+${sizeBytes / 512}`);
     this.bytes.fill(0, offset, offset + sizeBytes);
     return !this.failing;
   }
   writeZeroes(offset: number, sizeBytes: number): boolean {
-    this.log.push(`zero ${offset / 512}+${sizeBytes / 512}`);
+    this.#note(`zero ${offset / 512}+${sizeBytes / 512}`);
     this.bytes.fill(0, offset, offset + sizeBytes);
     return !this.failing;
   }
@@ -60,11 +82,11 @@ export const LIST = 0x1000, FISES = 0x2000, TABLES = 0x3000, DATA = 0x10000;
 
 export function ahciFixture() {
   const arena = Arena.private(), ram = GuestRam.private();
-  const lock = MachineLock.private();
+  const lock = new CountingLock();
   const host = new PciHost(arena.place("host", PciHostRecord));
   const messages: number[] = [];
   const rung: number[] = [];
-  const disks = [new MemoryDisk(SECTORS), new MemoryDisk(SECTORS)];
+  const disks = [new MemoryDisk(SECTORS, lock), new MemoryDisk(SECTORS, lock)];
   const dev = new Ahci(arena, "ahci", {
     ram,
     msi: { send: (_lo, _hi, data) => messages.push(data) },

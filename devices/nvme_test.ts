@@ -1,8 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { Arena } from "../src/base/arena.ts";
-import { MachineLock } from "../src/base/lock.ts";
 import { GuestRam } from "../src/base/ram.ts";
-import { MemoryDisk } from "./ahci_fixture.ts";
+import { CountingLock, MemoryDisk } from "./ahci_fixture.ts";
 import { Nvme } from "./nvme.ts";
 import { ADMIN, CC, CSTS, DOORBELLS_AT, FEATURE, IO_QUEUES, NVM, NVME, SC } from "./nvme_registers.ts";
 import { PciHost, PciHostRecord } from "./pci/host.ts";
@@ -16,10 +15,10 @@ const ENABLED = CC.EN | (6 << CC.IOSQES_SHIFT) | (4 << CC.IOCQES_SHIFT);
 type Words = Readonly<Record<number, number>>;
 
 function fixture(options: { readonly?: boolean } = {}) {
-  const arena = Arena.private(), ram = GuestRam.private(), lock = MachineLock.private();
+  const arena = Arena.private(), ram = GuestRam.private(), lock = new CountingLock();
   const host = new PciHost(arena.place("host", PciHostRecord));
   const messages: number[] = [], rung: number[] = [];
-  const disk = new MemoryDisk(SECTORS);
+  const disk = new MemoryDisk(SECTORS, lock);
   const dev = new Nvme(arena, "nvme", {
     ram,
     msi: { send: (_lo, _hi, data) => messages.push(data) },
