@@ -54,7 +54,7 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
     const func = f.more.get(name);
     if (func) m.export(func, name);
   }
-  // What compiled regions import: REGION_IMPORTS in jit/lower.ts.
+  // What compiled regions import: REGION_IMPORTS in jit/region_host.ts.
   m.export(f.readAddr, "readAddr");
   m.export(f.writeAddr, "writeAddr");
   m.export(f.commit, "commit");

@@ -91,6 +91,8 @@ export interface Host {
 }
 
 export class Ops {
+  /** Whether fast paths are worth their size: in compiled code, which is hot. */
+  readonly expands: boolean = false;
   /** The instruction is atomic among several vCPUs (Row.locked). */
   locked = false;
 

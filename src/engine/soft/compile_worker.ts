@@ -2,7 +2,8 @@
 import { messageOf } from "../../base/errors.ts";
 import { Decoder } from "../../cpu/x86/decode.ts";
 import { hasAvx, variantsOf } from "../../cpu/x86/interp.ts";
-import { REGION_IMPORTS, RegionCompiler } from "../../cpu/x86/jit/lower.ts";
+import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
+import { REGION_IMPORTS } from "../../cpu/x86/jit/region_host.ts";
 import { type CompileAnswer, type CompileRequest, type CompilerSetup, regionHost } from "./tier.ts";
 
 const scope = self as unknown as { onmessage: ((event: MessageEvent<CompilerSetup>) => void) | null };

@@ -10,7 +10,7 @@ import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
-import { MODE_64, reg, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
+import { reg, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
 import { DEFAULT_CPU, limitsOf, rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
@@ -37,6 +37,8 @@ import { RegionTier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
 const SLICE = 20_000;
+/** After so many of them compiled code is left all the same. */
+const EXTENSIONS = 25;
 /** Guest nanoseconds an instruction stands for when time counts instructions. */
 const NS_PER_INSTRUCTION = 1;
 
@@ -236,7 +238,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       switch (status) {
         case STATUS.SLICE:
           this.#statuses.slices++;
-          this.#sample();
+          this.#tier?.sample(this);
           break;
         case STATUS.TRANSLATE:
           this.#translate();
@@ -264,7 +266,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
     if (Atomics.load(events, eventsIndex) !== 0 || this.#code.pending) return budget;
     if (memoryMap && memoryMap.generation !== this.#mapSeen) return budget;
     if (clock.nowNs() >= this.#untilNs) return budget;
-    this.#statuses.extensions++;
+    // V8's better code for a loop is taken up only when the loop is entered again.
+    if (++this.#statuses.extensions % EXTENSIONS === 0) return budget;
     this.#tier!.poll();
     this.#sliceBudget += SLICE;
     this.put("tscKnown", 0);
@@ -377,17 +380,6 @@ export class SoftVcpu extends CpuView implements Vcpu {
       if (this.exports.trapDb(this.base) === STATUS.SHUTDOWN) return STATUS.SHUTDOWN;
     }
     return status;
-  }
-
-  /** A slice has ended at a jump's target; where that is compiled, what has led there is to blame. */
-  #sample(): void {
-    if (!this.#tier) return;
-    this.#tier.poll();
-    if ((this.get("mode") & 3) === MODE_64 && this.exports.look(this.base, this.get("rip"), this.get("rip", 1)) === 0) {
-      if (this.#tier.sample(this.get("physLo") >>> 12, this.get("rip") & 0xfff)) return;
-    }
-    const looked = this.get("lookedOffset");
-    if (((looked >> 12) & 3) === MODE_64) this.#tier.sample(this.get("lookedPage"), looked & 0xfff);
   }
 
   /** From now on regions are compiled by another thread. */

@@ -9,11 +9,13 @@ import { receiveMessageOnPort } from "node:worker_threads";
 import type { Decoder } from "../../cpu/x86/decode.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
-import { REGION_IMPORTS, RegionCompiler, type RegionHost } from "../../cpu/x86/jit/lower.ts";
+import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
+import { REGION_IMPORTS, type RegionHost } from "../../cpu/x86/jit/region_host.ts";
 import { type Instruction, type Region, RegionFinder } from "../../cpu/x86/jit/region.ts";
 import { MODE_64 } from "../../cpu/x86/state.ts";
 import { RAM_BASE } from "../../machine/memory.ts";
 import type { CodeCache } from "./code_cache.ts";
+import type { CpuView } from "./cpu_view.ts";
 
 /** Samples before a target is compiled; the table of counts is emptied when it holds this many. */
 const THRESHOLD = 80, MAX_COUNTS = 16384;
@@ -147,11 +149,22 @@ export class RegionTier {
     this.#port = channel.port1;
   }
 
+  /** A slice has ended at a jump's target; where that is compiled, what has led there is to blame. */
+  sample(cpu: CpuView): void {
+    this.poll();
+    const rip = cpu.get("rip");
+    if ((cpu.get("mode") & 3) === MODE_64 && this.exports.look(cpu.base, rip, cpu.get("rip", 1)) === 0) {
+      if (this.#count(cpu.get("physLo") >>> 12, rip & 0xfff)) return;
+    }
+    const looked = cpu.get("lookedOffset");
+    if (((looked >> 12) & 3) === MODE_64) this.#count(cpu.get("lookedPage"), looked & 0xfff);
+  }
+
   /**
    * Counts a sample of the code at `offset` of RAM page `page`, and has it compiled if there are enough. False if it is compiled
    * already.
    */
-  sample(page: number, offset: number): boolean {
+  #count(page: number, offset: number): boolean {
     const at = this.cache.entryOf(page, MODE_64, offset);
     if (at !== 0 && this.cache.handlerAt(at) >= this.#firstRegion) return false;
     const key = page * 4096 + offset, count = (this.#counts.get(key) ?? 0) + 1;

@@ -177,26 +177,54 @@ export function setScalar(o: Ops, shape: Shape, result: Value): void {
 }
 export const lowLane = (v: Value, shape: Shape): Value => shape.format.bits === 64 ? qword(v, 0) : dword(v, 0);
 
+/** The fast paths that are worth a place in compiled code. */
+const IN_PLACE: Readonly<
+  Record<string, (o: Ops, shape: Shape, operands: readonly Value[], extra: readonly Value[]) => Quick>
+> = {
+  ...Object.fromEntries(
+    ARITHMETIC.map((
+      name,
+    ) => [name, (o: Ops, shape: Shape, [x, y]: readonly Value[]) => quickArithmetic(o, shape, name, x!, y!)]),
+  ),
+  min: (o, shape, [x, y]) => quickExtreme(o, shape, "min", x!, y!),
+  max: (o, shape, [x, y]) => quickExtreme(o, shape, "max", x!, y!),
+  sqrt: (o, shape, [x]) => quickRoot(o, shape, x!),
+  cmp: (o, shape, [x, y], [p]) => quickCompare(o, shape, x!, y!, o.let(relations(p!))),
+};
+/** The deep function's result: in compiled code by its fast path, if that is right. */
+function perform(o: Ops, name: string, shape: Shape, operands: readonly Halves[], ...extra: Value[]): Value[] {
+  const quick = o.expands ? IN_PLACE[name] : undefined;
+  if (!quick) return callWide(o, name, shape, operands, ...extra);
+  const ways = operands[0]!.map((_, half) => quick(o, shape, operands.map((list) => list[half]!), extra));
+  const results = operands[0]!.map((v) => o.c.variable(v.type));
+  o.c.if(
+    ways.map((w) => o.let(w.good.bool())).reduce((p, q) => p.and(q)),
+    () => ways.forEach((w, i) => results[i]!.set(w.result())),
+    () => callWide(o, name, shape, operands, ...extra).forEach((v, i) => results[i]!.set(v)),
+  );
+  return results.map((r) => r.get());
+}
+
 /** Semantics of "V=,H,W" (and an immediate) from a deep function. */
 const packed =
   (name: string, shape: Shape) => (length: Length) => (o: Ops, _a: Operand, _b: Operand, w: Operand, imm?: Operand) => {
     const y = source(o, w, 2, length), x = register(o, 1, length);
-    setRegister(o, callWide(o, name, shape, [x, y], ...(imm ? [imm.get()] : [])));
+    setRegister(o, perform(o, name, shape, [x, y], ...(imm ? [imm.get()] : [])));
   };
 const scalar = (name: string, shape: Shape) => (o: Ops, _a: Operand, _b: Operand, w: Operand, imm?: Operand) => {
   const y = w.get(), x = o.let(lowLane(whole(o, 1), shape));
-  const [r] = callWide(o, name, shape, [[x], [y]], ...(imm ? [imm.get()] : []));
+  const [r] = perform(o, name, shape, [[x], [y]], ...(imm ? [imm.get()] : []));
   setScalar(o, shape, r!);
 };
 /** Semantics of "V=,W" (and an immediate), and of "V=,H,W" whose scalar comes from the third operand alone. */
 const packedOne =
   (name: string, shape: Shape) => (length: Length) => (o: Ops, _a: Operand, w: Operand, imm?: Operand) => {
     const x = source(o, w, 1, length);
-    setRegister(o, callWide(o, name, shape, [x], ...(imm ? [imm.get()] : [])));
+    setRegister(o, perform(o, name, shape, [x], ...(imm ? [imm.get()] : [])));
   };
 const scalarOne = (name: string, shape: Shape) => (o: Ops, _a: Operand, _b: Operand, w: Operand, imm?: Operand) => {
   const x = w.get();
-  const [r] = callWide(o, name, shape, [[x]], ...(imm ? [imm.get()] : []));
+  const [r] = perform(o, name, shape, [[x]], ...(imm ? [imm.get()] : []));
   setScalar(o, shape, r!);
 };
 const approximateScalar = (f: (o: Ops, x: Value) => Value) => (o: Ops, _a: Operand, _b: Operand, w: Operand) => {
@@ -212,7 +240,7 @@ const horizontal =
       const order = lanes(width, ...Array.from({ length: shape.lanes }, (_, i) => 2 * i + odd));
       return x.map((v, i) => o.let(v.shuffle(y[i]!, order)));
     };
-    setRegister(o, callWide(o, name, shape, [pick(0), pick(1)]));
+    setRegister(o, perform(o, name, shape, [pick(0), pick(1)]));
   };
 /** Products of the lanes that bits 4.. choose, their sum in the lanes that bits 0.. choose, in each half. */
 const dotProduct =
@@ -220,7 +248,7 @@ const dotProduct =
     const y = source(o, w, 2, length), x = register(o, 1, length), n = imm.get(), width = shape.format.bits / 8;
     const chosen = o.let(laneMask(n.shrU(4), shape.format.bits as 32 | 64));
     const cut = (list: Halves) => list.map((v) => o.let(v.and(chosen)));
-    let sum = callWide(o, "mul", shape, [cut(x), cut(y)]);
+    let sum = perform(o, "mul", shape, [cut(x), cut(y)]);
     for (let left = shape.lanes; left > 1; left /= 2) {
       // Lanes that are no longer needed are zeros, which raise nothing.
       const pick = (odd: number) => {
@@ -230,7 +258,7 @@ const dotProduct =
         );
         return sum.map((v) => o.let(v.shuffle(zeros(), order)));
       };
-      sum = callWide(o, "add", shape, [pick(0), pick(1)]);
+      sum = perform(o, "add", shape, [pick(0), pick(1)]);
     }
     const mask = o.let(laneMask(n, shape.format.bits as 32 | 64));
     setRegister(o, sum.map((v) => v.shuffle(v, lanes(width, ...new Array(shape.lanes).fill(0))).and(mask)));

@@ -15,7 +15,7 @@ export const INLINE_OPERANDS = new Set(["E", "M", "R", "G", "Z", "B", "A", "I", 
 export const VECTOR_OPERANDS = new Set(["V", "W", "U", "H"]);
 /** Vector rows that move whole states, or look at more than their operands. */
 export const NEVER =
-  /^(FX|XSAVE|XRSTOR|MASKMOV|LDMXCSR|STMXCSR|PCMP.STR|MOVDQ2Q|MOVQ2DQ|PINSR|PEXTR|EXTRACTPS|INSERTPS|BLENDV|PBLENDVB|SHA)/;
+  /^(FX|XSAVE|XRSTOR|MASKMOV|V?LDMXCSR|V?STMXCSR|PCMP.STR|MOVDQ2Q|MOVQ2DQ|PINSR|PEXTR|EXTRACTPS|INSERTPS|BLENDV|PBLENDVB|SHA)/;
 
 /** Registers that rows use without naming them in their operands. */
 export const IMPLICIT: Record<string, readonly number[]> = {

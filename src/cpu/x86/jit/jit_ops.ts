@@ -33,12 +33,15 @@ export interface Place {
   /** Instructions of the block that come after it. */
   readonly remaining: number;
   readonly imm: number;
+  /** Fields of its operands. */
+  readonly fields: readonly [d: number, s: number, x: number];
 }
 
 /** Ways of making an address: 0..15 by that base register; the others. Accesses made one way tend to stay in one page. */
 export const WAY = { RIP: 16, ABSOLUTE: 17, FS: 18, GS: 19, INDEX: 20 } as const;
 
 export class JitOps extends Ops {
+  override readonly expands = true;
   pending: Pending | null = null;
   /** Flags go straight to the state: the instruction may or may not set them. */
   direct = false;
@@ -103,6 +106,18 @@ export class JitOps extends Ops {
     const v = this.region.register(n);
     this.region.dirty |= 1 << n;
     v.set(v.get().and(~0xff00).or(value.lo().and(0xff).shl(8).zx()));
+  }
+
+  override vector(slot: 0 | 1 | 2, both: boolean): readonly Value[] {
+    const n = this.place_.fields[slot] >> 4, { vectors, vectorHighs } = this.region;
+    const low = this.c.let(vectors[n]!.get());
+    return both ? [low, this.c.let(vectorHighs[n]!.get())] : [low];
+  }
+  override setVector(slot: 0 | 1 | 2, low: Value, high: Value): void {
+    const n = this.place_.fields[slot] >> 4, { vectors, vectorHighs } = this.region;
+    this.region.dirty |= 1 << (16 + n);
+    vectors[n]!.set(low);
+    vectorHighs[n]!.set(high);
   }
 
   override thisLinear(): Value {

@@ -11,14 +11,14 @@ import type { Code, Signature, Var } from "../../../wasm/code.ts";
 import { type Func, Module } from "../../../wasm/module.ts";
 import { i32, i64, type Type, type Value } from "../../../wasm/value.ts";
 import { type Arg, argBits, isMemoryLetter } from "../arg.ts";
-import type { Decoder } from "../decode.ts";
-import { FORM, type Variants } from "../handlers.ts";
+import { FORM } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
 import { EXC, FS, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
 import { INLINE, INLINE_OPERANDS, NEVER, VECTOR_OPERANDS } from "./inline_rows.ts";
 import { constant, JitOps, WAY } from "./jit_ops.ts";
 import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
+import { importFunctions, type RegionHost } from "./region_host.ts";
 import { findRegisters } from "./used_registers.ts";
 import { Memory, notWritable, Register, Vector } from "./operands.ts";
 import {
@@ -31,6 +31,7 @@ import {
   isRegister,
   type Region,
 } from "./region.ts";
+import { UNIT } from "../units.ts";
 import { Structure } from "./structure.ts";
 
 const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
@@ -38,48 +39,13 @@ const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
 const STORES =
   /^(MOV|MOVBE|SET[A-Z]+|V?MOV[AU]P[SD]|V?MOVDQ[AU]|V?MOVNT(DQ|PS|PD|I|Q)|V?MOV[QD]|V?MOVS[SD]|V?MOV[LH]P[SD])$/;
 
-/** What the module imports besides memory and table, by name. */
-export const REGION_IMPORTS = [
-  "readAddr",
-  "writeAddr",
-  "commit",
-  "flagAll",
-  "flagCf",
-  "flagOf",
-  "flagSf",
-  "flagPf",
-  "flagAf",
-  "mulHighU",
-  "mulHighS",
-  "tlbRead",
-  "tlbWrite",
-  "store",
-  "storeVector",
-  "extend",
-] as const;
-
-export interface RegionHost {
-  readonly decoder: Decoder;
-  readonly variants: Variants;
-  /** Base of the vCPU's state. */
-  readonly cpu: number;
-  /** Size of the memory in pages of 64 KiB: what lies at a constant address below it needs no check of its bounds. */
-  readonly pages: number;
-  /** Handlers below this number stand in the interpreter's loop; from `firstRegion` on they are regions. */
-  readonly inLoop: number;
-  readonly firstRegion: number;
-  /** Deep functions that vector rows call, by the names the module exports them under. */
-  readonly vectorFuncs: readonly Func[];
-  /** The table entry of a handler, or -1 if it has none. */
-  tableEntry(handler: number): number;
-}
-
 export class RegionCompiler {
   readonly #inline: boolean[];
 
   constructor(private readonly host: RegionHost) {
     this.#inline = host.decoder.rows.map((r, i) => {
-      if (r.locked || r.cpl0 || r.string || (r.unit && r.unit !== "sse") || NEVER.test(r.name)) return false;
+      if (r.locked || r.cpl0 || r.string || r.inState || NEVER.test(r.name)) return false;
+      if (r.unit && r.unit !== "sse" && r.unit !== "avx") return false;
       if (!r.unit && !INLINE.has(r.name) && !/^(CMOV|SET)[A-Z]+$/.test(r.name)) return false;
       return host.variants.args[i]!.every((a) =>
         INLINE_OPERANDS.has(a.letter) || (r.unit && VECTOR_OPERANDS.has(a.letter))
@@ -93,7 +59,7 @@ export class RegionCompiler {
     m.importMemory("env", "memory", this.host.pages, 65536);
     const rows = this.host.decoder.rows;
     const vectors = region.blocks.some((b) => b.instructions.some((i) => rows[i.row]!.unit && this.#inline[i.row]));
-    const f = this.#functions(m, vectors);
+    const f = importFunctions(m, this.host, vectors);
     m.importTable("env", "handlers");
     m.importTable("env", "regions");
     const signature = m.signature(REGION.params, REGION.results);
@@ -124,32 +90,6 @@ export class RegionCompiler {
     });
     c.return(c.ld32(cpu, S.exitStatus));
   }
-
-  #functions(m: Module, vectors: boolean): CpuFuncs {
-    const i = (name: string, params: Type[], results: Type[]) => m.importFunc("env", name, params, results);
-    const readAddr = i("readAddr", ["i32", "i64", "i32"], ["i32"]);
-    const writeAddr = i("writeAddr", ["i32", "i64", "i32"], ["i32"]);
-    const commit = i("commit", ["i32"], []);
-    const flag = (name: string) => i(name, ["i32"], ["i32"]);
-    const flags = {
-      all: flag("flagAll"),
-      cf: flag("flagCf"),
-      of: flag("flagOf"),
-      sf: flag("flagSf"),
-      pf: flag("flagPf"),
-      af: flag("flagAf"),
-    };
-    const more = new Map<string, Func>();
-    more.set("mulHighU", i("mulHighU", ["i64", "i64"], ["i64"]));
-    more.set("mulHighS", i("mulHighS", ["i64", "i64"], ["i64"]));
-    more.set("tlbRead", i("tlbRead", ["i64", "i32"], ["i32"]));
-    more.set("tlbWrite", i("tlbWrite", ["i64", "i32"], ["i32"]));
-    more.set("extend", i("extend", ["i32"], ["i32"]));
-    more.set("store", i("store", ["i64", "i64", "i32"], ["i32"]));
-    more.set("storeVector", i("storeVector", ["i64", "v128", "i32"], ["i32"]));
-    if (vectors) { for (const d of this.host.vectorFuncs) more.set(d.name, i(d.name, [...d.params], [...d.results])); }
-    return { flags, readAddr, writeAddr, commit, more };
-  }
 }
 
 class Lowering {
@@ -160,7 +100,7 @@ class Lowering {
   /** By block: what may be dirty where it begins. */
   #dirty!: Int32Array;
   /** A vector instruction before in the block has made sure that they do not trap. */
-  #unitChecked = false;
+  #unitsChecked = 0;
 
   constructor(
     private readonly host: RegionHost,
@@ -199,7 +139,7 @@ class Lowering {
     this.#previous = null;
     s.inState = false;
     s.dirty = this.#dirty[b.number]!;
-    this.#unitChecked = false;
+    this.#unitsChecked = 0;
     let stopped = false;
     for (let k = 0; k < list.length && !stopped; k++) {
       const i = list[k]!, remaining = list.length - 1 - k;
@@ -219,9 +159,9 @@ class Lowering {
     const i = list[list.length - 1]!;
     switch (b.end) {
       case End.Fall:
-        return this.#edge(b, b.nextBlock, b.next, false);
+        return this.#edge(b, b.nextBlock, b.next);
       case End.Jmp:
-        return this.#edge(b, b.targetBlock, b.target, true);
+        return this.#edge(b, b.targetBlock, b.target);
       case End.Jcc: {
         const o = this.#ops(i, 64, true, 0);
         const take = o.cond(b.cc);
@@ -229,10 +169,10 @@ class Lowering {
         const pending = o.pending;
         c.if(take, () => {
           o.pending = pending;
-          this.#edge(b, b.targetBlock, b.target, true);
+          this.#edge(b, b.targetBlock, b.target);
         });
         o.pending = pending;
-        return this.#edge(b, b.nextBlock, b.next, false);
+        return this.#edge(b, b.nextBlock, b.next);
       }
       case End.Call:
       case End.IndirectCall:
@@ -266,7 +206,7 @@ class Lowering {
 
   #ops(i: Instruction, size: number, live: boolean, remaining: number): JitOps {
     const o = new JitOps(this.c, this.f, this.#state, this.#ea, size, live, this.#previous);
-    o.place_ = { record: i.record, at: i.at, length: i.length, remaining, imm: i.imm };
+    o.place_ = { record: i.record, at: i.at, length: i.length, remaining, imm: i.imm, fields: [i.d, i.s, i.x] };
     return o;
   }
 
@@ -278,12 +218,13 @@ class Lowering {
     // MOVQ to a register clears its upper half: the row writes it by itself.
     const whole = row.op === "66 0F D6 /r" && !i.hasMemory;
     if (!this.inline[i.row] || whole || (row.modes && i.size === 16)) return this.#cold(i, remaining, ends);
-    if (row.unit && !this.#unitChecked) {
+    const unit = row.unit === "sse" ? UNIT.SSE : row.unit === "avx" ? UNIT.AVX : 0;
+    if ((unit & ~this.#unitsChecked) !== 0) {
       // Only whole instructions of tier 0 change what traps, and they look their successor up.
-      this.#unitChecked = true;
+      this.#unitsChecked |= unit;
       const previous = this.#previous, pending = previous?.pending ?? null;
       const { inState, dirty } = this.#state;
-      this.c.rarely(this.c.ld32(this.host.cpu, S.unitTraps).and(1), () => void this.#cold(i, remaining, false));
+      this.c.rarely(this.c.ld32(this.host.cpu, S.unitTraps).and(unit), () => void this.#cold(i, remaining, false));
       this.#previous = previous;
       if (previous) previous.pending = pending;
       this.#state.inState = inState;
@@ -470,16 +411,16 @@ class Lowering {
     s.lookAtTlb();
     this.#previous = null;
     c.rarely(c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()), () => s.jumpOut_(b.next, 0));
-    this.#edge(b, b.nextBlock, b.next, false);
+    this.#edge(b, b.nextBlock, b.next);
   }
 
-  /** Goes on with a block of the region, or leaves to a page offset. `jump`: a taken transfer, where the budget is looked at. */
-  #edge(b: Block, to: number, offset: number, jump: boolean): void {
-    const c = this.c, s = this.#state;
+  /** Goes on with a block of the region, or leaves to a page offset. Where it goes round, the budget is looked at. */
+  #edge(b: Block, to: number, offset: number): void {
+    const s = this.#state;
     if (to < 0 || !this.#structure.expressible(b.number, to)) return this.#exitTo(offset);
     const o = this.#previous;
     if (o && this.region.blocks[to]!.liveIn !== 0) o.exitFlags();
-    if (jump) {
+    if (this.#structure.isBackEdge(b.number, to)) {
       s.ifSpent(() => {
         o?.exitFlags();
         s.jumpOut_(offset, 0);

@@ -39,6 +39,8 @@ export class RegionState {
   /** Vector registers, low 128 bits. */
   readonly vectors: (Var | undefined)[] = new Array(16);
   readonly vectorWritten = new Uint8Array(16);
+  /** Their other halves, where an instruction of AVX uses one. */
+  readonly vectorHighs: (Var | undefined)[] = new Array(16);
   /** While generating: registers (and in the upper half vectors) whose local may differ from the state here. */
   dirty = 0;
   readonly depth: Value;
@@ -213,7 +215,10 @@ export class RegionState {
       if (n === RSP ? withRsp : this.written[n] && mask & (1 << n)) c.st64(this.cpu, this.registers[n]!.get(), reg(n));
     }
     for (let n = 0; n < 16; n++) {
-      if (this.vectorWritten[n] && mask & (1 << (16 + n))) c.stV(this.cpu, this.vectors[n]!.get(), S.xmm + 16 * n);
+      if (!this.vectorWritten[n] || !(mask & (1 << (16 + n)))) continue;
+      c.stV(this.cpu, this.vectors[n]!.get(), S.xmm + 16 * n);
+      const high = this.vectorHighs[n];
+      if (high) c.stV(this.cpu, high.get(), S.ymmHigh + 16 * n);
     }
   }
   /** Reads all that the region uses. */
@@ -221,6 +226,7 @@ export class RegionState {
     for (let n = 0; n < 16; n++) {
       if (n !== RSP || withRsp) this.registers[n]?.set(this.c.ld64(this.cpu, reg(n)));
       this.vectors[n]?.set(this.c.ldV(this.cpu, S.xmm + 16 * n));
+      this.vectorHighs[n]?.set(this.c.ldV(this.cpu, S.ymmHigh + 16 * n));
     }
     this.dirty = 0;
   }

@@ -2,7 +2,7 @@
 import { isMemoryLetter } from "../arg.ts";
 import { RSP } from "../state.ts";
 import { IMPLICIT, VECTOR_OPERANDS } from "./inline_rows.ts";
-import type { RegionHost } from "./lower.ts";
+import type { RegionHost } from "./region_host.ts";
 import { doesNothing, End, fieldRegister, isRegister, type Region } from "./region.ts";
 import type { RegionState } from "./region_state.ts";
 
@@ -53,6 +53,7 @@ export function findRegisters(
         if (VECTOR_OPERANDS.has(a.letter) && !(isMemoryLetter(a.letter) && i.hasMemory)) {
           const n = field >> 4;
           s.vectors[n] ??= s.c.variable("v128");
+          if (row.unit === "avx") s.vectorHighs[n] ??= s.c.variable("v128");
           if (a.access !== "r") {
             s.vectorWritten[n] = 1;
             made |= 1 << (16 + n);
