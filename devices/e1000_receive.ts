@@ -11,7 +11,7 @@ import { sum16 } from "./internet_checksum.ts";
 const DESCRIPTOR_BYTES = 16;
 const CRC_BYTES = 4;
 const LEAST_FRAME_BYTES = 60;
-const MOST_STANDARD_BYTES = 1518; // with its FCS, without a VLAN tag
+const MOST_STANDARD_BYTES = 1522; // with its FCS and a VLAN tag
 const MOST_LONG_BYTES = 16384;
 const STATUS = { DD: 1, EOP: 2, IXSM: 4, VP: 8, TCPCS: 0x20, IPCS: 0x40, PIF: 0x80 } as const;
 const ERROR = { TCPE: 0x20, IPE: 0x40 } as const;
@@ -83,7 +83,7 @@ export class ReceiveRing {
   takes(frame: Uint8Array): boolean {
     const size = frame.length + CRC_BYTES;
     if (this.file.get("RCTL") & RCTL.LPE) return size <= MOST_LONG_BYTES;
-    return size <= MOST_STANDARD_BYTES + (this.#tagged(frame) ? 4 : 0);
+    return size <= MOST_STANDARD_BYTES;
   }
 
   get #count(): number {

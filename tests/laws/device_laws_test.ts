@@ -6,6 +6,7 @@ import { Bench, Random, type Subject, type Target } from "./bench.ts";
 import { INTERRUPT_SUBJECTS } from "./interrupt_subjects.ts";
 import { FIRMWARE_SUBJECTS } from "./firmware_subjects.ts";
 import { LEGACY_SUBJECTS } from "./legacy_subjects.ts";
+import { NET_SUBJECTS } from "./net_subjects.ts";
 import { PCI_SUBJECTS } from "./pci_subjects.ts";
 import { STORAGE_SUBJECTS } from "./storage_subjects.ts";
 
@@ -15,6 +16,7 @@ const SUBJECTS: readonly Subject[] = [
   ...INTERRUPT_SUBJECTS,
   ...PCI_SUBJECTS,
   ...STORAGE_SUBJECTS,
+  ...NET_SUBJECTS,
 ];
 
 const SEEDS = [1, 2, 3, 4];
