@@ -4,6 +4,9 @@ import { type Option, RESUME_OPTIONS, RESUME_SHARED, RUN_OPTIONS } from "./optio
 const COMMANDS = `Usage: trike run [OPTION]...   start a virtual machine, in the foreground
        trike resume FILE [OPTION]...
                                go on with a machine that was saved
+       trike config [OPTION]...
+                               print the machine that options of run make, as a file
+                               for --config; with --schema, what such a file may hold
        trike guest             fetch the default guest and print where it is
        trike engines           list the engines and whether this host has them
        trike disk COMMAND      make, check, convert disk images; 'trike disk help' says more

@@ -2,8 +2,11 @@
 import { ConfigError, HostError, messageOf, RestoreError } from "../base/errors.ts";
 import type { MachineHandle } from "../machine/machine.ts";
 import type { MachineSpec } from "../machine/spec.ts";
+import { configText } from "./config.ts";
+import { readConfigFile } from "./config_file.ts";
 import { engines, enginesPage } from "./engines.ts";
 import { helpPage } from "./help.ts";
+import { inTheirWords } from "./origins.ts";
 import { type Command, parseCommandLine } from "./parse.ts";
 import { runMachine, Status } from "./run.ts";
 
@@ -27,7 +30,7 @@ async function defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: s
 export async function main(args: readonly string[], parts: MainParts = OWN): Promise<number> {
   try {
     if (args[0] === "disk") return (await import("./disk.ts")).diskCommand(args.slice(1), print);
-    return await dispatch(parseCommandLine(args), parts);
+    return await dispatch(parseCommandLine(args, readConfigFile), parts);
   } catch (error) {
     if (error instanceof ConfigError || error instanceof RestoreError) {
       say(error.message);
@@ -58,7 +61,15 @@ async function dispatch(command: Command, parts: MainParts): Promise<number> {
       return Status.OK;
     }
     case "run":
-      return await runMachine(command.request, { start: parts.start, defaultGuest, say });
+      return await runMachine(command.request, { start: parts.start, defaultGuest, say }).catch((error) => {
+        throw inTheirWords(error, command.origins ?? new Map());
+      });
+    case "config":
+      print(configText(command.given));
+      return Status.OK;
+    case "schema":
+      print(JSON.stringify((await import("./config_schema.ts")).configSchema(), null, 2) + "\n");
+      return Status.OK;
     case "resume": {
       const { resumeMachine } = await import("./resume.ts");
       return await resumeMachine(command.request, { defaultGuest, say });

@@ -1,7 +1,7 @@
 /** What `trike run` understands: the parser and the help page both read this table, in this order. */
 import { formatSize } from "../base/size.ts";
 import { MAX_RAM_BYTES, MAX_VCPUS } from "../machine/memory.ts";
-import { MAX_DISKS } from "../machine/spec.ts";
+import { DISK_CONTROLLERS, MAX_DISKS } from "../machine/spec.ts";
 import { TRACE_CATEGORIES as CATEGORIES } from "../machine/trace.ts";
 
 export interface Option {
@@ -12,6 +12,20 @@ export interface Option {
   /** One letter that means the same. */
   readonly short?: string;
   readonly help: readonly string[];
+  /** What it is where it is not given. */
+  readonly default?: string;
+  /** What JSON Schema can say of a value, beyond its type. */
+  readonly schema?: Readonly<Record<string, unknown>>;
+  /** Finds paths in a value; where that is FILE, it is one. In a file with options they are beside that file. */
+  readonly paths?: RegExp;
+  /** How such a file may write a value of several parts. */
+  readonly object?: ObjectForm;
+}
+
+/** A value as an object: the text of `first`, then `,KEY` for a switch that is true, `,KEY=VALUE` for all others. */
+export interface ObjectForm {
+  readonly first: string;
+  readonly keys: Readonly<Record<string, "switch" | "text" | readonly string[]>>;
 }
 
 export const DEFAULT_MEMORY = "512M";
@@ -24,6 +38,9 @@ export const TRACE_CATEGORIES = [...CATEGORIES, "all"] as const;
 export const DEFAULT_TRACE_PATH = "trike.trace";
 /** The command line of a kernel the user names without --append. */
 export const DEFAULT_APPEND = "console=ttyS0";
+
+/** A path in which a comma is written twice, up to a single one. */
+const FIRST_PART = /^(?:[^,]|,,)+/;
 
 export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option>>>> = {
   "What to boot": {
@@ -59,6 +76,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     },
     vnc: {
       value: "[ADDR:]PORT[,password=FILE]",
+      paths: /(?<=,password=)(?:[^,]|,,)+/,
+      object: { first: "address", keys: { password: "text" } },
       help: [
         "Let VNC clients see and use the display, which implies --vga; at 127.0.0.1,",
         "if no address is given. The password, up to 8 bytes, is the file's first line.",
@@ -69,13 +88,20 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
   "The machine": {
     memory: {
       value: "SIZE",
+      default: DEFAULT_MEMORY,
+      schema: { pattern: "^\\d+(\\.\\d+)?([KMGTkmgt]([iI][bB])?)?$", minimum: MIN_RAM_BYTES, maximum: MAX_RAM_BYTES },
       help: [
         `Guest RAM, from ${formatSize(MIN_RAM_BYTES)} to ${
           formatSize(MAX_RAM_BYTES)
         }: 512M, 1.5G, 2GiB [${DEFAULT_MEMORY}].`,
       ],
     },
-    cpus: { value: "N", help: [`Virtual CPUs, from 1 to ${MAX_CPUS} [1].`] },
+    cpus: {
+      value: "N",
+      default: "1",
+      schema: { pattern: "^\\d{1,9}$", minimum: 1, maximum: MAX_CPUS },
+      help: [`Virtual CPUs, from 1 to ${MAX_CPUS} [1].`],
+    },
     cpu: {
       value: "NAME[,+FEATURE|,-FEATURE]...",
       help: [
@@ -87,6 +113,18 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     disk: {
       value: "FILE[,KEY]...",
       repeat: true,
+      paths: FIRST_PART,
+      object: {
+        first: "file",
+        keys: {
+          readonly: "switch",
+          overlay: "switch",
+          format: ["raw", "qcow2"],
+          controller: DISK_CONTROLLERS,
+          serial: "text",
+          discard: ["on", "off"],
+        },
+      },
       help: [
         `A disk: a raw image, or qcow2 if its name ends so. Up to ${MAX_DISKS}. Write a comma`,
         "in a name twice.",
@@ -103,6 +141,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     },
     engine: {
       value: "NAME",
+      default: ENGINES[0],
+      schema: { pattern: `^(${ENGINES.join("|")})(:.+)?$` },
       help: [
         "auto, hvf, kvm or soft [auto]; 'trike engines' tells what this host has.",
         "kvm:irqchip=kernel, split or user says who the interrupt controllers are",
@@ -113,6 +153,7 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
   "The network": {
     net: {
       value: "WHERE",
+      paths: /(?<=^(?:stream|dgram):|,pcap=)(?:[^,]|,,)+/g,
       help: [
         "What the network device is plugged into [user, with --allow-net; else none].",
         "user[,restrict][,dns=ADDRESS[:PORT]]",
@@ -140,6 +181,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     serial: {
       value: "WHERE",
       repeat: true,
+      default: "stdio",
+      paths: /(?<=^(?:file|unix|tty|pty):).+/s,
       help: [
         "Where COM1 leads; given again, COM2 to COM4, then four ports on PCI [stdio].",
         "stdio      this terminal, or the pipes given instead (once)",
@@ -152,7 +195,11 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
   },
   "How it ends": {
     "no-reboot": { help: ["A guest that resets itself ends trike, with status 0."] },
-    timeout: { value: "SECONDS", help: ["Stop the machine after so long, with status 124."] },
+    timeout: {
+      value: "SECONDS",
+      schema: { exclusiveMinimum: 0 },
+      help: ["Stop the machine after so long, with status 124."],
+    },
   },
   "Snapshots": {
     "snapshot-on-exit": {
@@ -168,6 +215,7 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     stats: { value: "FILE", help: ["Write counters and times as JSON when the machine has ended."] },
     trace: {
       value: "LIST[:FILE]",
+      paths: /(?<=:).+/s,
       help: [
         `Log categories out of ${TRACE_CATEGORIES.join(",")}`,
         `to a file [${DEFAULT_TRACE_PATH}].`,
@@ -177,9 +225,21 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     quiet: { short: "q", help: ["Do not tell which engine was chosen, or how a download goes."] },
   },
   "Other": {
+    config: {
+      value: "FILE",
+      help: [
+        'Options from a file, JSON with comments: { "memory": "1G", "cpus": 2 }.',
+        "What is given beside it counts, not what the file says of that option.",
+      ],
+    },
     help: { short: "h", help: ["Print this page."] },
     version: { short: "V", help: ["Print the version."] },
   },
+};
+
+/** What only `trike config` understands. */
+export const CONFIG_OPTIONS: Readonly<Record<string, Option>> = {
+  schema: { help: ["Print the JSON Schema of such files."] },
 };
 
 /** What only `trike resume` understands. */
@@ -211,4 +271,5 @@ export const OPTION_BY_NAME: Readonly<Record<string, Option>> = Object.assign(
   {},
   ...Object.values(RUN_OPTIONS),
   RESUME_OPTIONS,
+  CONFIG_OPTIONS,
 );

@@ -15,8 +15,9 @@ import {
 } from "../machine/spec.ts";
 import { diskOption } from "./disk_option.ts";
 import { netOption, type NetRequest, publishOptions } from "./net_option.ts";
+import { type ConfigOptions, type Given, merged } from "./config.ts";
 import {
-  DEFAULT_MEMORY,
+  CONFIG_OPTIONS,
   DEFAULT_TRACE_PATH,
   ENGINES,
   MAX_CPUS,
@@ -27,6 +28,7 @@ import {
   RESUME_SHARED,
   TRACE_CATEGORIES,
 } from "./options.ts";
+import { type Origins, toldFrom } from "./origins.ts";
 import {
   countOption,
   engineOption,
@@ -90,24 +92,36 @@ export interface ResumeRequest {
 }
 
 export type Command =
-  | { readonly kind: "run"; readonly request: RunRequest }
+  | {
+    readonly kind: "run";
+    readonly request: RunRequest;
+    /** Where options came from that were not on the command line. */
+    readonly origins?: Origins;
+  }
+  | { readonly kind: "config"; readonly given: Given }
+  | { readonly kind: "schema" }
   | { readonly kind: "resume"; readonly request: ResumeRequest }
   | { readonly kind: "guest"; readonly quiet: boolean }
   | { readonly kind: "engines" }
   | { readonly kind: "help" }
   | { readonly kind: "version" };
 
-const COMMANDS = ["run", "resume", "guest", "engines"] as const;
+const COMMANDS = ["run", "resume", "config", "guest", "engines"] as const;
 /** With those that read their own arguments. */
 const NAMES = [...COMMANDS, "disk"] as const;
+const RUN_ALLOWED = Object.keys(OPTION_BY_NAME).filter((name) => !(name in RESUME_OPTIONS || name in CONFIG_OPTIONS));
 const ALLOWED: Readonly<Record<typeof COMMANDS[number], readonly string[]>> = {
-  run: Object.keys(OPTION_BY_NAME).filter((name) => !(name in RESUME_OPTIONS)),
+  run: RUN_ALLOWED,
+  config: [...RUN_ALLOWED, ...Object.keys(CONFIG_OPTIONS)],
   resume: [...RESUME_SHARED, ...Object.keys(RESUME_OPTIONS)],
   guest: ["quiet", "help"],
   engines: ["help"],
 };
 
-export function parseCommandLine(args: readonly string[]): Command {
+/** Reads the file of --config. */
+export type ReadConfig = (path: string) => ConfigOptions;
+
+export function parseCommandLine(args: readonly string[], readConfig: ReadConfig = noFiles): Command {
   const [first, ...rest] = args;
   if (first === undefined) throw new ConfigError(`Expected a command, ${list(NAMES)}; 'trike --help' says more`);
   if (first === "--help" || first === "-h" || first === "help") return { kind: "help" };
@@ -126,7 +140,18 @@ export function parseCommandLine(args: readonly string[]): Command {
   if (command === "resume") return { kind: "resume", request: readResume(named, given) };
   if (command === "engines") return { kind: "engines" };
   if (command === "guest") return { kind: "guest", quiet: given.has("quiet") };
-  return { kind: "run", request: readRequest(given) };
+  if (given.has("schema")) return { kind: "schema" };
+  const file = given.get("config")?.[0];
+  const { given: all, origins } = file === undefined
+    ? { given, origins: null }
+    : merged(readConfig(file), new Map([...given].filter(([name]) => name !== "config")));
+  const request = toldFrom(origins ?? new Map(), () => readRequest(all));
+  if (command === "config") return { kind: "config", given: all };
+  return { kind: "run", request, ...(origins ? { origins } : {}) };
+}
+
+function noFiles(path: string): never {
+  throw mistake("--config", path, "none where no file may be read");
 }
 
 /** The options by name, each with the values it was given; a switch has none. */
@@ -204,15 +229,16 @@ function unknownOption(option: string, allowed: readonly string[]): ConfigError 
   return new ConfigError(`Unknown option ${quoted(option)}: 'trike --help' lists those there are${tail}`);
 }
 
-function readRequest(given: Map<string, string[]>): RunRequest {
+/** What the options of `trike run` ask for. Throws ConfigError. */
+export function readRequest(given: Given): RunRequest {
   const one = (name: string) => given.get(name)?.[0];
+  const orDefault = (name: string) => one(name) ?? OPTION_BY_NAME[name]!.default!;
   const file = (name: string) => {
     const path = one(name);
     if (path === "") throw mistake(`--${name}`, path, "a file");
     return path ?? null;
   };
-  const engine = engineOption("--engine", one("engine") ?? "auto", ENGINES);
-  const cpus = one("cpus") ?? "1";
+  const engine = engineOption("--engine", orDefault("engine"), ENGINES);
   const cpu = one("cpu");
   const net = one("net");
   const trace = one("trace");
@@ -222,12 +248,12 @@ function readRequest(given: Map<string, string[]>): RunRequest {
   return {
     engine: engine.engine,
     irqchip: engine.irqchip,
-    memoryBytes: sizeOption("--memory", one("memory") ?? DEFAULT_MEMORY, {
+    memoryBytes: sizeOption("--memory", orDefault("memory"), {
       min: MIN_RAM_BYTES,
       max: MAX_RAM_BYTES,
       multipleOf: PAGE_BYTES,
     }),
-    cpus: countOption("--cpus", cpus, 1, MAX_CPUS),
+    cpus: countOption("--cpus", orDefault("cpus"), 1, MAX_CPUS),
     cpu: cpu === undefined ? null : parseCpuModel(cpu),
     kernel: file("kernel"),
     initrd: file("initrd"),
@@ -238,7 +264,7 @@ function readRequest(given: Map<string, string[]>): RunRequest {
     disks: readDisks(given.get("disk") ?? []),
     net: net === undefined ? null : netOption("--net", net),
     publish: publishOptions("--publish", given.get("publish") ?? []),
-    serial: readSerial(given.get("serial") ?? ["stdio"]),
+    serial: readSerial(given.get("serial") ?? [orDefault("serial")]),
     noReboot: given.has("no-reboot"),
     icount: given.has("icount"),
     trace: trace === undefined ? null : traceOption("--trace", trace, TRACE_CATEGORIES, DEFAULT_TRACE_PATH),
@@ -270,7 +296,7 @@ function readResume(file: string | undefined, given: Map<string, string[]>): Res
 function readFirmware(
   path: string | null,
   vars: string | null,
-  given: Map<string, string[]>,
+  given: Given,
 ): FirmwareSpec | null {
   if (path === null) {
     if (vars !== null) throw mistake("--firmware-vars", vars, "it with --firmware");
@@ -285,7 +311,7 @@ function readFirmware(
   return { path, vars };
 }
 
-function readDisplay(file: (name: string) => string | null, given: Map<string, string[]>) {
+function readDisplay(file: (name: string) => string | null, given: Given) {
   const vnc = given.get("vnc")?.[0];
   const vga = given.has("vga") || vnc !== undefined;
   for (const name of ["vga-bios", "screenshot"]) {

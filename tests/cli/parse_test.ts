@@ -243,7 +243,7 @@ Deno.test("commands: known, mistyped, missing, and options in their place", () =
   for (const args of [["--version"], ["-V"], ["run", "--version"]]) {
     assertEquals(parseCommandLine(args).kind, "version");
   }
-  assertMistake([], "run, resume, guest, engines or disk");
+  assertMistake([], "run, resume, config, guest, engines or disk");
   assertMistake(["rnu"], '"rnu"', "did you mean run?");
   assertMistake(["--kernel", "x"], "--kernel", "before a command");
   assertMistake(["engines", "--kernel", "x"], "--kernel");
