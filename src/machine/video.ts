@@ -62,10 +62,6 @@ export function assembleVideo(info: VgaInfo, { arena, ram, ports, mmio, pci, clo
       return [{ first: base / PAGE_BYTES, pages: VRAM_BYTES / PAGE_BYTES, backing, writable: true }];
     },
     load: (bios: Uint8Array) => rom.set(bios),
-    /** Power-on finds the memory empty. */
-    clear: () => {
-      vram.fill(0);
-    },
   };
 }
 

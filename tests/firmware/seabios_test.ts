@@ -75,3 +75,22 @@ Deno.test({
       assertEquals([...new Set(pixels)].sort((a, b) => a - b), [0, 0xaaaaaa]);
     }),
 });
+
+/** Prints "once more" through INT 10h, waits for a tick, and resets the machine by port CF9h. */
+const RESETS =
+  "31c08ed8be2a7cac84c07409b40ebb0700cd10ebf2b400cd1a89d3b400cd1a39da74f8baf90cb006eef46f6e6365206d6f72650d0a";
+
+Deno.test({
+  name: "SeaBIOS starts again after each reset: ROM is back below 1 MiB, and PCI is laid out anew",
+  ignore: seabios.ignore,
+  fn: () =>
+    withDisk(async (disk) => {
+      const image = new Uint8Array(64 * 1024);
+      image.set(Uint8Array.from(RESETS.match(/../g)!, (x) => parseInt(x, 16)));
+      image.set([0x55, 0xaa], 510);
+      await Deno.writeFile(disk, image);
+      const machine = ["--memory", "64M", "--cpus", "2", "--engine", "soft", "--timeout", "60"];
+      await using trike = new Trike(["run", "--quiet", "--firmware", seabios.path, "--disk", disk, ...machine]);
+      for (let i = 0; i < 4; i++) await trike.talk.until("once more", 20);
+    }),
+});
