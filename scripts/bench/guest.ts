@@ -15,8 +15,8 @@ import { GROUPS, TEXT_FILE, TEXT_MIB } from "./suite.ts";
 
 const SOURCES = new URL("../../tests/bench/programs/", import.meta.url).pathname;
 const CFLAGS = ["-O2", "-static", "-no-pie", "-Wl,--build-id=none", "-Wall", "-Wextra"];
-/** What the script `tcc` compiles, beside integer.c and bench.h. It is no part of the bench's own program. */
-const COMPILED = "compiled.c";
+/** No part of the bench's own program: what the script `tcc` compiles, beside integer.c and bench.h; what the host runs. */
+const APART = ["compiled.c", "exits.c"];
 
 /** Debian's package → which of its files. */
 const FILES: Readonly<Record<string, RegExp>> = {
@@ -98,7 +98,7 @@ export async function readSources(): Promise<Map<string, string>> {
 
 export async function compile(names: readonly string[], folder: string): Promise<Uint8Array> {
   const out = join(folder, "bench");
-  const files = names.filter((name) => name.endsWith(".c") && name !== COMPILED);
+  const files = names.filter((name) => name.endsWith(".c") && !APART.includes(name));
   const args = [...CFLAGS, "-o", out, ...files, "-lm", "-lpthread"];
   const { success, stderr } = await new Deno.Command("gcc", { args, cwd: SOURCES, stdout: "null", stderr: "piped" })
     .output();
