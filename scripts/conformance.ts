@@ -3,7 +3,7 @@
  * words in them. Each engine has a process of its own.
  *
  * `ok` kept, `FAIL` broken, a letter a note below on why it cannot be kept here, `·` not asked: there the interrupt controllers
- * make no difference.
+ * make no difference, or the move is the same both ways.
  */
 import { fromFileUrl } from "@std/path";
 import { asked, type Case, CASES, type Subject, subjects } from "../tests/engine/conformance.ts";
