@@ -85,7 +85,7 @@ Deno.test({
   ignore: seabios.ignore,
   fn: () =>
     withDisk(async (disk) => {
-      const image = new Uint8Array(64 * 1024);
+      const image = new Uint8Array(2 ** 20);
       image.set(Uint8Array.from(RESETS.match(/../g)!, (x) => parseInt(x, 16)));
       image.set([0x55, 0xaa], 510);
       await Deno.writeFile(disk, image);
