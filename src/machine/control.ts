@@ -35,6 +35,9 @@ const SAVED = 4;
 const DISK_DOORBELL = 16; // a cache line of its own: the disk worker waits here
 const DISK_DONE = 17; // the doorbell count up to which every request has completed
 const DISK_QUIT = 18;
+const DISK_MEDIUM = 19; // the disk whose medium is to be exchanged, plus one
+const DISK_MEDIUM_BYTES = 20; // of the new one's name; 0 for none
+const DISK_MEDIUM_DONE = 21; // 1 once it has been, 2 if the host refused
 const DISK_PENDING = 32; // one word a disk, a bit a queue
 const NET_DOORBELL = DISK_PENDING + MAX_DISKS; // a cache line of its own: the network's worker waits here
 const NET_PENDING = NET_DOORBELL + 1; // NetBell bits
@@ -42,6 +45,8 @@ const NET_HOLD = NET_DOORBELL + 2;
 const NET_HELD = NET_DOORBELL + 3;
 const NET_QUIT = NET_DOORBELL + 4;
 const CONTROL_WORDS = NET_DOORBELL + 16;
+/** Of a path, in bytes. */
+const MAX_MEDIUM_NAME = 4096;
 /** Each vCPU's event word has a cache line of its own, with the count of its rises beside it. */
 const EVENT_STRIDE = 16;
 const RISES = 1;
@@ -50,6 +55,8 @@ export class Control {
   readonly #words: Int32Array;
   /** vCPU i's event word is `events[eventsIndex(i)]`. */
   readonly events: Int32Array;
+  /** The name of a medium that is to be put in. */
+  readonly #mediumName: Uint8Array;
   /** [0]: guest time at which vCPU 0 will look at the timers of its own accord. */
   readonly #untilNs: Float64Array;
 
@@ -60,6 +67,7 @@ export class Control {
     this.#words = new Int32Array(arena.buffer, arena.raw(CONTROL_WORDS * 4), CONTROL_WORDS);
     this.events = new Int32Array(arena.buffer, arena.raw(cpus * EVENT_STRIDE * 4), cpus * EVENT_STRIDE);
     this.#untilNs = new Float64Array(arena.buffer, arena.raw(8), 1);
+    this.#mediumName = new Uint8Array(arena.buffer, arena.raw(MAX_MEDIUM_NAME), MAX_MEDIUM_NAME);
   }
 
   /** For the thread that powers the machine on, while no vCPU runs. */
@@ -240,6 +248,33 @@ export class Control {
       if (done === this.diskDoorbell) return;
       await Atomics.waitAsync(this.#words, DISK_DONE, done, 100).value;
     }
+  }
+
+  /**
+   * Has the disk worker put another medium into a drive, or none; resolves with whether the host let it. One at a time. The guest
+   * must not be reading.
+   */
+  async exchangeMedium(disk: number, path: string | null): Promise<boolean> {
+    const w = this.#words, name = new TextEncoder().encode(path ?? "");
+    if (name.length > MAX_MEDIUM_NAME) return false;
+    this.#mediumName.set(name);
+    Atomics.store(w, DISK_MEDIUM_BYTES, name.length);
+    Atomics.store(w, DISK_MEDIUM_DONE, 0);
+    Atomics.store(w, DISK_MEDIUM, disk + 1);
+    Atomics.add(w, DISK_DOORBELL, 1);
+    Atomics.notify(w, DISK_DOORBELL);
+    while (Atomics.load(w, DISK_MEDIUM_DONE) === 0) await Atomics.waitAsync(w, DISK_MEDIUM_DONE, 0, 100).value;
+    return Atomics.load(w, DISK_MEDIUM_DONE) === 1;
+  }
+
+  /** The disk worker asks for such a wish, and carries it out by `exchange`. */
+  serveMedium(exchange: (disk: number, path: string | null) => boolean): void {
+    const w = this.#words, disk = Atomics.exchange(w, DISK_MEDIUM, 0) - 1;
+    if (disk < 0) return;
+    const bytes = this.#mediumName.slice(0, Atomics.load(w, DISK_MEDIUM_BYTES));
+    const path = bytes.length === 0 ? null : new TextDecoder().decode(bytes);
+    Atomics.store(w, DISK_MEDIUM_DONE, exchange(disk, path) ? 1 : 2);
+    Atomics.notify(w, DISK_MEDIUM_DONE);
   }
 
   get diskQuit(): boolean {

@@ -92,7 +92,13 @@ export function assembleDisks(p: DiskBoardParts, spec: MachineSpec, infos: reado
   const settled = [...(ahci ? [ahci] : []), ...nvme];
   return {
     served,
-    ahci,
+    /** Tells a CD-ROM drive that its medium is another, of so many sectors, or is gone; false for what is no drive. Under the machine lock. */
+    changeMedium: (d: number, sectors: number): boolean => {
+      const port = ports.indexOf(d);
+      if (!ahci?.ports[port]?.drive) return false;
+      ahci.ports[port].changeMedium(sectors);
+      return true;
+    },
     /** Drives outputs from the records. Under the machine lock. */
     settle: () => settled.forEach((dev) => dev.settle()),
     /** Looks for requests that waited when the machine was saved. Under the machine lock. */

@@ -1,7 +1,8 @@
 /** The machine's disks on the host's side: checked before anything runs, served by whoever owns the files. */
-import { ConfigError } from "../base/errors.ts";
+import { ConfigError, messageOf } from "../base/errors.ts";
 import { FileBlock, type FileBlockOptions } from "../host/block.ts";
 import { ImageLock } from "../host/block_lock.ts";
+import { formatOfName } from "../host/disk/format_name.ts";
 import { RunState } from "./control.ts";
 import { checkControllers } from "./disk_board.ts";
 import type { DiskInfo, Pc } from "./pc.ts";
@@ -47,16 +48,36 @@ export function lockDisks(disks: readonly DiskSpec[]): ImageLock[] {
 
 /** The open files of all disks, in the one thread that serves their queues. */
 export class DiskServer {
-  readonly #files: readonly FileBlock[];
+  readonly #files: FileBlock[];
 
   /** `onTrouble` is told what the host fails to do. */
-  constructor(private readonly pc: Pc, disks: readonly DiskSpec[], onTrouble: (sentence: string) => void) {
+  constructor(
+    private readonly pc: Pc,
+    private readonly disks: readonly DiskSpec[],
+    private readonly onTrouble: (sentence: string) => void,
+  ) {
     this.#files = disks.map((disk) => FileBlock.open({ ...blockOptions(disk), onTrouble }));
+  }
+
+  /** Puts another medium into a drive; the old one stays for no medium, as the drive then asks for nothing. */
+  #exchange(disk: number, path: string | null): boolean {
+    if (path === null) return true;
+    try {
+      const spec = { ...this.disks[disk]!, path, format: formatOfName(path), formatAsked: false };
+      const file = FileBlock.open({ ...blockOptions(spec), onTrouble: this.onTrouble });
+      this.#files[disk]!.close();
+      this.#files[disk] = file;
+      return true;
+    } catch (error) {
+      this.onTrouble(messageOf(error));
+      return false;
+    }
   }
 
   /** Serves what has been asked for up to now. The machine lock is free. */
   run(): void {
     const { control, disks } = this.pc;
+    control.serveMedium((disk, path) => this.#exchange(disk, path));
     const doorbell = control.diskDoorbell;
     if (doorbell === control.diskServed) return;
     for (let d = 0; d < disks.length; d++) {

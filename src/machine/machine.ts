@@ -8,6 +8,7 @@ import type { HostChips, InitialState } from "../engine/engine.ts";
 import type { Screen } from "../host/screen.ts";
 import { bootPc } from "./boot.ts";
 import { EndCause, NetBell, RunState } from "./control.ts";
+import { formatOfName } from "../host/disk/format_name.ts";
 import { checkDisks, lockDisks } from "./disks.ts";
 import { attachHostChips } from "./host_chips.ts";
 import { Lifecycle, type LifeState, type MachineSnapshot, restoreMachine, saveMachine } from "./lifecycle.ts";
@@ -212,6 +213,26 @@ export class Machine implements MachineHandle {
   /** Runs `body` under the machine lock, unless the machine has ended: a Worker that was terminated may have held it. */
   #withDevices(body: () => void): void {
     if (this.#life.state !== "ended") this.pc.lock.with(body);
+  }
+
+  /**
+   * Puts another disc into CD-ROM drive `disk`, counted among all disks, or takes it out. Throws ConfigError for what is no drive
+   * and for a file that is no disc, HostError if the host refuses it; the drive is then empty.
+   */
+  async changeMedium(disk: number, path: string | null): Promise<void> {
+    const drive = this.#spec.disks[disk];
+    if (drive?.controller !== "cdrom" || !this.#disks) {
+      throw new ConfigError(
+        `Cannot change the disc of disk ${disk}: expected one with controller=cdrom, without --icount`,
+      );
+    }
+    const [info] = path === null
+      ? []
+      : checkDisks([{ ...drive, path, format: formatOfName(path), formatAsked: false }]);
+    this.#withDevices(() => this.pc.changeMedium(disk, 0));
+    if (path === null || !info) return;
+    if (!await this.pc.control.exchangeMedium(disk, path)) throw new HostError(`Cannot put "${path}" into the drive`);
+    this.#withDevices(() => this.pc.changeMedium(disk, info.sectors));
   }
 
   stop(): void {

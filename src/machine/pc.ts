@@ -386,6 +386,7 @@ export function assemblePc(options: PcOptions) {
     pci,
     serial,
     disks: diskBoard.served,
+    changeMedium: diskBoard.changeMedium,
     net: net?.card ?? null,
     console: { device: virtioConsole, tx: consoleTx, rx: consoleRx, attach: () => consoleOutput.attach() },
     debugTx,

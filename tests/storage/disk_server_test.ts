@@ -10,11 +10,11 @@ import { createImage } from "../../src/host/disk/work.ts";
 import { RunState } from "../../src/machine/control.ts";
 import { checkDisks, DiskServer, lockDisks } from "../../src/machine/disks.ts";
 import { allocateMachineMemory } from "../../src/machine/memory.ts";
-import { assemblePc, SLOT } from "../../src/machine/pc.ts";
+import { assemblePc, type Pc, SLOT } from "../../src/machine/pc.ts";
 
 const MIB = 1 << 20;
 
-Deno.test("a flush of the guest's, and standing still, put what it wrote into a sound qcow2 file", () => {
+Deno.test("a flush of the guest's, and standing still, put what it wrote into a sound qcow2 file; a disc is exchanged", async () => {
   const folder = Deno.makeTempDirSync();
   const path = `${folder}/disk.qcow2`;
   createImage(path, { format: "qcow2", sizeBytes: 8 * MIB, backing: null, backingFormat: null });
@@ -40,8 +40,10 @@ Deno.test("a flush of the guest's, and standing still, put what it wrote into a 
   const locks = lockDisks(disks);
   const pc = assemblePc({ memory: allocateMachineMemory(memoryBytes), spec, disks: checkDisks(disks) });
   pc.powerOn();
+  const alive = setInterval(() => {}, 1000); // waiting for a word alone keeps no process alive
+  let failures = 0;
   const server = new DiskServer(pc, disks, (sentence) => {
-    throw new Error(sentence);
+    if (failures-- === 0) throw new Error(sentence);
   });
   try {
     const driver = new PciDriver({
@@ -82,9 +84,53 @@ Deno.test("a flush of the guest's, and standing still, put what it wrote into a 
     server.run();
     assertEquals(inFile(4000), 0x42);
     assertEquals(pc.control.diskServed, pc.control.diskDoorbell);
+
+    // Another disc, while the machine is there.
+    const disc = `${folder}/disc.iso`;
+    Deno.writeFileSync(disc, new Uint8Array(MIB).fill(0x43));
+    const read = cdReader(pc, () => server.run());
+    pc.lock.with(() => pc.changeMedium(1, 0));
+    assertEquals(read(5), null, "the drive is empty");
+    const exchanged = pc.control.exchangeMedium(1, disc);
+    server.run();
+    assertEquals(await exchanged, true);
+    pc.lock.with(() => pc.changeMedium(1, MIB / 512));
+    assertEquals([read(5), read(5)], [null, 0x43], "after a unit attention the new disc is read");
+    const refused = pc.control.exchangeMedium(1, `${folder}/none.iso`);
+    failures = 1;
+    server.run();
+    assertEquals([await refused, failures], [false, 0]);
+    assertEquals(pc.changeMedium(0, 0), false, "a disk is no drive");
   } finally {
+    clearInterval(alive);
     server.close();
     for (const lock of locks) lock.release();
     Deno.removeSync(folder, { recursive: true });
   }
 });
+
+/** Reads the first byte of a sector of the disc at port 0 of the SATA controller; null if the drive refuses. */
+function cdReader(pc: Pc, serve: () => void): (sector: number) => number | null {
+  const LIST = 0x40000, FISES = 0x41000, TABLE = 0x42000, DATA = 0x43000;
+  const devfn = SLOT.LPC * 8 + 2;
+  pc.pci.ecam.write((devfn << 12) | 4, 2, 6);
+  const port = (pc.pci.ecam.read((devfn << 12) | 0x24, 4) & ~0xf) + 0x100;
+  const window = pc.pci.memoryWindow(0);
+  const write = (at: number, value: number) => window.write((port >>> 0) + at, 4, value);
+  return (sector) => {
+    write(0x18, 0); // PxCMD
+    write(0x00, LIST);
+    write(0x08, FISES);
+    write(0x18, 0x11);
+    pc.ram.write(LIST, 4, (1 << 16) | 0x20 | 5);
+    pc.ram.write(LIST + 8, 4, TABLE);
+    [0x27, 0x80, 0xa0, 1].forEach((byte, i) => pc.ram.write(TABLE + i, 1, byte));
+    [0x28, 0, 0, 0, 0, sector, 0, 0, 1, 0, 0, 0].forEach((byte, i) => pc.ram.write(TABLE + 0x40 + i, 1, byte));
+    pc.ram.write64(TABLE + 0x80, DATA);
+    pc.ram.write(TABLE + 0x8c, 4, 2047);
+    write(0x38, 1); // PxCI
+    serve();
+    const failed = window.read((port >>> 0) + 0x20, 4) & 1; // PxTFD
+    return failed ? null : pc.ram.read(DATA, 1);
+  };
+}
