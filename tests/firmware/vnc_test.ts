@@ -94,3 +94,53 @@ Deno.test({
     }
   },
 });
+
+/** Shows a prompt, then each key that INT 16h gives; "q" powers off. */
+const TYPEWRITER = "31c08ed8b03ee80d00b400cd163c71740de80200ebf3b40ebb0700cd10c3ba0406b80034eff4";
+
+Deno.test({
+  name: "VNC: keys that a client presses arrive at INT 16h, with Shift",
+  ignore: seabios.ignore,
+  fn: async () => {
+    const dir = await Deno.makeTempDir();
+    const image = new Uint8Array(2 ** 20);
+    image.set(Uint8Array.from(TYPEWRITER.match(/../g)!, (x) => parseInt(x, 16)));
+    image.set([0x55, 0xaa], 510);
+    await Deno.writeFile(`${dir}/disk.img`, image);
+    const disks = [{ path: `${dir}/disk.img`, readonly: true, format: "raw" }] as const;
+    const machine = await startMachine(biosMachine(seabios.path, { disks }));
+    const server = new VncServer({ address: "127.0.0.1", port: 0, password: null });
+    try {
+      server.serve(machine.screen!, "test");
+      for (let i = 0; i < 200 && !screenText(machine.screen!)?.includes("\n>"); i++) {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      const client = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+      const discard = client.readable.pipeTo(new WritableStream()).catch(() => {});
+      const writer = client.writable.getWriter();
+      await writer.write(new TextEncoder().encode("RFB 003.008\n"));
+      await writer.write(Uint8Array.of(1, 1)); // no password; others may stay
+      const SHIFT = 0xffe1;
+      const key = (down: 0 | 1, sym: number) => writer.write(Uint8Array.of(4, down, 0, 0, 0, 0, sym >> 8, sym & 255));
+      for (const ch of "aZ#q") {
+        const sym = ch.charCodeAt(0), shifted = ch === "Z" || ch === "#";
+        if (shifted) await key(1, SHIFT);
+        await key(1, sym);
+        await key(0, sym);
+        if (shifted) await key(0, SHIFT);
+        // A PC keyboard's buffer is short: a person is not as quick as this.
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      assertEquals((await machine.ended).kind, "poweroff");
+      assert(screenText(machine.screen!)!.includes("\n>aZ#"), screenText(machine.screen!)!);
+      await writer.close().catch(() => {});
+      server.close();
+      await discard;
+    } finally {
+      server.close();
+      machine.stop();
+      await machine.ended;
+      await Deno.remove(dir, { recursive: true });
+    }
+  },
+});

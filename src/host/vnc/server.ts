@@ -61,6 +61,7 @@ export class VncServer {
   }
 
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
     this.#listener.close();
     for (const client of this.#clients) client.close();
