@@ -24,7 +24,7 @@ import { Deadline } from "./time.ts";
 
 const SHADOW = INTERRUPTIBILITY.STI | INTERRUPTIBILITY.MOV_SS;
 const APIC_ENABLED = 1 << 11;
-/** Pending debug exceptions: a single step has ended. */
+/** DR6.BS: a single step has ended. */
 const SINGLE_STEP = 1 << 14;
 const X87 = 1, SSE = 2, AVX = 4;
 const LOCAL_APIC = 0xfee0_0000;
@@ -280,9 +280,18 @@ export class HvfExits {
     handle.setVmcs(VMCS.GUEST_RIP, lo, hi);
     const blocked = handle.vmcs(VMCS.GUEST_INTERRUPTIBILITY);
     if (blocked & SHADOW) handle.setVmcs(VMCS.GUEST_INTERRUPTIBILITY, blocked & ~SHADOW);
-    if (handle.vmcs(VMCS.GUEST_RFLAGS) & TF) handle.setVmcs(VMCS.GUEST_DEBUG_EXC, SINGLE_STEP);
+    if (handle.vmcs(VMCS.GUEST_RFLAGS) & TF) this.#singleStep();
     this.#left(reason, lo, hi);
     return null;
+  }
+
+  /** The trap behind an instruction, before any interrupt; it ends HLT too. [sdm3 §17.2.3, table 6-2] */
+  #singleStep(): void {
+    const { handle } = this.#guest;
+    const status = handle.register(R.HV_X86_DR6);
+    handle.setRegister(R.HV_X86_DR6, status | SINGLE_STEP, handle.hi);
+    this.events.exception(EXC.DB);
+    this.halted = false;
   }
 
   #left(reason: number, lo: number, hi: number): void {

@@ -49,6 +49,11 @@ export class VcpuHandle {
     if (code !== SUCCESS) throw refusal(`hv_vmx_vcpu_write_vmcs (${fieldName(field)})`, code);
   }
 
+  /** The same for fields that a framework may keep to itself: false if it does. */
+  trySetVmcs(field: number, lo: number): boolean {
+    return this.hv.hv_vmx_vcpu_write_vmcs(this.id, field, this.#value(lo, 0)) === SUCCESS;
+  }
+
   register(number: number): number {
     const code = this.hv.hv_vcpu_read_register(this.id, number, this.#out);
     if (code !== SUCCESS) throw refusal(`hv_vcpu_read_register (${number})`, code);

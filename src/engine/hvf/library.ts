@@ -1,7 +1,7 @@
 /**
  * Hypervisor.framework as a library, and what its answers mean. Opened once a thread.
  */
-import { DARWIN_SYMBOLS } from "../../../ffi/darwin.ts";
+import { DARWIN_SYMBOLS, SYSTEM_PATH } from "../../../ffi/darwin.ts";
 import { hv_return_t, HYPERVISOR_PATH, HYPERVISOR_SYMBOLS as ALL } from "../../../ffi/hypervisor_x86_64.ts";
 import { HostError, messageOf } from "../../base/errors.ts";
 
@@ -49,7 +49,10 @@ export function openHypervisor(path: string = HYPERVISOR_PATH): Hypervisor {
   const known = opened.get(path);
   if (known) return known;
   try {
-    const { symbols } = Deno.dlopen(path, SYMBOLS);
+    let { symbols } = Deno.dlopen(path, SYMBOLS);
+    if (symbols.mach_absolute_time === null && Deno.build.os === "darwin") {
+      symbols = { ...symbols, ...Deno.dlopen(SYSTEM_PATH, DARWIN_SYMBOLS).symbols };
+    }
     opened.set(path, symbols);
     return symbols;
   } catch (error) {

@@ -190,9 +190,9 @@ export class HvfRegisters {
     h.setRegister(R.HV_X86_CR2, 0);
     for (const [n, register] of DR_REGISTERS) h.setRegister(register, n === 6 ? DR6_RESET : 0);
     h.setVmcs(VMCS.GUEST_DR7, DR7_RESET);
-    for (const field of [VMCS.GUEST_INTERRUPTIBILITY, VMCS.GUEST_ACTIVITY_STATE, VMCS.GUEST_DEBUG_EXC]) {
-      h.setVmcs(field, 0);
-    }
+    h.setVmcs(VMCS.GUEST_INTERRUPTIBILITY, 0);
+    // No known hypervisor writes these two, which are 0 at an exit but for a guest that is single-stepped.
+    for (const field of [VMCS.GUEST_ACTIVITY_STATE, VMCS.GUEST_DEBUG_EXC]) h.trySetVmcs(field, 0);
     h.setVmcs(VMCS.CTRL_VMENTRY_IRQ_INFO, 0);
     this.cr0 = cr0;
     this.cr4 = 0;

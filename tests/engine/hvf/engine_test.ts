@@ -4,7 +4,7 @@ import { HostError } from "../../../src/base/errors.ts";
 import { hvfEngine, type HvfVcpu } from "../../../src/engine/hvf/hvf.ts";
 import { probeHvf } from "../../../src/engine/hvf/probe.ts";
 import { ENDLESS, MMIO } from "../law_programs.ts";
-import { code, DATA, Rig } from "../law_rig.ts";
+import { CODE, code, DATA, Rig } from "../law_rig.ts";
 import { doubledEngine, refusal } from "./double.ts";
 
 function test(name: string, body: () => void | Promise<void>): void {
@@ -53,4 +53,29 @@ test("instructions whose memory is the board's cost one exit each", () => {
     mmio! >= 12 && mmio! <= 12 + doubtful! && steps! + direct! === mmio,
     JSON.stringify({ mmio, steps, direct, doubtful }),
   );
+});
+
+test("a single step over an instruction that exits traps behind it, with DR6.BS", () => {
+  using rig = new Rig(doubledEngine);
+  const trap = code(
+    "0f21f0", // mov rax, dr6
+    "4889042508000200", // mov [0x20008], rax
+    "488b0424", // mov rax, [rsp]
+    "4889042500000200", // mov [0x20000], rax
+    "f4", // hlt
+  );
+  rig.long(
+    code(
+      "9c", // pushfq
+      "810c2400010000", // or dword [rsp], 0x100
+      "9d", // popfq
+      "0fa2", // cpuid
+      "90", // nop
+      "f4", // hlt
+    ),
+    { 1: trap },
+  );
+  rig.toHalt();
+  const [rip, status] = rig.data(2);
+  assertEquals([Number(rip), Number(status! & 0x4000n)], [CODE + 11, 0x4000]);
 });
