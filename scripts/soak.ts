@@ -1,5 +1,5 @@
 /**
- * `deno task soak [--minutes N] [--cpus N] [--memory MIB] [--folder DIR]`: a guest that compiles and runs programs for ever.
+ * `deno task soak [--minutes N] [--cpus N] [--memory MIB] [--code MIB] [--folder DIR]`: a guest that compiles and runs programs for ever.
  * docs/soak.md says what is looked at and what the verdict means.
  */
 import { join } from "@std/path";
@@ -7,6 +7,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { ConfigError, messageOf } from "../src/base/errors.ts";
 import { stderrProgress } from "../src/guest/progress.ts";
 import { type Machine, type MachineEnd, startMachine } from "../src/machine/machine.ts";
+import { CODE_BYTES } from "../src/machine/memory.ts";
 import { soakGuest } from "../tests/soak/guest.ts";
 import { Ledger, type Sample } from "../tests/soak/ledger.ts";
 import { reportPath, type VcpuReport } from "../tests/soak/vcpu.ts";
@@ -20,13 +21,15 @@ interface Options {
   readonly minutes: number;
   readonly cpus: number;
   readonly memoryMib: number;
+  /** For decoded code, of all vCPUs together: little, so that it fills and is emptied many times. */
+  readonly codeMib: number;
   readonly folder: string;
 }
 
 function parse(words: readonly string[]): Options {
-  const known = "--minutes N, --cpus N, --memory MIB or --folder DIR";
+  const known = "--minutes N, --cpus N, --memory MIB, --code MIB or --folder DIR";
   const args = parseArgs([...words], {
-    string: ["minutes", "cpus", "memory", "folder"],
+    string: ["minutes", "cpus", "memory", "code", "folder"],
     unknown: (word: string) => {
       throw new ConfigError(`${word}: expected ${known}`);
     },
@@ -42,6 +45,7 @@ function parse(words: readonly string[]): Options {
     minutes: count("minutes", 60, 1, 10_000),
     cpus: count("cpus", 2, 1, 8),
     memoryMib: count("memory", 512, 256, 3072),
+    codeMib: count("code", 48, 16, CODE_BYTES / MIB),
     folder: args.folder ?? Deno.makeTempDirSync({ prefix: "trike-soak-" }),
   };
 }
@@ -66,6 +70,7 @@ class Soak {
     const { kernel, initrd, append } = this.guest;
     const module = new URL("../tests/soak/vcpu.ts", import.meta.url);
     module.searchParams.set("folder", folder);
+    module.searchParams.set("code", String(this.options.codeMib * MIB));
     const machine = this.#machine = await startMachine({
       engine: "soft",
       memoryBytes: memoryMib * MIB,

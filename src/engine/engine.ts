@@ -135,6 +135,8 @@ export interface VcpuParts {
   readonly irqchip?: IrqChip;
   /** Every thread that raises an event of a vCPU calls `poke` after that. */
   readonly poked?: boolean;
+  /** Bytes for decoded code, of all vCPUs together; what there is if not given. */
+  readonly codeBytes?: number;
   /** Ports whose writes may reach the board late, though in order: nothing the guest can see follows from them. */
   readonly posted?: readonly PortRange[];
 }

@@ -19,9 +19,11 @@ export function reportPath(folder: string, index: number): string {
 }
 
 // The name of the module of a Worker is all that it is told before it serves.
-const folder = new URL(import.meta.url).searchParams.get("folder");
+const words = new URL(import.meta.url).searchParams, folder = words.get("folder");
 if (folder !== null) {
-  serveVcpu(() => Promise.resolve({ name: "soft", openVcpu: (parts) => reporting(softEngine.openVcpu(parts), parts) }));
+  const codeBytes = Number(words.get("code"));
+  const openVcpu = (parts: VcpuParts) => reporting(softEngine.openVcpu({ ...parts, codeBytes }), parts);
+  serveVcpu(() => Promise.resolve({ name: "soft", openVcpu }));
 }
 
 function reporting(vcpu: Vcpu, { clock, index }: VcpuParts): Vcpu {

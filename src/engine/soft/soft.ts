@@ -92,7 +92,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     const model = parts.cpu ?? DEFAULT_CPU;
     this.#interp = interpreterFor(parts.memory, this.base, vcpus > 1, limitsOf(model));
     const ramPages = Math.floor(parts.ram.backedBytes / 4096);
-    const codeBytes = Math.floor(CODE_BYTES / vcpus / PAGE_BYTES) * PAGE_BYTES;
+    const codeBytes = Math.floor((parts.codeBytes ?? CODE_BYTES) / vcpus / PAGE_BYTES) * PAGE_BYTES;
     this.#cache = new CodeCache(buffer, CODE_BASE + parts.index * codeBytes, codeBytes, ramPages, parts.codeMap);
     this.#code = new CodeNotices(this, this.#cache, parts, vcpus);
     this.#builder = new TraceBuilder(
