@@ -1,4 +1,5 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
+import { probeKvm } from "../../src/engine/kvm/probe.ts";
 import { screenText } from "../../src/host/screen.ts";
 import { startMachine } from "../../src/machine/machine.ts";
 import { Trike } from "../boot/guests.ts";
@@ -9,14 +10,11 @@ import { biosMachine } from "./machine.ts";
 const seabios = firmwareOrSkip("seabios", "/usr/share/seabios/bios-256k.bin");
 const small = firmwareOrSkip("seabios", "/usr/share/seabios/bios.bin");
 
+/** True where the engine kvm can be had. */
 function kvmOrSkip(): boolean {
-  try {
-    Deno.openSync("/dev/kvm", { read: true, write: true }).close();
-    return true;
-  } catch {
-    console.log("skipped: SeaBIOS on the engine kvm: /dev/kvm does not open");
-    return false;
-  }
+  const { refusal } = probeKvm();
+  if (refusal !== null) console.log(`skipped: SeaBIOS on the engine kvm: ${refusal}`);
+  return refusal === null;
 }
 
 async function withDisk(body: (path: string, dir: string) => Promise<void>): Promise<void> {
