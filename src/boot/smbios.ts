@@ -20,6 +20,13 @@ export interface Smbios {
   readonly table: Uint8Array;
 }
 
+/** A UUID as SMBIOS has it: the first three groups little-endian [smbios §7.2.1]; all zeroes if there is none. */
+export function uuidBytes(text: string | undefined): Uint8Array {
+  if (text === undefined) return new Uint8Array(16);
+  const groups = text.split("-").map((group) => Uint8Array.fromHex(group));
+  return join(...groups.map((group, i) => i < 3 ? group.toReversed() : group));
+}
+
 export const SMBIOS_ANCHOR_BYTES = 31;
 const VERSION = [2, 8] as const;
 const MAKER = "trike";

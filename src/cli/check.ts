@@ -33,9 +33,12 @@ export function checkFiles(request: RunRequest): void {
   for (const port of request.serial) {
     if (port.kind === "file") check("--serial", port.path, true, checkOutput);
     if (port.kind === "unix") check("--serial", port.path, true, checkDirectory);
+    if (port.kind === "tty") check("--serial", port.path, true, checkTerminal);
+    if (port.kind === "pty" && port.link !== undefined) checkLink("--serial", port.link);
   }
   const { net } = request;
   if (net && net.kind !== "none" && net.pcap !== null) check("--net", net.pcap, true, checkOutput);
+  if (request.pidFile !== null) check("--pid-file", request.pidFile, true, checkOutput);
   if (request.stats !== null) check("--stats", request.stats, true, checkOutput);
   if (request.trace !== null) check("--trace", request.trace.path, true, checkOutput);
   if (request.snapshotOnExit !== null) check("--snapshot-on-exit", request.snapshotOnExit, true, checkOutput);
@@ -68,6 +71,24 @@ function checkOutput(flag: string, path: string): void {
   const info = statIfAllowed(path);
   if (info?.isDirectory) throw mistake(flag, path, "a file, found a directory");
   if (!info) checkDirectory(flag, path);
+}
+
+function checkTerminal(flag: string, path: string): void {
+  const info = statIfAllowed(path);
+  if (info === null) throw mistake(flag, path, "a terminal, and there is nothing of this name");
+  if (info && !info.isCharDevice) throw mistake(flag, path, `a terminal, found ${kindOf(info)}`);
+}
+
+/** A symbolic link may be there from a run that was killed; anything else is somebody's. */
+function checkLink(flag: string, path: string): void {
+  try {
+    if (!Deno.lstatSync(path).isSymlink) {
+      throw mistake(flag, path, "a new symbolic link, and there is something else of this name");
+    }
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    checkDirectory(flag, path); // there is nothing, or we may not know
+  }
 }
 
 function checkDirectory(flag: string, path: string): void {

@@ -110,6 +110,11 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
         "on and off by name: x86-64-v3,-fma or default,+avx2.",
       ],
     },
+    uuid: {
+      value: "UUID",
+      schema: { pattern: "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$" },
+      help: ["This machine's own, as SMBIOS tells it; its MAC address comes of it."],
+    },
     disk: {
       value: "FILE[,KEY]...",
       repeat: true,
@@ -189,7 +194,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
         "none       nowhere",
         "file:PATH  output into a file, which is emptied first",
         "unix:PATH  a listening socket, one client at a time",
-        "pty        a new pseudo-terminal, whose name is printed",
+        "pty[:LINK] a new pseudo-terminal, whose name is printed; LINK will lead to it",
+        "tty:PATH   a terminal that exists, such as a real serial port",
       ],
     },
   },
@@ -222,6 +228,7 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       ],
     },
     icount: { help: ["Guest time advances by instructions, not by the clock: runs repeat exactly."] },
+    "pid-file": { value: "FILE", help: ["Write the number of trike's process, and remove the file at the end."] },
     quiet: { short: "q", help: ["Do not tell which engine was chosen, or how a download goes."] },
   },
   "Other": {
@@ -253,6 +260,7 @@ export const RESUME_SHARED = [
   "net",
   "publish",
   "serial",
+  "pid-file",
   "no-reboot",
   "timeout",
   "snapshot-on-exit",

@@ -41,6 +41,7 @@ import {
   serialOption,
   sizeOption,
   traceOption,
+  uuidOption,
 } from "./values.ts";
 import { vncOption, type VncRequest } from "./vnc_option.ts";
 
@@ -68,6 +69,8 @@ export interface RunRequest {
   readonly net: NetRequest | null;
   readonly publish: readonly PublishSpec[];
   readonly serial: readonly SerialSpec[];
+  readonly uuid: string | null;
+  readonly pidFile: string | null;
   readonly noReboot: boolean;
   readonly icount: boolean;
   readonly trace: MachineSpec["trace"];
@@ -240,6 +243,7 @@ export function readRequest(given: Given): RunRequest {
   };
   const engine = engineOption("--engine", orDefault("engine"), ENGINES);
   const cpu = one("cpu");
+  const uuid = one("uuid");
   const net = one("net");
   const trace = one("trace");
   const timeout = one("timeout");
@@ -265,6 +269,8 @@ export function readRequest(given: Given): RunRequest {
     net: net === undefined ? null : netOption("--net", net),
     publish: publishOptions("--publish", given.get("publish") ?? []),
     serial: readSerial(given.get("serial") ?? [orDefault("serial")]),
+    uuid: uuid === undefined ? null : uuidOption("--uuid", uuid),
+    pidFile: file("pid-file"),
     noReboot: given.has("no-reboot"),
     icount: given.has("icount"),
     trace: trace === undefined ? null : traceOption("--trace", trace, TRACE_CATEGORIES, DEFAULT_TRACE_PATH),

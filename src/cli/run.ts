@@ -69,6 +69,7 @@ export async function runSpec(spec: MachineSpec, request: RunRequest, parts: Run
   const screenshot = request.screenshot === null ? null : openOutput("--screenshot", request.screenshot);
   const debugcon = request.debugcon === null ? null : openOutput("--debugcon", request.debugcon);
   const vnc = request.vnc === null ? null : openVnc(request.vnc);
+  if (request.pidFile !== null) writeText("--pid-file", request.pidFile, `${Deno.pid}\n`);
   const run = new Run(spec, request, parts, debugcon, vnc);
   try {
     const status = await run.toEnd();
@@ -80,6 +81,7 @@ export async function runSpec(spec: MachineSpec, request: RunRequest, parts: Run
   } finally {
     run.abandon();
     vnc?.close();
+    if (request.pidFile !== null) removeIfThere(request.pidFile);
     stats?.close();
     screenshot?.close();
     debugcon?.close();
@@ -87,18 +89,19 @@ export async function runSpec(spec: MachineSpec, request: RunRequest, parts: Run
 }
 
 async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], parts: RunParts): Promise<MachineSpec> {
-  const { memoryBytes, cpus, cpu, disks, serial, noReboot, icount, trace, irqchip } = request;
+  const { memoryBytes, cpus, cpu, disks, serial, noReboot, icount, trace, irqchip, uuid } = request;
   const { net, note } = chooseNet({
     net: request.net,
     publish: request.publish,
     icount,
-    name: disks[0]?.path ?? request.kernel ?? "",
+    name: uuid ?? disks[0]?.path ?? request.kernel ?? "",
     allowed: (parts.networkAllowed ?? networkAllowed)(),
   });
   if (note !== null && !request.quiet) parts.say(note);
   const optional = {
     ...(irqchip ? { irqchip } : {}),
     ...(cpu ? { cpu } : {}),
+    ...(uuid ? { uuid } : {}),
     ...(net ? { net } : {}),
     ...displayOf(request),
   };
@@ -386,6 +389,23 @@ function openOutput(flag: string, path: string): Deno.FsFile {
     return Deno.openSync(path, { write: true, create: true, truncate: true });
   } catch (error) {
     throw new HostError(`Cannot open ${flag} "${path}": ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function writeText(flag: string, path: string, text: string): void {
+  const file = openOutput(flag, path);
+  try {
+    writeOutput(file, flag, path, new TextEncoder().encode(text));
+  } finally {
+    file.close();
+  }
+}
+
+function removeIfThere(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch {
+    // Somebody removed it for us.
   }
 }
 

@@ -116,7 +116,7 @@ export function splitAtSingleCommas(text: string): string[] {
   return parts;
 }
 
-const SERIAL_KINDS = ["stdio", "none", "pty", "file:PATH", "unix:PATH"] as const;
+const SERIAL_KINDS = ["stdio", "none", "pty[:LINK]", "file:PATH", "unix:PATH", "tty:PATH"] as const;
 
 /** The length of sun_path on macOS, less the terminating zero; Linux allows four bytes more. */
 const MAX_SOCKET_PATH = 103;
@@ -126,15 +126,22 @@ export function serialOption(flag: string, text: string): SerialSpec {
   const colon = text.indexOf(":");
   const kind = colon < 0 ? text : text.slice(0, colon);
   const path = colon < 0 ? "" : text.slice(colon + 1);
-  if (kind !== "file" && kind !== "unix") {
-    const near = nearest(kind, ["stdio", "none", "pty", "file", "unix"]);
+  if (kind !== "file" && kind !== "unix" && kind !== "pty" && kind !== "tty") {
+    const near = nearest(kind, ["stdio", "none", "pty", "file", "unix", "tty"]);
     throw mistake(flag, text, list(SERIAL_KINDS) + (near && near !== kind ? `; did you mean ${near}?` : ""));
   }
   if (path === "") throw mistake(flag, text, `a path after "${kind}:"`);
   if (kind === "unix" && new TextEncoder().encode(path).length > MAX_SOCKET_PATH) {
     throw mistake(flag, text, `a socket path of at most ${MAX_SOCKET_PATH} bytes`);
   }
-  return { kind, path };
+  return kind === "pty" ? { kind, link: path } : { kind, path };
+}
+
+const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
+
+export function uuidOption(flag: string, text: string): string {
+  if (!UUID.test(text)) throw mistake(flag, text, "a UUID, such as 123e4567-e89b-12d3-a456-426614174000");
+  return text.toLowerCase();
 }
 
 /** `LIST[:FILE]`: categories with commas between them, and where they go. */

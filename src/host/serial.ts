@@ -26,10 +26,12 @@ export async function openSerial(spec: SerialSpec, number: number, parts: Serial
       return FileSerial.open(spec.path, parts.say);
     case "unix":
       return await UnixSerial.open(spec.path);
+    case "tty":
+      return (await import("./serial_pty.ts")).PtySerial.openDevice(spec.path);
     case "pty": {
       // Imported only here: it is all that needs the permission to call into libc.
       const { PtySerial } = await import("./serial_pty.ts");
-      const pty = PtySerial.open();
+      const pty = PtySerial.open(spec.link ?? null);
       parts.say(`COM${number} is ${pty.name}`);
       return pty;
     }

@@ -1,5 +1,5 @@
 /**
- * A serial port on a pseudo-terminal of its own: `screen /dev/pts/7`.
+ * A serial port on a pseudo-terminal of its own: `screen /dev/pts/7`; or on a terminal that exists, such as a real port.
  *
  * A master says POLLHUP while no program has the slave open; what the guest writes then is kept, the last 64 KiB of it, for
  * whoever comes next. Calls that may block run on threads of their own and end by themselves within POLL_MS.
@@ -20,7 +20,7 @@ import {
   SIZEOF_TERMIOS,
   TCSANOW,
 } from "../../ffi/pty.ts";
-import { HostError, messageOf } from "../base/errors.ts";
+import { ConfigError, HostError, messageOf } from "../base/errors.ts";
 import { Backlog, pumpOutput, putInput, type SerialBackEnd, type SerialPort } from "./serial_port.ts";
 
 const POLL_MS = 200;
@@ -37,9 +37,19 @@ export class PtySerial implements SerialBackEnd {
   #closed = false;
   readonly #backlog = new Backlog();
 
-  private constructor(private readonly c: Libc, private readonly master: number, readonly name: string) {}
+  private constructor(
+    private readonly c: Libc,
+    private readonly master: number,
+    readonly name: string,
+    private readonly link: string | null,
+    /** The mode that a terminal of somebody else's had, as termios; null for one of our own. */
+    private readonly mode: Uint8Array<ArrayBuffer> | null = null,
+  ) {
+    globalThis.addEventListener("unload", this.#restore);
+  }
 
-  static open(): PtySerial {
+  /** `link`: a symbolic link to it that lasts as long as the machine. Throws HostError. */
+  static open(link: string | null = null): PtySerial {
     let c: Libc;
     try {
       c = openLibc();
@@ -59,11 +69,37 @@ export class PtySerial implements SerialBackEnd {
       // SAFETY: ptsname answers with a static buffer of libc; it is read before any other call can change it.
       const name = new Deno.UnsafePointerView(at).getCString();
       makeRaw(c, name);
-      return new PtySerial(c, master, name);
+      if (link !== null) makeLink(name, link);
+      return new PtySerial(c, master, name, link);
     } catch (error) {
       c.close(master);
       throw error;
     }
+  }
+
+  /** A terminal that exists, raw from now until the end; its speed stays as it is. Throws ConfigError or HostError. */
+  static openDevice(path: string): PtySerial {
+    let c: Libc;
+    try {
+      c = openLibc();
+    } catch (error) {
+      const hint = error instanceof Deno.errors.NotCapable ? "; a terminal needs --allow-ffi" : "";
+      throw new HostError(`Cannot open libc for --serial tty: ${messageOf(error)}${hint}`, { cause: error });
+    }
+    const fd = c.open(new TextEncoder().encode(path + "\0"), O_RDWR | O_NOCTTY);
+    if (fd < 0) throw new HostError(`open of "${path}" failed for --serial tty: may this user read and write it?`);
+    const mode = new Uint8Array(SIZEOF_TERMIOS);
+    if (c.tcgetattr(fd, mode) !== 0) {
+      c.close(fd);
+      throw new ConfigError(`--serial ${JSON.stringify("tty:" + path)}: expected a terminal, and this is none`);
+    }
+    const raw = mode.slice();
+    c.cfmakeraw(raw);
+    if (c.tcsetattr(fd, TCSANOW, raw) !== 0) {
+      c.close(fd);
+      throw new HostError(`tcsetattr of "${path}" failed for --serial tty`);
+    }
+    return new PtySerial(c, fd, path, null, mode);
   }
 
   attach(port: SerialPort): void {
@@ -85,8 +121,21 @@ export class PtySerial implements SerialBackEnd {
     this.#closing = true;
     if (this.#closed) return;
     this.#closed = true;
+    globalThis.removeEventListener("unload", this.#restore);
+    this.#restore();
     this.c.close(this.master);
   }
+
+  /** Gives the terminal its mode back; takes the link away, unless it leads elsewhere by now. */
+  readonly #restore = () => {
+    if (this.mode !== null) this.c.tcsetattr(this.master, TCSANOW, this.mode);
+    if (this.link === null) return;
+    try {
+      if (Deno.readLinkSync(this.link) === this.name) Deno.removeSync(this.link);
+    } catch {
+      // Somebody removed it for us.
+    }
+  };
 
   async #read(port: SerialPort): Promise<void> {
     const buffer = new Uint8Array(READ_BYTES);
@@ -143,6 +192,20 @@ export class PtySerial implements SerialBackEnd {
     // SAFETY: `pollfd` is held by this frame until the call has returned.
     const n = await this.c.poll(pollfd, 1n, POLL_MS);
     return n > 0 ? view.getInt16(POLLFD_REVENTS, true) : 0;
+  }
+}
+
+function makeLink(name: string, link: string): void {
+  try {
+    try {
+      // Left behind by a run that was killed. What is no link makes the next step fail.
+      if (Deno.lstatSync(link).isSymlink) Deno.removeSync(link);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+    Deno.symlinkSync(name, link);
+  } catch (error) {
+    throw new HostError(`Cannot make the link "${link}" for --serial pty: ${messageOf(error)}`, { cause: error });
   }
 }
 

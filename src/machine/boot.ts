@@ -4,7 +4,7 @@ import type { BoardDescription } from "../boot/acpi/board.ts";
 import { resetVector } from "../boot/firmware.ts";
 import { loadKernel } from "../boot/load_kernel.ts";
 import { buildMpTable } from "../boot/mp_table.ts";
-import { placedSmbios } from "../boot/smbios.ts";
+import { placedSmbios, uuidBytes } from "../boot/smbios.ts";
 import type { InitialState } from "../engine/engine.ts";
 import { ADDRESS } from "./addresses.ts";
 import { describeBoard } from "./board_description.ts";
@@ -30,10 +30,10 @@ export function bootPc(pc: Pc, spec: MachineSpec): InitialState {
 }
 
 /** What a kernel scans the BIOS area for: MP tables and SMBIOS. */
-function otherTables(board: BoardDescription, { cpus, memoryBytes }: MachineSpec, base: number): Uint8Array {
+function otherTables(board: BoardDescription, { cpus, memoryBytes, uuid }: MachineSpec, base: number): Uint8Array {
   const mp = buildMpTable(board, base);
   const at = Math.ceil(mp.length / 16) * 16;
-  const smbios = placedSmbios({ cpus, memoryBytes, uuid: new Uint8Array(16), uefi: false }, base + at);
+  const smbios = placedSmbios({ cpus, memoryBytes, uuid: uuidBytes(uuid), uefi: false }, base + at);
   const bytes = new Uint8Array(at + smbios.length);
   bytes.set(mp);
   bytes.set(smbios, at);

@@ -11,7 +11,7 @@ import { type Bus, ones, type Region } from "../base/bus.ts";
 import { DEVICE, LEGACY_PAGES, type Mapping } from "../base/memory_map.ts";
 import type { GuestRam } from "../base/ram.ts";
 import { buildLoaderBlobs, LOADER_FILES, type LoaderBlobs } from "../boot/acpi/loader.ts";
-import { buildSmbios, type Smbios } from "../boot/smbios.ts";
+import { buildSmbios, type Smbios, uuidBytes } from "../boot/smbios.ts";
 import { MemoryType } from "../boot/low_memory.ts";
 import { ADDRESS, PORT } from "./addresses.ts";
 import { describeBoard } from "./board_description.ts";
@@ -180,8 +180,8 @@ function contents(spec: MachineSpec, mch: MemoryController): FwCfgContents {
 }
 
 /** Where the structures go, firmware decides. */
-function smbios({ cpus, memoryBytes, firmware }: MachineSpec): Smbios {
-  return buildSmbios({ cpus, memoryBytes, uuid: new Uint8Array(16), uefi: firmware?.vars != null }, 0);
+function smbios({ cpus, memoryBytes, firmware, uuid }: MachineSpec): Smbios {
+  return buildSmbios({ cpus, memoryBytes, uuid: uuidBytes(uuid), uefi: firmware?.vars != null }, 0);
 }
 
 /** Doublewords, little-endian. */

@@ -86,6 +86,8 @@ const NET_DEVICE = {
   queues: optional(whole(1, MAX_NET_PAIRS)),
 } as const;
 
+const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
+
 const SPEC = {
   engine: one("hvf", "kvm", "soft"),
   irqchip: optional(one("user", "split", "kernel")),
@@ -100,10 +102,18 @@ const SPEC = {
   disks: list(0, MAX_DISKS, DISK),
   firmware: optional(fields({ path: text, vars: nullOr(text) })),
   vga: optional(fields({ bios: nullOr(text) })),
+  uuid: (v) => v === undefined || (typeof v === "string" && UUID.test(v)) ? null : "a UUID",
   serial: list(
     0,
     4,
-    variant({ stdio: {}, none: {}, pty: {}, file: { path: text }, unix: { path: text } }),
+    variant({
+      stdio: {},
+      none: {},
+      pty: { link: optional(text) },
+      tty: { path: text },
+      file: { path: text },
+      unix: { path: text },
+    }),
   ),
   net: optional(variant({
     user: {

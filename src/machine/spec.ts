@@ -29,7 +29,10 @@ export type SerialSpec =
   | { readonly kind: "none" }
   | { readonly kind: "file"; readonly path: string }
   | { readonly kind: "unix"; readonly path: string }
-  | { readonly kind: "pty" };
+  /** `link` is a symbolic link to the new terminal, there while the machine is. */
+  | { readonly kind: "pty"; readonly link?: string }
+  /** A terminal of the host's that exists. */
+  | { readonly kind: "tty"; readonly path: string };
 
 /** A port of the host's that leads to one of the guest's. */
 export interface PublishSpec {
@@ -40,12 +43,30 @@ export interface PublishSpec {
   readonly guestPort: number;
 }
 
-/** What the network device is plugged into. `mac` is six bytes; `pcap` a file for every frame, or null. */
-export type NetSpec =
+export const NET_MODELS = ["virtio", "e1000"] as const;
+export type NetModel = typeof NET_MODELS[number];
+
+/** Pairs of queues of a network device, at most. */
+export const MAX_NET_PAIRS = 8;
+
+/** What all network devices have. */
+export interface NetDeviceSpec {
+  /** Six bytes. */
+  readonly mac: readonly number[];
+  /** A file for every frame, or null. */
+  readonly pcap: string | null;
+  /** virtio if not given. */
+  readonly model?: NetModel;
+  /** Pairs of queues of a virtio device; one if not given. */
+  readonly queues?: number;
+}
+
+/** What the network device is plugged into. */
+export type NetSpec = NetDeviceSpec & NetBackendSpec;
+
+export type NetBackendSpec =
   | {
     readonly kind: "user";
-    readonly mac: readonly number[];
-    readonly pcap: string | null;
     /** Nothing goes out but answers to clients of published ports. */
     readonly restrict: boolean;
     readonly publish: readonly PublishSpec[];
@@ -53,7 +74,15 @@ export type NetSpec =
     readonly dns: { readonly address: string; readonly port: number } | null;
   }
   /** Frames with their length before them on a Unix socket that somebody listens at. */
-  | { readonly kind: "stream"; readonly mac: readonly number[]; readonly pcap: string | null; readonly path: string };
+  | { readonly kind: "stream"; readonly path: string }
+  /** A frame a datagram, to a Unix socket that somebody has bound. */
+  | { readonly kind: "dgram"; readonly path: string }
+  /** The other machines of this user that name the same switch. */
+  | { readonly kind: "switch"; readonly name: string }
+  /** A TAP interface of Linux that exists. */
+  | { readonly kind: "tap"; readonly name: string }
+  /** vmnet.framework of macOS; `interface` is the one to bridge to. */
+  | { readonly kind: "vmnet"; readonly mode: "shared" | "host" | "bridged"; readonly interface: string | null };
 
 /** Firmware that starts the machine: it finds the kernel by itself. */
 export interface FirmwareSpec {
@@ -90,6 +119,8 @@ export interface MachineSpec {
   readonly disks: readonly DiskSpec[];
   readonly firmware?: FirmwareSpec;
   readonly vga?: VgaSpec;
+  /** What SMBIOS says the machine is called: 32 hexadecimal digits in five groups. */
+  readonly uuid?: string;
   /** COM1 upwards; COM1 is the console. */
   readonly serial: readonly SerialSpec[];
   /** No network device if it is not given. */

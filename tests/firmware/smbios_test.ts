@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { buildSmbios, SMBIOS_ANCHOR_BYTES } from "../../src/boot/smbios.ts";
+import { buildSmbios, SMBIOS_ANCHOR_BYTES, uuidBytes } from "../../src/boot/smbios.ts";
 import { which } from "../guest/which.ts";
 
 const FACTS = {
@@ -29,6 +29,13 @@ Deno.test("SMBIOS: both checksums of the entry point are right, and it tells the
   }
   assertEquals(types, [0, 1, 2, 3, 4, 16, 17, 19, 32, 127]);
   assertEquals(view.getUint16(0x1c, true), types.length);
+});
+
+Deno.test("a UUID is laid out as the specification's example is", () => {
+  // [smbios §7.2.1]: "00112233-4455-6677-8899-AABBCCDDEEFF".
+  const bytes = uuidBytes("00112233-4455-6677-8899-aabbccddeeff");
+  assertEquals(bytes.toHex(), "33221100554477668899aabbccddeeff");
+  assertEquals(uuidBytes(undefined), new Uint8Array(16));
 });
 
 Deno.test({
