@@ -9,7 +9,7 @@ import { condition, KIND } from "./flags.ts";
 import { baseAddress, emitVariant, FORM, type Variants } from "./handlers.ts";
 import { type CpuFuncs, type Host, Ops, STATUS } from "./ops.ts";
 import { FUSED, type Fused, FUSED_START, SPECIAL, SPECIAL_JCC, SPECIALS } from "./specials.ts";
-import { CS, EXC, ITLB_ENTRIES, MODE_64, OP, OP_BYTES, reg, RSP, S, VBASE } from "./state.ts";
+import { CS, ENTRY_TABLE, EXC, ITLB_ENTRIES, MODE_64, OP, OP_BYTES, reg, RSP, S, VBASE } from "./state.ts";
 
 export class Loop {
   readonly pc: Var;
@@ -17,6 +17,8 @@ export class Loop {
   readonly ea: Var;
   readonly status: Var;
   readonly target: Var;
+  /** What is looked up is the target of a jump through a register or memory. */
+  readonly indirect: Var;
   #outer!: Label;
   #dispatch!: Label;
   #leave!: Label;
@@ -35,6 +37,7 @@ export class Loop {
     this.ea = c.variable("i64");
     this.status = c.variable("i32");
     this.target = c.variable("i64");
+    this.indirect = c.variable("i32");
   }
 
   emit(): void {
@@ -190,6 +193,14 @@ export class Loop {
       this.status.set(STATUS.TRANSLATE);
       c.br(this.#leave);
     });
+    c.if(this.indirect.get(), () => {
+      this.indirect.set(0);
+      const mark = c.let(table.get().add(target.lo().and(0xfff)));
+      c.if(
+        page.eq(c.ld64(cpu, reg(VBASE))).and(c.ld8u(mark, ENTRY_TABLE.TARGETS).eqz()),
+        () => c.st8(mark, 1, ENTRY_TABLE.TARGETS),
+      );
+    });
     c.st64(cpu, page, reg(VBASE));
     c.st32(cpu, c.ld32(entry, 12), S.lookedPage);
     c.st32(cpu, target.lo().and(0xfff).or(c.ld32(cpu, S.mode).shl(12)), S.lookedOffset);
@@ -338,7 +349,7 @@ export class Loop {
           const sp = c.let(o.gpr(RSP).sub(8));
           o.write(sp, 64, o.nextLinear());
           o.setGpr(RSP, sp);
-        }
+        } else this.indirect.set(1);
         return this.#goto(t);
       }
     }

@@ -397,6 +397,11 @@ export class Ops {
     this.c.st64(this.cpu, select(v.and(ZF), i64(0), i64(1)), S.fRes);
     this.c.st32(this.cpu, KIND.EXPLICIT, S.fKind);
   }
+  /** Gives the flags of `mask` (CF or OF or both) from an i32 with these bits; the others stay. */
+  replaceFlags(mask: number, bits: Value): void {
+    const keep = this.c.let(this.getFlags().and(~mask));
+    this.setFlags(keep.or(bits));
+  }
   /** All six flags at their RFLAGS places: i32. */
   getFlags(): Value {
     return this.c.call1(this.f.flags.all, this.cpu);

@@ -232,6 +232,12 @@ export const VCPU_BYTES = MICRO + 6 * MICRO_BYTES;
 /** How deep compiled regions may call each other: each level is a frame on the host's stack. */
 export const MAX_DEPTH = 200;
 
+/**
+ * A page's table of decoded entry points: an address for each offset, then a byte for each: 0, or that a jump through a register
+ * or memory has gone there from the page, as 1 or as the number that compiled regions know it by.
+ */
+export const ENTRY_TABLE = { TARGETS: 4 * 4096, BYTES: 5 * 4096 } as const;
+
 /** Decode keys. */
 export const MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_STACK32 = 4;
 

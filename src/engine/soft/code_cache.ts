@@ -9,12 +9,15 @@
 import { Bug } from "../../base/errors.ts";
 import type { CodeMap } from "../../base/code_map.ts";
 import { SPECIAL } from "../../cpu/x86/specials.ts";
-import { CODE_INFO, OP, OP_BYTES } from "../../cpu/x86/state.ts";
+import { CODE_INFO, ENTRY_TABLE, OP, OP_BYTES } from "../../cpu/x86/state.ts";
 import type { OpSink } from "../../cpu/x86/trace.ts";
 
 const PAGE = 4096;
 const INFO_BYTES = CODE_INFO.BYTES;
-const TABLE_BYTES = PAGE * 4;
+const TABLE_BYTES = ENTRY_TABLE.BYTES;
+
+/** Numbers of the targets of a page's indirect jumps. */
+const FIRST_TARGET = 2, LAST_TARGET = 41;
 
 interface Page {
   readonly number: number;
@@ -196,6 +199,19 @@ export class CodeCache implements OpSink {
   tableOf(number: number, mode: number): number {
     return this.#pages.get(number)!.tables[mode]!;
   }
+  /** Offsets that indirect jumps of the page's 64-bit code have gone to, by the numbers they have there from now on. */
+  indirectTargets(number: number, mode: number): { offset: number; id: number }[] {
+    const targets: { offset: number; id: number }[] = [];
+    const at = this.tableOf(number, mode) + ENTRY_TABLE.TARGETS;
+    let last = FIRST_TARGET - 1;
+    for (let offset = 0; offset < PAGE; offset++) last = Math.max(last, this.#u8[at + offset]!);
+    for (let offset = 0; offset < PAGE; offset++) {
+      if (this.#u8[at + offset] === 1 && last < LAST_TARGET) this.#u8[at + offset] = ++last;
+      const id = this.#u8[at + offset]!;
+      if (id >= FIRST_TARGET) targets.push({ offset, id });
+    }
+    return targets;
+  }
   handlerAt(at: number): number {
     return this.#u16[at >> 1]!;
   }
@@ -325,6 +341,9 @@ export class CodeCache implements OpSink {
       }
     }
     for (const slot of entries) this.#u32[slot >> 2] = 0;
+    for (const table of page.tables) {
+      if (table) this.#u8.fill(0, table + ENTRY_TABLE.TARGETS, table + ENTRY_TABLE.BYTES);
+    }
     this.#u8.fill(0, page.info, page.info + 8);
   }
 

@@ -186,7 +186,8 @@ export class RegionTier {
     const at = this.cache.entryOf(page, MODE_64, offset);
     if (at === 0 || this.cache.handlerAt(at) >= this.#firstRegion) return;
     const room = this.interp.inLoop + this.#next + this.#pending.size <= MAX_HANDLER && this.cache.hasRoom();
-    const region = room ? this.#finder.find(this.u8, base, offset, LIMITS) : null;
+    const jumps = this.cache.indirectTargets(page, MODE_64);
+    const region = room ? this.#finder.find(this.u8, base, offset, LIMITS, jumps) : null;
     if (!region || region.instructions === 0) {
       this.stats.regionsRefused++;
       return;

@@ -8,9 +8,7 @@ import { CF } from "../state.ts";
 
 /** CF from a bit; everything else stays (ZF by the manual; OF, SF, AF, PF are undefined). */
 function setCarry(o: Ops, cf: Value): void {
-  const bit = o.let(cf);
-  const keep = o.let(o.getFlags().and(~CF));
-  o.setFlags(keep.or(bit));
+  o.replaceFlags(CF, o.let(cf));
 }
 
 type BitOp = "BT" | "BTS" | "BTR" | "BTC";

@@ -43,8 +43,7 @@ function shift(kind: "shl" | "shr" | "sar") {
 /** Replaces CF and OF, keeps the rest. */
 function rotateFlags(o: Ops, cf: Value, of: Value): void {
   if (!o.flagsLive) return;
-  const keep = o.let(o.getFlags().and(~(CF | OF)));
-  o.setFlags(keep.or(cf).or(of.shl(11)));
+  o.replaceFlags(CF | OF, o.let(o.cfOf(cf, of)));
 }
 
 function rotate(left: boolean) {

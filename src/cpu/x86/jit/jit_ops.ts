@@ -10,7 +10,7 @@ import type { Code, Var } from "../../../wasm/code.ts";
 import { i32, i64, lift, type Operand as Num, select, type Value } from "../../../wasm/value.ts";
 import { KIND } from "../flags.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "../ops.ts";
-import { BOUNCE, MICRO_HOSTS, S, ZF } from "../state.ts";
+import { AF, BOUNCE, CF, MICRO_HOSTS, OF, S, ZF } from "../state.ts";
 import type { RegionState } from "./region_state.ts";
 
 /** Flags not yet written: by kind, the values that formulas need, sign-extended. */
@@ -229,6 +229,22 @@ export class JitOps extends Ops {
   override setFlags(bits: Value): void {
     const v = this.c.let(bits);
     this.#set({ kind: KIND.EXPLICIT, result: this.c.let(select(v.and(ZF), i64(0), i64(1))), extra: v });
+  }
+  override replaceFlags(mask: number, bits: Value): void {
+    const p = this.pending;
+    if (!p || this.direct) return super.replaceFlags(mask, bits);
+    const kept = this.c.let(p.extra ? p.extra.and(~mask).or(bits) : this.#outsideResult(p, mask).or(bits));
+    this.#set({ kind: p.kind === KIND.EXPLICIT ? KIND.EXPLICIT : KIND.RES, result: p.result, extra: kept });
+  }
+  /** CF, OF and AF of a sum, a difference or a logical result, at their places, without those of `mask`. */
+  #outsideResult(p: Pending, mask: number): Value {
+    if (p.kind === KIND.LOGIC) return i32(0);
+    const a = p.a!, b = p.b!, r = p.result, sub = p.kind === KIND.SUB;
+    let bits = a.xor(b).xor(r).lo().and(AF);
+    if (!(mask & CF)) bits = bits.or(sub ? a.ltU(b) : r.ltU(a));
+    const overflow = sub ? a.xor(b).and(a.xor(r)) : a.xor(r).and(b.xor(r));
+    if (!(mask & OF)) bits = bits.or(overflow.shrU(63).lo().shl(Math.log2(OF)));
+    return bits;
   }
   /** This instruction has set the pending flags. */
   #fresh = false;

@@ -14,7 +14,7 @@ import { type Arg, argBits, isMemoryLetter } from "../arg.ts";
 import { FORM } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { EXC, FS, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { ENTRY_TABLE, EXC, FS, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
 import { INLINE, INLINE_OPERANDS, NEVER, VECTOR_OPERANDS } from "./inline_rows.ts";
 import { constant, JitOps, WAY } from "./jit_ops.ts";
 import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
@@ -120,6 +120,7 @@ class Lowering {
         if (b.targetBlock >= 0) list.push(b.targetBlock);
         // Twice if both ways lead there: each is an edge.
         if (b.nextBlock >= 0) list.push(b.nextBlock);
+        list.push(...b.jumps.map((jump) => jump.block));
         return list;
       }),
     });
@@ -186,11 +187,28 @@ class Lowering {
         o.setGpr(RSP, sp.add(i.imm + 8));
         return this.#exit(o, t);
       }
-      case End.IndirectJmp: {
-        const o = this.#ops(i, 64, true, 0);
-        return this.#exit(o, this.#target(o, i));
-      }
+      case End.IndirectJmp:
+        return this.#jump(b, i);
     }
+  }
+
+  /** A jump through a register or memory: to where it is known to go, or out. */
+  #jump(b: Block, i: Instruction): void {
+    const c = this.c, s = this.#state, o = this.#ops(i, 64, true, 0);
+    const t = this.#target(o, i);
+    o.exitFlags();
+    this.#previous = null;
+    if (b.jumps.length > 0) {
+      const last = Math.max(...b.jumps.map((jump) => jump.id));
+      const cases = Array.from({ length: last + 1 }, (_, id) => b.jumps.find((jump) => jump.id === id));
+      const offset = c.let(t.sub(s.vbase));
+      c.mostly(offset.ltU(4096), () => {
+        const id = c.ld8u(offset.lo().add(this.links.entryTable), ENTRY_TABLE.TARGETS);
+        const go = cases.map((jump) => () => jump ? this.#edge(b, jump.block, jump.offset) : s.goOnAt(t));
+        c.switch(id, go, () => s.goOnAt(t));
+      });
+    }
+    s.goOnAt(t);
   }
 
   /** The checked target of a jump or call through a register or memory. */

@@ -59,6 +59,8 @@ export interface Block {
   /** Page offset (maybe outside the page) of the taken target; of what follows. */
   target: number;
   next: number;
+  /** Of an indirect jump: where it is known to go, by number (ENTRY_TABLE). */
+  readonly jumps: readonly { readonly id: number; readonly offset: number; readonly block: number }[];
   /** Blocks these are, or -1 if they lie outside the region. */
   targetBlock: number;
   nextBlock: number;
@@ -96,8 +98,17 @@ export class RegionFinder {
     }));
   }
 
-  /** The region from `offset` of the page at `u8[page..]`, or null if there is nothing worth compiling. 64-bit mode only. */
-  find(u8: Uint8Array, page: number, offset: number, limits: Limits): Region | null {
+  /**
+   * The region from `offset` of the page at `u8[page..]`, or null if there is nothing worth compiling. 64-bit mode only.
+   * `jumps`: where indirect jumps of the page have gone.
+   */
+  find(
+    u8: Uint8Array,
+    page: number,
+    offset: number,
+    limits: Limits,
+    jumps: readonly { offset: number; id: number }[] = [],
+  ): Region | null {
     const decoded = new Map<number, { i: Instruction; end: End; target: number; cc: number } | null>();
     const leaders = new Set<number>([offset]);
     const work = [offset];
@@ -119,11 +130,18 @@ export class RegionFinder {
           if (one.end === End.Jmp) break;
           leaders.add(next);
         } else if (one.end === End.Call || one.end === End.IndirectCall) leaders.add(next);
-        else if (one.end !== End.Fall) break;
+        else if (one.end === End.IndirectJmp) {
+          for (const jump of jumps) {
+            if (leaders.has(jump.offset) || leaders.size >= limits.blocks) continue;
+            leaders.add(jump.offset);
+            work.push(jump.offset);
+          }
+          break;
+        } else if (one.end !== End.Fall) break;
         at = next;
       }
     }
-    return this.#blocks(decoded, leaders, offset);
+    return this.#blocks(decoded, leaders, offset, jumps);
   }
 
   #decode(u8: Uint8Array, page: number, at: number) {
@@ -167,11 +185,14 @@ export class RegionFinder {
     decoded: Map<number, { i: Instruction; end: End; target: number; cc: number } | null>,
     leaders: Set<number>,
     entry: number,
+    jumps: readonly { offset: number; id: number }[],
   ): Region | null {
     const starts = [entry, ...[...leaders].filter((l) => l !== entry && decoded.get(l)).sort((a, b) => a - b)];
     if (!decoded.get(entry)) return null;
     const numbers = new Map(starts.map((at, i) => [at, i]));
     let from = PAGE, to = 0, total = 0;
+    const known = jumps.map(({ offset, id }) => ({ offset, id, block: numbers.get(offset) ?? -1 }))
+      .filter(({ block }) => block >= 0);
     const blocks = starts.map((start, number): Block => {
       const block: Block = {
         number,
@@ -181,6 +202,7 @@ export class RegionFinder {
         cc: 0,
         target: -1,
         next: -1,
+        jumps: [],
         targetBlock: -1,
         nextBlock: -1,
         liveIn: ALL_FLAGS,
@@ -203,7 +225,7 @@ export class RegionFinder {
         if (numbers.has(at)) break;
       }
       block.next = at;
-      return block;
+      return block.end === End.IndirectJmp ? { ...block, jumps: known } : block;
     });
     for (const b of blocks) {
       if (b.end === End.Jcc || b.end === End.Jmp) b.targetBlock = numbers.get(b.target) ?? -1;

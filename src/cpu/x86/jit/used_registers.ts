@@ -72,7 +72,7 @@ export function findRegisters(
     changed = false;
     for (const b of region.blocks) {
       const out = makes[b.number]! | (settles[b.number] ? 0 : dirty[b.number]!);
-      for (const to of [b.targetBlock, b.nextBlock]) {
+      for (const to of [b.targetBlock, b.nextBlock, ...b.jumps.map((jump) => jump.block)]) {
         if (to < 0 || (dirty[to]! | out) === dirty[to]) continue;
         dirty[to]! |= out;
         changed = true;
