@@ -36,7 +36,7 @@ const HEADER_BYTES = 16;
 const ID_BYTES = 20;
 const SEGMENT_BYTES = 16; // of discard and write zeroes
 const UNMAP = 1 << 0; // in a segment's flags
-const SEG_MAX = 254; // with header and status, a queue of 256
+const SEG_MAX = 510; // with header and status, a queue of 512: 1 MiB in pages is one request
 const SIZE_MAX = 1 << 20;
 /** More than SEG_MAX buffers of SIZE_MAX: what no driver asks for at once, and the most that one request may keep a thread. */
 const MAX_DATA_BYTES = 256 << 20;
@@ -110,7 +110,7 @@ export class VirtioBlock extends VirtioPci {
       classCode: 0x010000,
       features,
       queues: options.queues ?? 1,
-      queueSize: 256,
+      queueSize: 512,
     });
     this.#data = new Scatter(blockParts.ram);
     this.#id.set(new TextEncoder().encode(options.serial ?? id).subarray(0, ID_BYTES));

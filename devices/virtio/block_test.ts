@@ -102,7 +102,7 @@ Deno.test("configuration space tells the geometry of the disk", () => {
   const { drv } = fixture({ capacitySectors: 2 ** 33 + 5, queues: 3 }, [MQ]);
   const read = (at: number, size: number) => drv.structure(CFG_TYPE.DEVICE, at, size);
   assertEquals([read(0, 4), read(4, 4)], [5, 2]);
-  assertEquals([read(12, 4), read(20, 4), read(34, 2)], [254, 512, 3]);
+  assertEquals([read(12, 4), read(20, 4), read(34, 2)], [510, 512, 3]);
   assertEquals(drv.common("num_queues"), 3);
 });
 
