@@ -10,8 +10,15 @@ export const refusal: string | null = Deno.build.os === "linux" && Deno.build.ar
   : "the double of Hypervisor.framework is a library for x86-64 Linux";
 
 /** The library's path. */
-export const library = refusal === null ? writeDouble(Deno.makeTempDirSync({ prefix: "trike-double-" })) : "";
-if (refusal === null) openDouble(library);
+export const library = refusal === null ? open() : "";
+
+function open(): string {
+  const folder = Deno.makeTempDirSync({ prefix: "trike-double-" });
+  addEventListener("unload", () => Deno.removeSync(folder, { recursive: true }));
+  const path = writeDouble(folder);
+  openDouble(path);
+  return path;
+}
 
 /** The engine; what tests write into a guest's memory, the double's processor sees as a real one would. */
 export const doubledEngine: Engine = {
