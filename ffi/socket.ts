@@ -21,6 +21,7 @@ const SYMBOLS = {
   close: { parameters: ["i32"], result: "i32" },
   /** Variadic in C; with integers and pointers that makes no difference on x86-64 and on Linux, where it is called. */
   ioctl: { parameters: ["i32", "usize", "buffer"], result: "i32" },
+  ioctl_number: { name: "ioctl", parameters: ["i32", "usize", "usize"], result: "i32" },
   poll: { parameters: ["buffer", "usize", "i32"], result: "i32", nonblocking: true },
   errno_location: { name: darwin ? "__error" : "__errno_location", parameters: [], result: "pointer" },
 } as const;

@@ -46,8 +46,8 @@ const TABLE: readonly Row[] = [
   { folder: "tests/cli", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"] },
   // boots the default guest, saves it and goes on with it
   { folder: "tests/snapshot", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
-  // boots the default guest with servers on loop-back beside it
-  { folder: "tests/net", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
+  // boots the default guest with servers on loop-back beside it; sockets and interfaces by FFI
+  { folder: "tests/net", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"], kernels: true },
   { folder: "tests/machine", allow: FILES },
   { folder: "tests/virtio", allow: FILES },
   // images beside qemu-img's

@@ -1,4 +1,4 @@
-/** Which back end a network device has. */
+/** Which back end a network device has. Those that need FFI, or are seldom wanted, are loaded when they are. */
 import { DenoSockets } from "../host/net/host_sockets.ts";
 import { StreamNet } from "../host/net/stream_net.ts";
 import { UserNet } from "../host/net/user_net.ts";
@@ -22,7 +22,7 @@ export interface BackendParts {
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-export function openBackend(net: NetSpec, p: BackendParts): OpenableBackend {
+export async function makeBackend(net: NetSpec, p: BackendParts): Promise<OpenableBackend> {
   const { wire, linkChanged } = p;
   switch (net.kind) {
     case "user":
@@ -36,6 +36,23 @@ export function openBackend(net: NetSpec, p: BackendParts): OpenableBackend {
     case "stream": {
       const connect = () => Deno.connect({ transport: "unix", path: net.path });
       return new StreamNet({ wire, connect, linkChanged, sleep }, net.path);
+    }
+    case "dgram": {
+      const { DgramNet } = await import("../host/net/dgram_net.ts");
+      return new DgramNet({ wire, linkChanged, sleep }, net.path);
+    }
+    case "switch": {
+      const { SwitchNet } = await import("../host/net/switch_net.ts");
+      const { openSwitchHost } = await import("../host/net/switch_host.ts");
+      return new SwitchNet(wire, openSwitchHost(net.name), net.name, p.trouble);
+    }
+    case "tap": {
+      const { TapNet } = await import("../host/net/tap_net.ts");
+      return new TapNet(wire, net.name);
+    }
+    case "vmnet": {
+      const { VmnetNet } = await import("../host/net/vmnet_net.ts");
+      return new VmnetNet(wire, net);
     }
   }
 }

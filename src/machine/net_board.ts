@@ -27,8 +27,9 @@ export interface NetBoardParts {
 /** Puts the network card on the bus. */
 export function assembleNet(p: NetBoardParts, net: NetSpec): { card: NetworkCard; settle: () => void } {
   const { control } = p;
-  // Who is on the other side of these takes and gives what is not finished.
-  const options = { mac: Uint8Array.from(net.mac), offload: net.kind === "user" };
+  // These take checksums that are not complete, and segments to be cut, and may give such.
+  const offload = net.kind === "user" || net.kind === "tap";
+  const options = { mac: Uint8Array.from(net.mac), offload };
   const common = {
     ram: p.ram,
     msi: p.msi,

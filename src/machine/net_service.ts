@@ -9,7 +9,7 @@ import { PcapFile } from "../host/net/pcap.ts";
 import { UserNet } from "../host/net/user_net.ts";
 import type { Wire } from "../host/net/wire.ts";
 import { NetBell } from "./control.ts";
-import { type OpenableBackend, openBackend } from "./net_backends.ts";
+import { type BackendParts, makeBackend, type OpenableBackend } from "./net_backends.ts";
 import { Steering } from "./net_steering.ts";
 import type { Pc } from "./pc.ts";
 import { MAX_NET_PAIRS, type NetSpec, type PublishSpec } from "./spec.ts";
@@ -21,12 +21,17 @@ export class NetService {
   readonly #device: NetworkCard;
   readonly #steering = new Steering();
   #pcap: PcapFile | null;
-  readonly #backend: OpenableBackend;
+  readonly #parts: BackendParts;
+  #backend!: OpenableBackend; // since `open`
   #flushing = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAtMs = Infinity;
 
-  constructor(private readonly pc: Pc, net: NetSpec, private readonly trouble: (sentence: string) => void) {
+  constructor(
+    private readonly pc: Pc,
+    private readonly net: NetSpec,
+    private readonly trouble: (sentence: string) => void,
+  ) {
     const device = this.#device = pc.net!;
     this.#pcap = net.pcap === null ? null : PcapFile.open(net.pcap);
     const wire: Wire = {
@@ -41,18 +46,19 @@ export class NetService {
       },
       send: (frame, offload) => this.#send(frame, offload),
     };
-    this.#backend = openBackend(net, {
+    this.#parts = {
       wire,
       nowMs: () => this.#nowMs(),
       armed: () => this.#armed(),
       linkChanged: (up) => pc.lock.with(() => device.setLink(up)),
       trouble,
-    });
+    };
   }
 
   /** Rejects with HostError or ConfigError. */
-  open(): Promise<void> {
-    return this.#backend.open();
+  async open(): Promise<void> {
+    this.#backend = await makeBackend(this.net, this.#parts);
+    await this.#backend.open();
   }
 
   /** Lets clients of one more port of the host's in, or of one less. Rejects with HostError or ConfigError. */

@@ -1,18 +1,13 @@
 /**
- * The stream back end: frames with their length before them, in network byte order, on a Unix socket that a switch or a NAT
- * of another process listens at. If that goes away the cable is out, and we call again until somebody answers.
+ * The stream back end: frames on a Unix socket that a switch or a NAT of another process listens at. If that goes away the
+ * cable is out, and we call again until somebody answers.
  */
 import { NO_OFFLOAD } from "../../../devices/virtio/net_header.ts";
 import { HostError, messageOf } from "../../base/errors.ts";
-import { put32, u32 } from "./address.ts";
+import { FramedStream } from "./framed_stream.ts";
 import type { HostStream } from "./host_sockets.ts";
 import type { NetBackend, Wire } from "./wire.ts";
 
-const LENGTH_BYTES = 4;
-const MAX_FRAME_BYTES = 65535 + 14;
-/** What waits for the other end beyond this is lost, as on any cable. */
-const MAX_QUEUED_BYTES = 1 << 20;
-const BUFFER_BYTES = 256 * 1024;
 const RETRY_MS = 1000;
 
 export interface StreamNetParts {
@@ -25,10 +20,7 @@ export interface StreamNetParts {
 }
 
 export class StreamNet implements NetBackend {
-  #stream: HostStream | null = null;
-  #queue: Uint8Array[] = [];
-  #queuedBytes = 0;
-  #writing = false;
+  #stream: FramedStream | null = null;
   #closed = false;
   #wakeReader: (() => void) | null = null;
 
@@ -45,18 +37,21 @@ export class StreamNet implements NetBackend {
   }
 
   #attach(stream: HostStream): void {
-    this.#stream = stream;
-    void this.#read(stream);
+    const framed: FramedStream = this.#stream = new FramedStream(stream, {
+      received: (frame) => this.p.wire.send(frame, NO_OFFLOAD) ? undefined : this.#wait(framed, frame),
+      ended: () => void this.#lost(),
+    });
   }
 
-  /** The other end has gone, or sends what is no frame. */
-  async #lost(stream: HostStream): Promise<void> {
-    if (this.#stream !== stream) return;
+  /** The other end waits until the guest has room. */
+  async #wait(framed: FramedStream, frame: Uint8Array): Promise<void> {
+    do await new Promise<void>((resolve) => this.#wakeReader = resolve); while (
+      this.#stream === framed && !this.p.wire.send(frame, NO_OFFLOAD)
+    );
+  }
+
+  async #lost(): Promise<void> {
     this.#stream = null;
-    this.#queue = [];
-    this.#queuedBytes = 0;
-    stream.close();
-    if (this.#closed) return;
     this.p.linkChanged(false);
     while (!this.#closed) {
       await this.p.sleep(RETRY_MS);
@@ -71,66 +66,12 @@ export class StreamNet implements NetBackend {
     }
   }
 
-  async #read(stream: HostStream): Promise<void> {
-    const buffer = new Uint8Array(BUFFER_BYTES);
-    let end = 0;
-    try {
-      for (;;) {
-        const n = await stream.read(buffer.subarray(end));
-        if (n === null) break;
-        end += n;
-        let at = 0;
-        while (end - at >= LENGTH_BYTES) {
-          const size = u32(buffer, at);
-          if (size > MAX_FRAME_BYTES) return void this.#lost(stream);
-          if (end - at < LENGTH_BYTES + size) break;
-          const frame = buffer.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + size);
-          while (this.#stream === stream && !this.p.wire.send(frame, NO_OFFLOAD)) {
-            await new Promise<void>((resolve) => this.#wakeReader = resolve);
-          }
-          at += LENGTH_BYTES + size;
-        }
-        buffer.copyWithin(0, at, end);
-        end -= at;
-      }
-    } catch {
-      // Reset by the other end, or closed by us.
-    }
-    void this.#lost(stream);
-  }
-
   receive(frame: Uint8Array): void {
-    if (!this.#stream || this.#queuedBytes + frame.length > MAX_QUEUED_BYTES) return;
-    const bytes = new Uint8Array(LENGTH_BYTES + frame.length);
-    put32(bytes, 0, frame.length);
-    bytes.set(frame, LENGTH_BYTES);
-    this.#queue.push(bytes);
-    this.#queuedBytes += frame.length;
+    this.#stream?.send(frame);
   }
 
   endOfBurst(): void {
-    void this.#write();
-  }
-
-  async #write(): Promise<void> {
-    if (this.#writing) return;
-    this.#writing = true;
-    try {
-      while (this.#stream && this.#queue.length > 0) {
-        const stream = this.#stream;
-        const frames = this.#queue;
-        this.#queue = [];
-        this.#queuedBytes = 0;
-        const bytes = frames.length === 1 ? frames[0]! : joined(frames);
-        try {
-          for (let at = 0; at < bytes.length;) at += await stream.write(bytes.subarray(at));
-        } catch {
-          void this.#lost(stream);
-        }
-      }
-    } finally {
-      this.#writing = false;
-    }
+    this.#stream?.flush();
   }
 
   room(): void {
@@ -149,14 +90,4 @@ export class StreamNet implements NetBackend {
     this.#stream?.close();
     this.room();
   }
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((n, part) => n + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }
