@@ -135,6 +135,8 @@ export interface VcpuParts {
   readonly irqchip?: IrqChip;
   /** Every thread that raises an event of a vCPU calls `poke` after that. */
   readonly poked?: boolean;
+  /** Instructions between two looks at events and the clock, of an engine that counts them; its own choice if not given. */
+  readonly sliceInstructions?: number;
   /** Bytes for decoded code, of all vCPUs together; what there is if not given. */
   readonly codeBytes?: number;
   /** Ports whose writes may reach the board late, though in order: nothing the guest can see follows from them. */

@@ -231,7 +231,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       let status: number;
       if (slow) status = this.#singleStep();
       else {
-        let budget = SLICE;
+        let budget = this.#parts.sliceInstructions ?? SLICE;
         if (icount) budget = Math.max(1, Math.min(SLICE, Math.ceil((untilNs - now) / NS_PER_INSTRUCTION)));
         status = this.#enter(0, budget);
       }
@@ -269,9 +269,10 @@ export class SoftVcpu extends CpuView implements Vcpu {
     // V8's better code for a loop is taken up only when the loop is entered again.
     if (++this.#statuses.extensions % EXTENSIONS === 0) return budget;
     this.#tier!.poll();
-    this.#sliceBudget += SLICE;
+    const slice = this.#parts.sliceInstructions ?? SLICE;
+    this.#sliceBudget += slice;
     this.put("tscKnown", 0);
-    return budget + SLICE;
+    return budget + slice;
   };
 
   /** Runs from S.rip (or a record) and counts what retired. */
