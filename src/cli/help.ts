@@ -7,6 +7,7 @@ const COMMANDS = `Usage: trike run [OPTION]...   start a virtual machine, in the
        trike config [OPTION]...
                                print the machine that options of run make, as a file
                                for --config; with --schema, what such a file may hold
+       trike xhyve [OPTION]... start one described in xhyve's words; 'trike xhyve -h' says more
        trike guest             fetch the default guest and print where it is
        trike engines           list the engines and whether this host has them
        trike disk COMMAND      make, check, convert disk images; 'trike disk help' says more

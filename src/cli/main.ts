@@ -30,6 +30,14 @@ async function defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: s
 export async function main(args: readonly string[], parts: MainParts = OWN): Promise<number> {
   try {
     if (args[0] === "disk") return (await import("./disk.ts")).diskCommand(args.slice(1), print);
+    if (args[0] === "xhyve") {
+      const { xhyveCommand } = await import("./xhyve/command.ts");
+      return await xhyveCommand(args.slice(1), { start: parts.start, defaultGuest, say, print, version: VERSION });
+    }
+    if (args[0] === "config" && args[1] === "xhyve") {
+      print((await import("./xhyve/command.ts")).xhyveConfig(args.slice(2), say));
+      return Status.OK;
+    }
     return await dispatch(parseCommandLine(args, readConfigFile), parts);
   } catch (error) {
     if (error instanceof ConfigError || error instanceof RestoreError) {

@@ -111,7 +111,7 @@ export type Command =
 
 const COMMANDS = ["run", "resume", "config", "guest", "engines"] as const;
 /** With those that read their own arguments. */
-const NAMES = [...COMMANDS, "disk"] as const;
+const NAMES = [...COMMANDS, "disk", "xhyve"] as const;
 const RUN_ALLOWED = Object.keys(OPTION_BY_NAME).filter((name) => !(name in RESUME_OPTIONS || name in CONFIG_OPTIONS));
 const ALLOWED: Readonly<Record<typeof COMMANDS[number], readonly string[]>> = {
   run: RUN_ALLOWED,

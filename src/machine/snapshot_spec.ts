@@ -105,7 +105,7 @@ const SPEC = {
   uuid: (v) => v === undefined || (typeof v === "string" && UUID.test(v)) ? null : "a UUID",
   serial: list(
     0,
-    4,
+    8,
     variant({
       stdio: {},
       none: {},
