@@ -87,6 +87,10 @@ export const SLOT = {
   NET: 19,
   VGA: 20,
   FIRST_SERIAL: 21,
+  /** MAX_SHARES of them. */
+  FIRST_SHARE: 25,
+  VSOCK: 29,
+  BALLOON: 30,
   LPC: 31,
 } as const;
 

@@ -18,6 +18,7 @@ import { readRoms } from "./roms.ts";
 import type { Snapshot, SnapshotFacts } from "./snapshot.ts";
 import type { MachineSpec } from "./spec.ts";
 import { VarsKeeper } from "./vars_keeper.ts";
+import { checkServices, Services } from "./services.ts";
 import { screenOf } from "./video.ts";
 import { BackEndWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
 
@@ -108,6 +109,7 @@ export class Machine implements MachineHandle {
   /** Nobody else writes to the disks' files while the machine lives. */
   #locks: { release(): void }[] = [];
   #net: BackEndWorker | null = null;
+  #services: Services | null = null;
   #vars: VarsKeeper | null = null;
   #resolveEnded!: (end: MachineEnd) => void;
   #startedMs = performance.now();
@@ -131,6 +133,7 @@ export class Machine implements MachineHandle {
     if (spec.icount && spec.net) {
       throw new ConfigError("Cannot count instructions (--icount) with --net: expected none");
     }
+    checkServices(spec);
     // Workers first: their modules load, and the engine makes its code, while this thread does the rest.
     const onTrouble = (sentence: string) => this.onTrouble(sentence);
     const url = options.vcpuWorker ?? new URL("./vcpu_worker.ts", import.meta.url);
@@ -160,6 +163,7 @@ export class Machine implements MachineHandle {
         const module = new URL("./net_worker.ts", import.meta.url);
         this.#net = backEnd("net", "Network worker", module, () => control.quitNet());
       }
+      this.#services = new Services(parts, this.pc, onTrouble);
     } catch (error) {
       this.#terminate();
       throw error;
@@ -184,7 +188,12 @@ export class Machine implements MachineHandle {
     try {
       // Read while the Workers get ready; nothing runs yet that could want the lock.
       const state = this.#snapshot ? this.#load(this.#snapshot) : this.#boot(this.pc, this.#spec);
-      await Promise.all([...this.#vcpus.map((v) => v.ready), this.#disks?.ready, this.#net?.ready]);
+      await Promise.all([
+        ...this.#vcpus.map((v) => v.ready),
+        this.#disks?.ready,
+        this.#net?.ready,
+        this.#services?.ready,
+      ]);
       this.#chips = await attachHostChips(this.pc, this.#spec, this.#memory);
       if (state === "restored") await this.#restoreVcpus();
       this.#go(state);
@@ -263,6 +272,7 @@ export class Machine implements MachineHandle {
       this.pc.renotify();
     });
     if (this.#net) this.pc.control.releaseNet();
+    this.#services?.release(false);
     this.#life.to("running");
     return this.pc.control.change(RunState.PAUSE, RunState.RUN);
   }
@@ -273,6 +283,7 @@ export class Machine implements MachineHandle {
     if (!this.#vcpus.every((v) => v.saves)) throw cannot(`the engine ${this.#spec.engine} cannot save a vCPU`);
     const overlay = this.#spec.disks.find((disk) => disk.overlay);
     if (overlay) throw cannot(`what was written to "${overlay.path}" is in an overlay, which ends with this process`);
+    if (this.#spec.shares?.length) throw cannot("the guest's open files of --share folders would be lost");
     const { writeSnapshot } = await import("./snapshot.ts");
     if (!(await this.pause())) throw cannot("the machine has ended, or is being saved already");
     const pausedMs = performance.now();
@@ -348,6 +359,7 @@ export class Machine implements MachineHandle {
     clock.start();
     this.pc.lock.with(() => this.#chips?.load());
     if (this.#net) control.releaseNet();
+    this.#services?.release(state !== "restored");
     // An end that was asked for already leaves the state as it is, and the vCPUs leave as soon as they come.
     if (control.endCause === EndCause.NONE) control.change(RunState.LEAVE, RunState.RUN);
     const left = this.#vcpus.map((v, i) => v.run(i === 0 || state === "restored" ? state : null));
@@ -397,10 +409,11 @@ export class Machine implements MachineHandle {
   async #whenBackEndsIdle(): Promise<void> {
     if (this.#disks) await Promise.race([this.pc.control.whenDisksIdle(), this.#disks.failed]);
     if (this.#net) await Promise.race([this.pc.control.holdNet(), this.#net.failed]);
+    await this.#services?.hold();
   }
 
   get #backEnds(): BackEndWorker[] {
-    return [this.#disks, this.#net].filter((b) => b !== null);
+    return [this.#disks, this.#net, ...this.#services?.workers ?? []].filter((b) => b !== null);
   }
 
   #reboot(): Promise<void> | void {

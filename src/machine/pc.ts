@@ -55,6 +55,7 @@ import { Control, EndCause, NetBell } from "./control.ts";
 import { Counters } from "./counters.ts";
 import { assembleDisks } from "./disk_board.ts";
 import { assembleNet } from "./net_board.ts";
+import { assembleServices } from "./service_board.ts";
 import { assembleFirmware, type FirmwareInfo, VIDEO_WINDOW, writeCmosNotes } from "./firmware.ts";
 import { ARENA_BASE, ARENA_BYTES, PAGE_BYTES, RAM_BASE } from "./memory.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -291,6 +292,7 @@ export function assemblePc(options: PcOptions) {
   pci.add(SLOT.CONSOLE, 0, virtioConsole);
   const diskBoard = assembleDisks({ arena, ram, msi: router, lock, control, pci }, spec, diskInfo);
 
+  const services = assembleServices({ arena, ram, msi: router, lock, pci }, spec);
   const net = spec.net ? assembleNet({ arena, ram, msi: router, lock, control, pci, clock, timers }, spec.net) : null;
 
   const chips: ChipRecords = {
@@ -337,6 +339,7 @@ export function assemblePc(options: PcOptions) {
   const renotify = () => {
     for (const f of [entropy, virtioConsole, ...(net ? [net.card] : [])]) f.renotify();
     diskBoard.renotify();
+    services.renotify();
   };
 
   /** Writes the power-on values, and does what firmware would. No vCPU runs, time stands still. Under the machine lock. */
@@ -388,6 +391,7 @@ export function assemblePc(options: PcOptions) {
     disks: diskBoard.served,
     changeMedium: diskBoard.changeMedium,
     net: net?.card ?? null,
+    services,
     console: { device: virtioConsole, tx: consoleTx, rx: consoleRx, attach: () => consoleOutput.attach() },
     debugTx,
     settle,

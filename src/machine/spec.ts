@@ -96,6 +96,29 @@ export interface VgaSpec {
   readonly bios: string | null;
 }
 
+/** As many shared folders as there are PCI slots for. */
+export const MAX_SHARES = 4;
+
+/** A folder of the host that the guest can mount by its tag. */
+export interface ShareSpec {
+  readonly path: string;
+  readonly tag: string;
+  readonly readonly: boolean;
+  /** Whom the running user's files belong to in the guest; "host": every file has the host's numbers. Root if not given. */
+  readonly owner?: "host" | { readonly uid: number; readonly gid: number };
+}
+
+/** Sockets between guest and host; `path` is that of a Unix socket, and begins those of others. */
+export interface VsockSpec {
+  readonly cid: number;
+  readonly path: string;
+}
+
+/** Memory that the guest is to give back, to begin with. */
+export interface BalloonSpec {
+  readonly sizeBytes: number;
+}
+
 /** The processor that a software CPU is: a name for messages, and its features under the manual's names. */
 export interface CpuSpec {
   readonly name: string;
@@ -125,6 +148,9 @@ export interface MachineSpec {
   readonly serial: readonly SerialSpec[];
   /** No network device if it is not given. */
   readonly net?: NetSpec;
+  readonly shares?: readonly ShareSpec[];
+  readonly vsock?: VsockSpec;
+  readonly balloon?: BalloonSpec;
   /** A guest reset ends the machine instead of restarting it. */
   readonly noReboot: boolean;
   /** Time advances by instructions retired, one guest nanosecond each; disk requests complete at once. */
