@@ -30,6 +30,7 @@ export function checkFiles(request: RunRequest): void {
     const writes = !disk.readonly && !disk.overlay;
     check("--disk", disk.path, writes, (flag, path) => checkDisk(flag, path, !writes, disk.format));
   }
+  for (const { path } of request.services.shares ?? []) checkFolder("--share", path);
   for (const port of request.serial) {
     if (port.kind === "file") check("--serial", port.path, true, checkOutput);
     if (port.kind === "unix") check("--serial", port.path, true, checkDirectory);
@@ -99,6 +100,12 @@ function checkDirectory(flag: string, path: string): void {
   if (info && !info.isDirectory) {
     throw mistake(flag, path, `a path in a directory, and ${quoted(dirname(path))} is none`);
   }
+}
+
+function checkFolder(flag: string, path: string): void {
+  const info = stat(flag, path);
+  if (info === null) throw mistake(flag, path, "a folder, and there is none of this name");
+  if (!info.isDirectory) throw mistake(flag, path, `a folder, found ${kindOf(info)}`);
 }
 
 /** Two writers of one file, or a writer and a reader, would ruin it. Readers may share. */

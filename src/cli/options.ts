@@ -1,7 +1,7 @@
 /** What `trike run` understands: the parser and the help page both read this table, in this order. */
 import { formatSize } from "../base/size.ts";
 import { MAX_RAM_BYTES, MAX_VCPUS } from "../machine/memory.ts";
-import { DISK_CONTROLLERS, MAX_DISKS } from "../machine/spec.ts";
+import { DISK_CONTROLLERS, MAX_DISKS, MAX_SHARES } from "../machine/spec.ts";
 import { TRACE_CATEGORIES as CATEGORIES } from "../machine/trace.ts";
 
 export interface Option {
@@ -180,6 +180,21 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       value: "[ADDR:]PORT:GUESTPORT[/udp]",
       repeat: true,
       help: ["Let clients of a port of this host in; of 127.0.0.1, if no address is given."],
+    },
+  },
+  "Guest and host": {
+    share: {
+      value: "DIR[:TAG][,KEY]...",
+      repeat: true,
+      paths: /^(?:[^,:]|,,|:(?=[^,]*\/))+/,
+      object: { first: "folder", keys: { readonly: "switch", owner: "text" } },
+      help: [
+        `A folder for the guest, up to ${MAX_SHARES}: mount -t 9p TAG /mnt [share0, share1 ...].`,
+        "readonly   the guest may not write",
+        "owner=UID[:GID]",
+        "           what is yours is this user's in the guest [0:0]",
+        "owner=host every file has the numbers it has here",
+      ],
     },
   },
   "Serial ports": {

@@ -43,6 +43,7 @@ import {
   traceOption,
   uuidOption,
 } from "./values.ts";
+import { readServices, type Services } from "./service_options.ts";
 import { vncOption, type VncRequest } from "./vnc_option.ts";
 
 /** What the user asked of `trike run`, checked as far as text can be. */
@@ -65,6 +66,8 @@ export interface RunRequest {
   readonly screenshot: string | null;
   readonly vnc: VncRequest | null;
   readonly disks: readonly DiskSpec[];
+  /** Shared folders and the like. */
+  readonly services: Services;
   /** Null: --net was not given. */
   readonly net: NetRequest | null;
   readonly publish: readonly PublishSpec[];
@@ -242,6 +245,8 @@ export function readRequest(given: Given): RunRequest {
     return path ?? null;
   };
   const engine = engineOption("--engine", orDefault("engine"), ENGINES);
+  const limits = { min: MIN_RAM_BYTES, max: MAX_RAM_BYTES, multipleOf: PAGE_BYTES };
+  const memoryBytes = sizeOption("--memory", orDefault("memory"), limits);
   const cpu = one("cpu");
   const uuid = one("uuid");
   const net = one("net");
@@ -252,11 +257,7 @@ export function readRequest(given: Given): RunRequest {
   return {
     engine: engine.engine,
     irqchip: engine.irqchip,
-    memoryBytes: sizeOption("--memory", orDefault("memory"), {
-      min: MIN_RAM_BYTES,
-      max: MAX_RAM_BYTES,
-      multipleOf: PAGE_BYTES,
-    }),
+    memoryBytes,
     cpus: countOption("--cpus", orDefault("cpus"), 1, MAX_CPUS),
     cpu: cpu === undefined ? null : parseCpuModel(cpu),
     kernel: file("kernel"),
@@ -266,6 +267,7 @@ export function readRequest(given: Given): RunRequest {
     debugcon: file("debugcon"),
     ...readDisplay(file, given),
     disks: readDisks(given.get("disk") ?? []),
+    services: readServices(given, memoryBytes),
     net: net === undefined ? null : netOption("--net", net),
     publish: publishOptions("--publish", given.get("publish") ?? []),
     serial: readSerial(given.get("serial") ?? [orDefault("serial")]),

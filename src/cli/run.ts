@@ -104,6 +104,7 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     ...(uuid ? { uuid } : {}),
     ...(net ? { net } : {}),
     ...displayOf(request),
+    ...request.services,
   };
   const rest = { engine, memoryBytes, cpus, disks, ...optional, serial, noReboot, icount, trace };
   if (request.firmware !== null) return { ...rest, firmware: request.firmware, kernel: "", initrd: null, append: "" };

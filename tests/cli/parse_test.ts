@@ -37,6 +37,7 @@ Deno.test("run without options asks for the defaults", () => {
     screenshot: null,
     vnc: null,
     disks: [],
+    services: {},
     net: null,
     publish: [],
     serial: [{ kind: "stdio" }],
@@ -74,6 +75,7 @@ Deno.test("run takes every option, with its value joined or apart", () => {
       readonly: true,
       format: "raw",
     }],
+    services: {},
     net: {
       kind: "user",
       mac: [2, 0, 0, 0, 0, 255],
