@@ -14,13 +14,14 @@ import { type Contender, contenders } from "./bench/contenders.ts";
 import { type Mean, type Row, table } from "./bench/figures.ts";
 import { benchAppend, benchInitrd } from "./bench/guest.ts";
 import { facts, reportJson, withFigures } from "./bench/host.ts";
+import { benchNet } from "./bench/net.ts";
 import { benchGroup } from "./bench/programs.ts";
 import { withScratchDisk } from "./bench/scratch_disk.ts";
 import { benchResume } from "./bench/resume.ts";
 import { benchSmp } from "./bench/smp.ts";
 import { BOOT_GOAL, GROUPS, IDLE_GOAL, MEMORY_GOAL } from "./bench/suite.ts";
 
-const PROCESS_BENCHES = ["boot", "root", "footprint", "smp", "resume"] as const;
+const PROCESS_BENCHES = ["boot", "root", "footprint", "smp", "resume", "net"] as const;
 
 interface Options {
   /** All, if none is named. */
@@ -111,6 +112,9 @@ class Bench {
     if (this.#wants("boot")) await this.#bootToInit();
     if (this.#wants("root")) await this.#bootToLogin();
     if (this.#wants("footprint")) await this.#footprint();
+    if (this.#wants("net")) {
+      this.rows.push(...await benchNet(this.contenders, this.guest, this.options.rounds, this.#say));
+    }
     if (this.#wants("resume")) {
       this.rows.push(await benchResume(this.guest, this.options.engine, this.options.rounds, this.#say));
     }

@@ -9,6 +9,8 @@ export interface Boot {
   /** A raw image that the guest may write to. */
   readonly disk?: string;
   readonly cpus?: number;
+  /** With a network card, and the user network behind it. */
+  readonly net?: boolean;
 }
 
 export interface Contender {
@@ -22,10 +24,11 @@ export function trike(engine: string): Contender {
   const main = new URL("../../src/main.ts", import.meta.url).pathname;
   return {
     name: "trike",
-    command({ kernel, initrd, append, disk, cpus }) {
+    command({ kernel, initrd, append, disk, cpus, net }) {
       // what the software CPU needs and no more; the others reach the host by FFI
       const permissions = ["--no-prompt", "--allow-read", ...engine === "soft" ? [] : ["--allow-ffi"]];
       if (disk !== undefined) permissions.push(`--allow-write=${disk}`);
+      if (net) permissions.push("--allow-net");
       const machine = ["--engine", engine, "--memory", `${MEMORY_MIB}M`];
       if (cpus !== undefined) machine.push("--cpus", `${cpus}`);
       if (disk !== undefined) machine.push("--disk", disk.replaceAll(",", ",,"));
@@ -50,10 +53,11 @@ export const QEMU = "qemu-system-x86_64";
 
 export const qemu: Contender = {
   name: "qemu",
-  command({ kernel, initrd, append, disk, cpus }) {
+  command({ kernel, initrd, append, disk, cpus, net }) {
     const machine = ["-accel", "tcg", "-cpu", "max", "-m", `${MEMORY_MIB}`, "-nodefaults", "-display", "none"];
     if (cpus !== undefined) machine.push("-smp", `${cpus}`);
     if (disk !== undefined) machine.push("-drive", `file=${disk.replaceAll(",", ",,")},if=virtio,format=raw`);
+    if (net) machine.push("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net");
     const files = ["-kernel", kernel, "-initrd", initrd, "-append", append];
     return [QEMU, ...machine, "-no-reboot", "-serial", "stdio", ...files];
   },

@@ -1,6 +1,6 @@
 /** Figures, what is made of them, and how they are printed. */
 
-export type Unit = "s" | "MiB" | "%" | "×";
+export type Unit = "s" | "MiB" | "%" | "×" | "Mb/s";
 
 /** One line of the table: samples of either contender, or why there are none. */
 export interface Row {
@@ -79,7 +79,7 @@ export function goalText(goal: Goal | undefined): string {
 export function valueText(value: number | null, unit: Unit): string {
   if (value === null) return "–";
   if (unit === "s") return value < 0.1 ? `${(value * 1000).toFixed(1)} ms` : `${value.toFixed(2)} s`;
-  if (unit === "MiB") return `${value.toFixed(0)} MiB`;
+  if (unit === "MiB" || unit === "Mb/s") return `${value.toFixed(0)} ${unit}`;
   return `${value.toFixed(2)} ${unit}`;
 }
 
