@@ -51,6 +51,7 @@ export interface RunRequest {
   readonly engine: "auto" | EngineName;
   /** Who is the interrupt controllers, with the engine kvm; null: what the host offers. */
   readonly irqchip: MachineSpec["irqchip"] | null;
+  readonly tiers: 1 | 2;
   readonly memoryBytes: number;
   readonly cpus: number;
   /** Null: --cpu was not given. */
@@ -257,6 +258,7 @@ export function readRequest(given: Given): RunRequest {
   return {
     engine: engine.engine,
     irqchip: engine.irqchip,
+    tiers: engine.tiers,
     memoryBytes,
     cpus: countOption("--cpus", orDefault("cpus"), 1, MAX_CPUS),
     cpu: cpu === undefined ? null : parseCpuModel(cpu),

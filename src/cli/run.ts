@@ -89,7 +89,7 @@ export async function runSpec(spec: MachineSpec, request: RunRequest, parts: Run
 }
 
 async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], parts: RunParts): Promise<MachineSpec> {
-  const { memoryBytes, cpus, cpu, disks, serial, noReboot, icount, trace, irqchip, uuid } = request;
+  const { memoryBytes, cpus, cpu, disks, serial, noReboot, icount, trace, irqchip, tiers, uuid } = request;
   const { net, note } = chooseNet({
     net: request.net,
     publish: request.publish,
@@ -100,6 +100,7 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
   if (note !== null && !request.quiet) parts.say(note);
   const optional = {
     ...(irqchip ? { irqchip } : {}),
+    ...(tiers === 1 ? { tiers } : {}),
     ...(cpu ? { cpu } : {}),
     ...(uuid ? { uuid } : {}),
     ...(net ? { net } : {}),

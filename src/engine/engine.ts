@@ -117,6 +117,8 @@ export interface VcpuParts {
   readonly vcpus?: number;
   /** The processor to be; the engine's own choice if not given. */
   readonly cpu?: CpuSpec;
+  /** 1 if the software CPU is not to compile hot code. */
+  readonly tiers?: 1;
   readonly memory: WebAssembly.Memory;
   readonly ram: GuestRam;
   /** ROM, video memory and the like. Without it RAM is all there is. */

@@ -129,6 +129,8 @@ export interface MachineSpec {
   readonly engine: EngineName;
   /** Who is the interrupt controllers, with the engine kvm; what the host offers, if it is not given. */
   readonly irqchip?: "user" | "split" | "kernel";
+  /** With the engine soft: 1 if hot code is not to be compiled. */
+  readonly tiers?: 1;
   /** With the engine hvf: a library with the framework's functions, in its place. */
   readonly hypervisor?: string;
   readonly memoryBytes: number;

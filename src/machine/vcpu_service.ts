@@ -85,6 +85,7 @@ class OpenedVcpu {
       index,
       vcpus: spec.cpus,
       ...(spec.cpu ? { cpu: spec.cpu } : {}),
+      ...(spec.tiers ? { tiers: spec.tiers } : {}),
       memory,
       ram: pc.ram,
       memoryMap: pc.memoryMap,

@@ -15,6 +15,7 @@ interface Stats {
   readonly reboots: number;
   readonly firstByteSeconds: number;
   readonly marks: Record<string, number>;
+  readonly vcpus: readonly Record<string, number>[];
 }
 
 async function readStats(path: string): Promise<Stats> {
@@ -105,24 +106,28 @@ Deno.test({ name: "--timeout stops a guest that boots, with 124", ignore }, asyn
 });
 
 Deno.test(
-  { name: "with --icount two runs are the same to the instruction and to the byte", ignore },
+  { name: "with --icount two runs are the same to the instruction and to the byte, compiled or interpreted", ignore },
   () =>
     withFolder(async (folder) => {
       const text = "cat /proc/interrupts; date; cat /proc/uptime; head -c 16 /dev/urandom | od -tx1";
-      const run = async (n: number) => {
-        const stats = `${folder}/stats${n}.json`;
+      const run = async (n: number, engine: string) => {
+        const stats = `${folder}/stats${n}.json`, trace = `${folder}/trace${n}`;
         const disk = `${folder}/disk${n}.img`;
         await Deno.writeFile(disk, new Uint8Array(1 << 20).fill(n));
         const append = script(`dd if=/dev/vda of=/dev/null; ${text}`);
         const { code, stdout, stderr } = await trike(
-          runGuest(guest, append, "--icount", "--disk", disk, "--stats", stats),
+          runGuest(guest, append, "--icount", "--disk", disk, "--stats", stats)
+            .concat("--engine", engine, "--trace", `pio,mmio,irq:${trace}`),
         );
         assertEquals(code, 0, stderr);
-        const { instructions, exits, interrupts, guestSeconds } = await readStats(stats);
-        return { stdout, instructions, exits, interrupts, guestSeconds };
+        const { instructions, exits, interrupts, guestSeconds, vcpus } = await readStats(stats);
+        const seen = { stdout, instructions, exits, interrupts, guestSeconds, trace: await Deno.readTextFile(trace) };
+        return { seen, regions: vcpus[0]!.regions ?? 0 };
       };
-      const first = await run(1);
-      assert(first.instructions > 1e8);
-      assertEquals(await run(2), first);
+      const first = await run(1, "soft"), second = await run(2, "soft:tiers=1");
+      assert(first.seen.instructions > 1e8);
+      assert(first.regions > 10 && second.regions === 0);
+      assert(first.seen.trace.length > 100_000 && first.seen.trace === second.seen.trace, "the traces differ");
+      assertEquals(second.seen, first.seen);
     }),
 );

@@ -24,6 +24,7 @@ Deno.test("run without options asks for the defaults", () => {
   assertEquals(run(), {
     engine: "auto",
     irqchip: null,
+    tiers: 2,
     memoryBytes: 512 * 1024 * 1024,
     cpus: 1,
     cpu: null,
@@ -58,6 +59,7 @@ Deno.test("run takes every option, with its value joined or apart", () => {
   const expected: RunRequest = {
     engine: "soft",
     irqchip: null,
+    tiers: 2,
     memoryBytes: 1 << 30,
     cpus: 1,
     cpu: parseCpuModel("x86-64-v3,-fma"),
@@ -199,7 +201,8 @@ Deno.test("mistakes name the flag, the value and what was expected", () => {
     [["--engine", "sotf"], "--engine", '"sotf"', "did you mean soft?"],
     [["--engine", "qemu"], "--engine", "auto, hvf, kvm or soft"],
     [["--engine", "kvm:irqchip=all"], "--engine", 'irqchip=kernel, split or user after "kvm:"'],
-    [["--engine", "soft:irqchip=user"], "--engine", 'nothing after "soft"'],
+    [["--engine", "soft:irqchip=user"], "--engine", 'tiers=1 or tiers=2 after "soft:"'],
+    [["--engine", "hvf:tiers=1"], "--engine", 'nothing after "hvf"'],
     [["--serial", "ptty"], "--serial", '"ptty"', "unix:PATH", "did you mean pty?"],
     [["--serial", "tty"], "--serial", '"tty"', "a path"],
     [["--serial", "pty:"], "--serial", '"pty:"', "a path"],

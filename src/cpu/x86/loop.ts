@@ -19,6 +19,11 @@ export class Loop {
   readonly target: Var;
   /** What is looked up is the target of a jump through a register or memory. */
   readonly indirect: Var;
+  /**
+   * What is looked up is the target of a transfer that the guest made: only there is the budget looked at. Where else a lookup
+   * is needed depends on what is decoded and compiled already, and no guest may see that.
+   */
+  readonly jumped: Var;
   #outer!: Label;
   #dispatch!: Label;
   #leave!: Label;
@@ -38,6 +43,7 @@ export class Loop {
     this.status = c.variable("i32");
     this.target = c.variable("i64");
     this.indirect = c.variable("i32");
+    this.jumped = c.variable("i32");
   }
 
   emit(): void {
@@ -133,7 +139,8 @@ export class Loop {
         c.return(STATUS.FAULT);
       }
     });
-    c.if(this.status.get().leU(STATUS.JUMP), () => {
+    c.if(this.status.get().leU(STATUS.JUMP).or(this.status.get().eq(STATUS.FALL)), () => {
+      this.jumped.set(this.status.get().ne(STATUS.FALL));
       this.#targetFromRip();
       this.pc.set(0);
       c.br(this.#outer);
@@ -161,7 +168,7 @@ export class Loop {
   /** Finds the operation at linear address `target`. */
   #lookup(): void {
     const c = this.c, cpu = this.cpu, target = this.target.get();
-    c.if(this.budget.get().ltS(0), () => {
+    c.if(this.budget.get().ltS(0).and(this.jumped.get()), () => {
       this.#ripFromTarget();
       this.status.set(STATUS.SLICE);
       c.br(this.#leave);
@@ -207,9 +214,10 @@ export class Loop {
     this.pc.set(op.get());
   }
 
-  #goto(target: Value): void {
+  #goto(target: Value, jumped = true): void {
     this.target.set(target);
     this.pc.set(0);
+    this.jumped.set(jumped ? 1 : 0);
     this.c.br(this.#outer);
   }
 
@@ -221,6 +229,7 @@ export class Loop {
     this.pc.set(link);
     c.brIf(this.#dispatch, link.bool().and(this.budget.get().geS(0)));
     this.pc.set(0);
+    this.jumped.set(1);
     c.br(this.#outer);
   }
 
@@ -244,13 +253,14 @@ export class Loop {
     switch (h) {
       case SPECIAL.RESYNC:
         this.budget.set(this.budget.get().add(1));
-        return this.#goto(o.thisLinear());
+        return this.#goto(o.thisLinear(), false);
       case SPECIAL.GOTO: {
         this.budget.set(this.budget.get().add(1));
         const link = c.ld32(pc, OP.imm);
         this.target.set(c.ld64(cpu, reg(VBASE)).add(c.ld32(pc, OP.disp).sx()));
         this.pc.set(link);
         c.brIf(this.#dispatch, link);
+        this.jumped.set(0);
         return c.br(this.#outer);
       }
       case SPECIAL.STEP_END:

@@ -59,6 +59,8 @@ export const STATUS = {
   RESYNC: 7,
   /** An instruction that a hypervisor takes note of is about to run (exits.ts); rip is its own. */
   EXIT: 8,
+  /** rip holds the next instruction: look it up, but nobody has jumped. */
+  FALL: 9,
 } as const;
 
 /** The record's field of the first, second and third operand. */

@@ -59,7 +59,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   readonly #interp: Interpreter;
   readonly #cache: CodeCache;
   readonly #builder: TraceBuilder;
-  /** Absent where time counts instructions: regions look at the budget less often. */
+  /** Absent if it is not wanted. */
   readonly #tier: RegionTier | null;
   readonly #msrs: MsrFile;
   readonly #cross = new Uint8Array(2 * PAGE_BYTES);
@@ -104,7 +104,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     const module = new WebAssembly.Module(this.#interp.module);
     const env: WebAssembly.ModuleImports = { memory: parts.memory, ...this.#imports() };
     this.exports = new WebAssembly.Instance(module, { env }).exports as unknown as CpuExports;
-    this.#tier = parts.icount ? null : new RegionTier(
+    this.#tier = parts.tiers === 1 ? null : new RegionTier(
       this.#interp,
       this.exports,
       this.#cache,
@@ -113,6 +113,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       this.base,
       this.#u8,
       this.#extend,
+      parts.icount !== null,
     );
     this.reset();
   }
@@ -233,7 +234,14 @@ export class SoftVcpu extends CpuView implements Vcpu {
       else {
         let budget = this.#parts.sliceInstructions ?? SLICE;
         if (icount) budget = Math.max(1, Math.min(SLICE, Math.ceil((untilNs - now) / NS_PER_INSTRUCTION)));
+        const end = this.#retired + budget;
         status = this.#enter(0, budget);
+        // Where instructions make the time, their number alone decides when somebody looks: not what had to be decoded.
+        while (icount && status === STATUS.TRANSLATE) {
+          this.#translate();
+          if (this.#shutdown) return "shutdown";
+          status = this.#enter(0, end - this.#retired);
+        }
       }
       switch (status) {
         case STATUS.SLICE:
@@ -262,8 +270,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
    * has called is not left then, and need not be found again.
    */
   readonly #extend = (budget: number): number => {
-    const { events, eventsIndex, clock, memoryMap } = this.#parts;
-    if (Atomics.load(events, eventsIndex) !== 0 || this.#code.pending) return budget;
+    const { events, eventsIndex, clock, icount, memoryMap } = this.#parts;
+    if (icount || Atomics.load(events, eventsIndex) !== 0 || this.#code.pending) return budget;
     if (memoryMap && memoryMap.generation !== this.#mapSeen) return budget;
     if (clock.nowNs() >= this.#untilNs) return budget;
     // V8's better code for a loop is taken up only when the loop is entered again.
@@ -278,6 +286,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   /** Runs from S.rip (or a record) and counts what retired. */
   #enter(op: number, budget: number): number {
     this.#sliceBudget = budget;
+    this.put("budget", budget);
     this.put("tscKnown", 0);
     const status = this.exports.run(this.base, op, budget);
     this.#retired += this.#sliceBudget - this.get("budget");
@@ -289,7 +298,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
 
   /** Instructions retired, also while a handler runs. */
   get retired(): number {
-    return this.#sliceBudget === 0 ? this.#retired : this.#retired + this.#sliceBudget - this.get("budget");
+    return this.#retired + this.#sliceBudget - this.get("budget");
   }
 
   /** Handles NMI and interrupts; true if something was taken. */

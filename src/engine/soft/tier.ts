@@ -31,6 +31,7 @@ export interface CompilerSetup {
   readonly several: boolean;
   readonly cpu: number;
   readonly pages: number;
+  readonly exact: boolean;
   readonly inLoop: number;
   readonly functions: number;
   readonly vectorFuncs: RegionHost["vectorFuncs"];
@@ -56,6 +57,7 @@ export function regionHost(
   of: {
     cpu: number;
     pages: number;
+    exact: boolean;
     inLoop: number;
     functions: number;
     vectorFuncs: RegionHost["vectorFuncs"];
@@ -67,6 +69,7 @@ export function regionHost(
     variants: decoder.variants,
     cpu: of.cpu,
     pages: of.pages,
+    exact: of.exact,
     inLoop: of.inLoop,
     firstRegion: of.inLoop + of.functions,
     vectorFuncs: of.vectorFuncs,
@@ -112,10 +115,11 @@ export class RegionTier {
     private readonly u8: Uint8Array,
     /** What a region calls that has used up its budget: gives a new one, negative if it is to be left. */
     extend: (budget: number) => number,
+    private readonly exact: boolean,
   ) {
     this.#pages = Math.floor(memory.buffer.byteLength / 65536);
     this.#finder = new RegionFinder(decoder);
-    this.#compiler = new RegionCompiler(regionHost(decoder, { ...interp, cpu, pages: this.#pages }));
+    this.#compiler = new RegionCompiler(regionHost(decoder, { ...interp, cpu, pages: this.#pages, exact }));
     this.#firstRegion = interp.inLoop + interp.functions;
     const all = exports as unknown as Record<string, WebAssembly.ExportValue>;
     const names = [...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)];
@@ -139,6 +143,7 @@ export class RegionTier {
       several,
       cpu: this.cpu,
       pages: this.#pages,
+      exact: this.exact,
       inLoop,
       functions,
       vectorFuncs,

@@ -150,7 +150,7 @@ export class JitOps extends Ops {
   /** Leaves to page offset `at`; `remaining` instructions of the block have not run. */
   exitTo(at: number, remaining: number): void {
     this.exitFlags();
-    this.region.jumpOut_(at, remaining);
+    this.region.jumpOut_(at, remaining, false);
   }
 
   // ---- memory ------------------------------------------------------------------------------------------------------------
@@ -166,9 +166,15 @@ export class JitOps extends Ops {
       () => miss(way),
     );
   }
+  /** A device may be asked: where instructions make the time, how many have run. */
+  #tellTime(): void {
+    const { budget, exact } = this.region;
+    if (exact) this.c.st32(this.cpu, budget.get().add(this.place_.remaining), S.budget);
+  }
   #access(address: Value, bytes: number, write: boolean, reads: boolean): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
     this.#micro(a, bytes, write, (host) => at.set(host), (way) => {
+      this.#tellTime();
       const size = write && !reads ? bytes | WRITE_ONLY : bytes;
       at.set(c.call1(this.f.more.get(write ? "tlbWrite" : "tlbRead")!, a, size + way * 2 ** 20));
       c.rarely(at.get().eqz(), () => this.leave(STATUS.FAULT));
@@ -182,6 +188,7 @@ export class JitOps extends Ops {
     if (!this.afterStore) return super.write(address, bits, value);
     const c = this.c, a = c.let(address), v = c.let(value), bytes = bits >> 3, then = this.afterStore;
     this.#micro(a, bytes, true, (host) => this.storeAt(host, bits, v), (way) => {
+      this.#tellTime();
       const info = bytes + way * 2 ** 20, more = this.f.more;
       const status = bits === 128
         ? c.call1(more.get("storeVector")!, a, v, info)

@@ -112,7 +112,7 @@ class Lowering {
     private readonly f: CpuFuncs,
     private readonly handler: Signature,
   ) {
-    this.#state = new RegionState(c, host.cpu, f.more.get("extend")!);
+    this.#state = new RegionState(c, host.cpu, f.more.get("extend")!, host.exact);
     this.#ea = c.variable("i64");
     this.#structure = new Structure({
       successors: region.blocks.map((b) => {
@@ -160,9 +160,9 @@ class Lowering {
     const i = list[list.length - 1]!;
     switch (b.end) {
       case End.Fall:
-        return this.#edge(b, b.nextBlock, b.next);
+        return this.#edge(b, b.nextBlock, b.next, false);
       case End.Jmp:
-        return this.#edge(b, b.targetBlock, b.target);
+        return this.#edge(b, b.targetBlock, b.target, true);
       case End.Jcc: {
         const o = this.#ops(i, 64, true, 0);
         const take = o.cond(b.cc);
@@ -170,10 +170,10 @@ class Lowering {
         const pending = o.pending;
         c.if(take, () => {
           o.pending = pending;
-          this.#edge(b, b.targetBlock, b.target);
+          this.#edge(b, b.targetBlock, b.target, true);
         });
         o.pending = pending;
-        return this.#edge(b, b.nextBlock, b.next);
+        return this.#edge(b, b.nextBlock, b.next, false);
       }
       case End.Call:
       case End.IndirectCall:
@@ -204,7 +204,7 @@ class Lowering {
       const offset = c.let(t.sub(s.vbase));
       c.mostly(offset.ltU(4096), () => {
         const id = c.ld8u(offset.lo().add(this.links.entryTable), ENTRY_TABLE.TARGETS);
-        const go = cases.map((jump) => () => jump ? this.#edge(b, jump.block, jump.offset) : s.goOnAt(t));
+        const go = cases.map((jump) => () => jump ? this.#edge(b, jump.block, jump.offset, true) : s.goOnAt(t));
         c.switch(id, go, () => s.goOnAt(t));
       });
     }
@@ -377,7 +377,7 @@ class Lowering {
     s.lookAtTlb();
     this.#previous = null;
     c.rarely(c.ld32(host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
-      s.jumpOut_(i.at + i.length, remaining);
+      s.jumpOut_(i.at + i.length, remaining, false);
     });
     if (ends) this.#exitTo(i.at + i.length);
     return ends;
@@ -400,6 +400,7 @@ class Lowering {
     s.spill(s.dirty, false);
     c.block((done) => {
       c.block((none) => {
+        if (s.exact) s.ifSpent(() => c.br(none));
         c.brIf(none, s.depth.geU(MAX_DEPTH), false);
         const args = (page: Value) => [s.depth.add(1), s.budget.get(), page, back, sp] as const;
         let results: Value[];
@@ -428,20 +429,20 @@ class Lowering {
     s.reload(false);
     s.lookAtTlb();
     this.#previous = null;
-    c.rarely(c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()), () => s.jumpOut_(b.next, 0));
-    this.#edge(b, b.nextBlock, b.next);
+    c.rarely(c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()), () => s.jumpOut_(b.next, 0, false));
+    this.#edge(b, b.nextBlock, b.next, false);
   }
 
   /** Goes on with a block of the region, or leaves to a page offset. Where it goes round, the budget is looked at. */
-  #edge(b: Block, to: number, offset: number): void {
+  #edge(b: Block, to: number, offset: number, jumped: boolean): void {
     const s = this.#state;
-    if (to < 0 || !this.#structure.expressible(b.number, to)) return this.#exitTo(offset);
+    if (to < 0 || !this.#structure.expressible(b.number, to)) return this.#exitTo(offset, jumped);
     const o = this.#previous;
     if (o && this.region.blocks[to]!.liveIn !== 0) o.exitFlags();
-    if (this.#structure.isBackEdge(b.number, to)) {
+    if (s.exact ? jumped : this.#structure.isBackEdge(b.number, to)) {
       s.ifSpent(() => {
         o?.exitFlags();
-        s.jumpOut_(offset, 0);
+        s.jumpOut_(offset, 0, true);
       });
     }
     const previous = this.#previous;
@@ -450,9 +451,9 @@ class Lowering {
     this.#previous = previous;
   }
 
-  #exitTo(offset: number): void {
+  #exitTo(offset: number, jumped = false): void {
     this.#previous?.exitFlags();
-    this.#state.jumpOut_(offset, 0);
+    this.#state.jumpOut_(offset, 0, jumped);
   }
   #exit(o: JitOps, target: Value): void {
     o.exitFlags();

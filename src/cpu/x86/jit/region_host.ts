@@ -32,6 +32,8 @@ export interface RegionHost {
   readonly cpu: number;
   /** Size of the memory in pages of 64 KiB: what lies at a constant address below it needs no check of its bounds. */
   readonly pages: number;
+  /** Instructions make the time: the budget is looked at where the interpreter does, and nowhere else. */
+  readonly exact: boolean;
   /** Handlers below this number stand in the interpreter's loop; from `firstRegion` on they are regions. */
   readonly inLoop: number;
   readonly firstRegion: number;

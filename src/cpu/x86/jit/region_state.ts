@@ -69,8 +69,11 @@ export class RegionState {
   readonly exitAdjust: Var;
   readonly exitAt: Var;
   readonly exitTarget: Var;
+  /** Nobody has jumped to where it goes on; asked only where instructions make the time. */
+  readonly fell: Var;
 
-  constructor(readonly c: Code, readonly cpu: number, private readonly extend: Func) {
+  /** `exact`: the budget is looked at where the interpreter does, and nowhere else. */
+  constructor(readonly c: Code, readonly cpu: number, private readonly extend: Func, readonly exact: boolean) {
     this.depth = c.param(0);
     this.budget = c.paramVar(1);
     this.vbase = c.param(2);
@@ -85,6 +88,7 @@ export class RegionState {
     this.exitAdjust = c.variable("i32");
     this.exitAt = c.variable("i32");
     this.exitTarget = c.variable("i64");
+    this.fell = c.variable("i32");
     this.kept = { result: c.variable("i64"), a: c.variable("i64"), b: c.variable("i64"), extra: c.variable("i32") };
   }
 
@@ -144,6 +148,7 @@ export class RegionState {
   #goOn(links: Links): void {
     const c = this.c, cpu = this.cpu, target = this.exitTarget.get();
     c.block((none) => {
+      if (this.exact) c.brIf(none, this.fell.get(), false);
       c.if(target.eq(this.back), () => {
         this.ifSpent(() => c.br(none));
         c.return(this.budget.get(), this.register(RSP).get());
@@ -167,7 +172,7 @@ export class RegionState {
     });
     c.st64(cpu, target, S.rip);
     c.st64(cpu, this.register(RSP).get(), reg(RSP));
-    this.left(i32(STATUS.JUMP));
+    this.left(this.exact ? select(this.fell.get(), i32(STATUS.FALL), i32(STATUS.JUMP)) : i32(STATUS.JUMP));
   }
 
   /** The record at a target (0: none) and its page, which VBASE is set to; leaves to `none` if its translation is not at hand. */
@@ -236,8 +241,9 @@ export class RegionState {
     this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu + DTLB).shrU(6).add(this.cpu + MICRO));
   }
 
-  /** Leaves to a page offset with the flags in the state or kept. */
-  jumpOut_(at: number, remaining: number): void {
+  /** Leaves to a page offset with the flags in the state or kept. `jumped`: by a transfer, not to what follows. */
+  jumpOut_(at: number, remaining: number, jumped: boolean): void {
+    if (this.exact && !jumped) this.fell.set(1);
     this.exitAt.set(at);
     if (remaining > 0) this.exitAdjust.set(remaining);
     this.c.br(this.jumpOut!);
