@@ -46,6 +46,8 @@ export class RegionCompiler {
     this.#inline = host.decoder.rows.map((r, i) => {
       if (r.locked || r.cpl0 || r.string || r.inState || NEVER.test(r.name)) return false;
       if (r.unit && r.unit !== "sse" && r.unit !== "avx") return false;
+      // Without an operand it is a segment register's.
+      if ((r.name === "PUSH" || r.name === "POP") && !r.args) return false;
       if (!r.unit && !INLINE.has(r.name) && !/^(CMOV|SET)[A-Z]+$/.test(r.name)) return false;
       return host.variants.args[i]!.every((a) =>
         INLINE_OPERANDS.has(a.letter) || (r.unit && VECTOR_OPERANDS.has(a.letter))
