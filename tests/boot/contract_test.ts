@@ -117,7 +117,7 @@ Deno.test(
         const append = script(`dd if=/dev/vda of=/dev/null; ${text}`);
         const { code, stdout, stderr } = await trike(
           runGuest(guest, append, "--icount", "--disk", disk, "--stats", stats)
-            .concat("--engine", engine, "--trace", `pio,mmio,irq:${trace}`),
+            .map((word) => word === "soft" ? engine : word).concat("--trace", `pio,mmio,irq:${trace}`),
         );
         assertEquals(code, 0, stderr);
         const { instructions, exits, interrupts, guestSeconds, vcpus } = await readStats(stats);
