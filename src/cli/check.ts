@@ -31,6 +31,8 @@ export function checkFiles(request: RunRequest): void {
     check("--disk", disk.path, writes, (flag, path) => checkDisk(flag, path, !writes, disk.format));
   }
   for (const { path } of request.services.shares ?? []) checkFolder("--share", path);
+  const { vsock } = request.services;
+  if (vsock) check("--vsock", vsock.path, true, checkDirectory);
   for (const port of request.serial) {
     if (port.kind === "file") check("--serial", port.path, true, checkOutput);
     if (port.kind === "unix") check("--serial", port.path, true, checkDirectory);

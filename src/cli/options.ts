@@ -196,6 +196,15 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
         "owner=host every file has the numbers it has here",
       ],
     },
+    vsock: {
+      value: "CID,PATH",
+      paths: /(?<=^\d+,).+/s,
+      help: [
+        "Sockets between guest and host, whose guest has this context ID. At the Unix",
+        "socket PATH, CONNECT PORT and a new line reach a port of the guest; who listens",
+        "at PATH_PORT is reached by the guest at CID 2.",
+      ],
+    },
   },
   "Serial ports": {
     serial: {

@@ -1,6 +1,7 @@
 /** The part of the board that serves the guest's comfort: shared folders, vsock, the balloon. Each is there if it is asked for. */
 import type { PciHost } from "../../devices/pci/host.ts";
 import { VirtioP9 } from "../../devices/virtio/p9.ts";
+import { VirtioVsock } from "../../devices/virtio/vsock.ts";
 import type { Arena } from "../base/arena.ts";
 import type { MsiSink } from "../base/irq.ts";
 import type { MachineLock } from "../base/lock.ts";
@@ -33,10 +34,24 @@ export function assembleServices(p: ServiceBoardParts, spec: MachineSpec) {
       }, tag),
     )
   );
+  const vsockBell = spec.vsock ? new ServiceBell(p.arena) : null;
+  const vsock = spec.vsock
+    ? p.pci.add(
+      SLOT.VSOCK,
+      0,
+      new VirtioVsock(p.arena, "vsock", {
+        ...common,
+        notify: () => vsockBell!.ring(1),
+        onReset: () => vsockBell!.ring(1 << RESET_SHIFT),
+      }, spec.vsock.cid),
+    )
+    : null;
   return {
     shares: shared,
     shareBell,
+    vsock,
+    vsockBell,
     /** Looks for requests that waited when the machine was saved. Under the machine lock. */
-    renotify: () => shared.forEach((dev) => dev.renotify()),
+    renotify: () => [...shared, ...(vsock ? [vsock] : [])].forEach((dev) => dev.renotify()),
   };
 }

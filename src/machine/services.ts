@@ -16,8 +16,9 @@ export function checkServices(spec: MachineSpec): void {
       throw new ConfigError(`Cannot share two folders as "${tag}": expected a tag for each`);
     }
   }
-  if (spec.icount && shares.length > 0) {
-    throw new ConfigError("Cannot count instructions (--icount) with --share: expected none");
+  const outside = shares.length > 0 ? "--share" : spec.vsock ? "--vsock" : spec.balloon ? "--balloon" : null;
+  if (spec.icount && outside !== null) {
+    throw new ConfigError(`Cannot count instructions (--icount) with ${outside}: expected none`);
   }
 }
 
@@ -31,8 +32,9 @@ export class Services {
       this.#bells.push(bell);
       this.workers.push(new BackEndWorker(parts, { name, title, module, quit: () => bell.quit() }, onTrouble));
     };
-    const { shareBell } = pc.services;
+    const { shareBell, vsockBell } = pc.services;
     start("shares", "Shared folders' worker", new URL("./share_worker.ts", import.meta.url), shareBell);
+    start("vsock", "vsock's worker", new URL("./vsock_worker.ts", import.meta.url), vsockBell);
   }
 
   /** Rejects with HostError if one of them cannot serve. */
