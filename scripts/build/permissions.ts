@@ -10,7 +10,7 @@ export const PERMISSIONS: readonly string[] = [
   "--allow-read",
   "--allow-write",
   "--allow-net",
-  "--allow-env=HOME,XDG_CACHE_HOME",
+  "--allow-env=HOME,XDG_CACHE_HOME,XDG_RUNTIME_DIR",
   "--allow-run=apt-get",
   "--allow-ffi",
   // Deno's default is a list of servers that modules may come from.

@@ -8,6 +8,16 @@ const COMMANDS = `Usage: trike run [OPTION]...   start a virtual machine, in the
                                print the machine that options of run make, as a file
                                for --config; with --schema, what such a file may hold
        trike xhyve [OPTION]... start one described in xhyve's words; 'trike xhyve -h' says more
+       trike list [--json]     the machines that run with --name, and then
+       trike stop NAME [--timeout SECONDS]
+                               press its power button, and wait until it is off
+       trike kill NAME         stop it at once
+       trike console NAME      see and use its first serial port; Ctrl-A x leaves
+       trike ip NAME           its address
+       trike snapshot NAME FILE [--compress]
+                               save it; it goes on
+       trike publish NAME [[ADDR:]PORT:GUESTPORT[/udp]]... [--remove]
+                               let clients of a port in, or no more; or list them
        trike guest             fetch the default guest and print where it is
        trike engines           list the engines and whether this host has them
        trike disk COMMAND      make, check, convert disk images; 'trike disk help' says more
@@ -36,6 +46,7 @@ const STATUSES = `Exit status:
   3    the guest died (triple fault or panic); one line says what and where
   70   a defect in trike itself
   124  --timeout ran out
+  137  stopped by 'trike kill'
   129  stopped because the terminal went away (SIGHUP)
   131  stopped by SIGQUIT
   130  stopped by SIGINT, and

@@ -7,7 +7,7 @@ import { readConfigFile } from "./config_file.ts";
 import { engines, enginesPage } from "./engines.ts";
 import { helpPage } from "./help.ts";
 import { inTheirWords } from "./origins.ts";
-import { type Command, parseCommandLine } from "./parse.ts";
+import { type Command, MACHINE_COMMANDS, parseCommandLine } from "./parse.ts";
 import { runMachine, Status } from "./run.ts";
 
 export const VERSION = "0.1.0";
@@ -30,6 +30,9 @@ async function defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: s
 export async function main(args: readonly string[], parts: MainParts = OWN): Promise<number> {
   try {
     if (args[0] === "disk") return (await import("./disk.ts")).diskCommand(args.slice(1), print);
+    if ((MACHINE_COMMANDS as readonly string[]).includes(args[0] ?? "") && !args.includes("--help")) {
+      return await (await import("./machines.ts")).machineCommand(args, print);
+    }
     if (args[0] === "xhyve") {
       const { xhyveCommand } = await import("./xhyve/command.ts");
       return await xhyveCommand(args.slice(1), { start: parts.start, defaultGuest, say, print, version: VERSION });

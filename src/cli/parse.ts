@@ -35,6 +35,7 @@ import {
   hint,
   list,
   mistake,
+  nameOption,
   nearest,
   quoted,
   secondsOption,
@@ -73,6 +74,7 @@ export interface RunRequest {
   readonly net: NetRequest | null;
   readonly publish: readonly PublishSpec[];
   readonly serial: readonly SerialSpec[];
+  readonly name: string | null;
   readonly uuid: string | null;
   readonly pidFile: string | null;
   readonly noReboot: boolean;
@@ -114,8 +116,9 @@ export type Command =
   | { readonly kind: "version" };
 
 const COMMANDS = ["run", "resume", "config", "guest", "engines"] as const;
-/** With those that read their own arguments. */
-const NAMES = [...COMMANDS, "disk", "xhyve"] as const;
+/** Those that read their own arguments, about machines with names. */
+export const MACHINE_COMMANDS = ["list", "stop", "kill", "console", "ip", "snapshot", "publish"] as const;
+const NAMES: readonly string[] = [...COMMANDS, "disk", "xhyve", ...MACHINE_COMMANDS];
 const RUN_ALLOWED = Object.keys(OPTION_BY_NAME).filter((name) => !(name in RESUME_OPTIONS || name in CONFIG_OPTIONS));
 const ALLOWED: Readonly<Record<typeof COMMANDS[number], readonly string[]>> = {
   run: RUN_ALLOWED,
@@ -133,6 +136,7 @@ export function parseCommandLine(args: readonly string[], readConfig: ReadConfig
   if (first === undefined) throw new ConfigError(`Expected a command, ${list(NAMES)}; 'trike --help' says more`);
   if (first === "--help" || first === "-h" || first === "help") return { kind: "help" };
   if (first === "--version" || first === "-V") return { kind: "version" };
+  if (NAMES.includes(first) && rest.includes("--help")) return { kind: "help" };
   const command = COMMANDS.find((c) => c === first);
   if (command === undefined) {
     const isOption = first.startsWith("-");
@@ -249,6 +253,7 @@ export function readRequest(given: Given): RunRequest {
   const limits = { min: MIN_RAM_BYTES, max: MAX_RAM_BYTES, multipleOf: PAGE_BYTES };
   const memoryBytes = sizeOption("--memory", orDefault("memory"), limits);
   const cpu = one("cpu");
+  const name = one("name");
   const uuid = one("uuid");
   const net = one("net");
   const trace = one("trace");
@@ -273,6 +278,7 @@ export function readRequest(given: Given): RunRequest {
     net: net === undefined ? null : netOption("--net", net),
     publish: publishOptions("--publish", given.get("publish") ?? []),
     serial: readSerial(given.get("serial") ?? [orDefault("serial")]),
+    name: name === undefined ? null : nameOption("--name", name),
     uuid: uuid === undefined ? null : uuidOption("--uuid", uuid),
     pidFile: file("pid-file"),
     noReboot: given.has("no-reboot"),

@@ -11,6 +11,7 @@ import type { MachineSpec } from "../machine/spec.ts";
 import { checkFiles } from "./check.ts";
 import { chooseEngine, type EngineInfo, engines } from "./engines.ts";
 import type { VncServer } from "../host/vnc/server.ts";
+import { NamedMachine } from "./named.ts";
 import { chooseNet } from "./net_option.ts";
 import { DEFAULT_APPEND } from "./options.ts";
 import type { RunRequest } from "./parse.ts";
@@ -37,6 +38,7 @@ export const Status = {
   DIED: 3,
   BUG: 70,
   TIMEOUT: 124,
+  KILLED: 137,
   SIGHUP: 129,
   SIGINT: 130,
   SIGQUIT: 131,
@@ -65,12 +67,26 @@ export async function findEngine(request: RunRequest, parts: RunParts): Promise<
 
 /** Runs a machine whose parts are known to its end. */
 export async function runSpec(spec: MachineSpec, request: RunRequest, parts: RunParts): Promise<number> {
+  const named = request.name === null ? null : await NamedMachine.take(request.name);
+  try {
+    return await runNamed(spec, request, parts, named);
+  } finally {
+    await named?.close();
+  }
+}
+
+async function runNamed(
+  spec: MachineSpec,
+  request: RunRequest,
+  parts: RunParts,
+  named: NamedMachine | null,
+): Promise<number> {
   const stats = request.stats === null ? null : openOutput("--stats", request.stats);
   const screenshot = request.screenshot === null ? null : openOutput("--screenshot", request.screenshot);
   const debugcon = request.debugcon === null ? null : openOutput("--debugcon", request.debugcon);
   const vnc = request.vnc === null ? null : openVnc(request.vnc);
   if (request.pidFile !== null) writeText("--pid-file", request.pidFile, `${Deno.pid}\n`);
-  const run = new Run(spec, request, parts, debugcon, vnc);
+  const run = new Run(spec, request, parts, debugcon, vnc, named);
   try {
     const status = await run.toEnd();
     if (stats && run.handle) writeOutput(stats, "--stats", request.stats!, json(run));
@@ -94,7 +110,7 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     net: request.net,
     publish: request.publish,
     icount,
-    name: uuid ?? disks[0]?.path ?? request.kernel ?? "",
+    name: identity(request),
     allowed: (parts.networkAllowed ?? networkAllowed)(),
   });
   if (note !== null && !request.quiet) parts.say(note);
@@ -115,6 +131,11 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
   const guest = await parts.defaultGuest(request.quiet);
   const append = [guest.append, ...terminalSize(request), ...(request.append ? [request.append] : [])].join(" ");
   return { ...rest, kernel: guest.kernel, initrd: request.initrd ?? guest.initrd, append };
+}
+
+/** What tells this machine from others. */
+export function identity({ uuid, name, disks, kernel }: RunRequest): string {
+  return uuid ?? name ?? disks[0]?.path ?? kernel ?? "";
 }
 
 /** The display, and the video BIOS that Debian's SeaBIOS has for it. */
@@ -163,6 +184,7 @@ class Run {
   #reason: Reason | null = null;
   #button: "untouched" | "pressed" = "untouched";
   #end: MachineEnd | null = null;
+  readonly #over = Promise.withResolvers<MachineEnd>();
   readonly #finished = Promise.withResolvers<MachineEnd>();
   readonly #timers: ReturnType<typeof setTimeout>[] = [];
   readonly #signals: [Deno.Signal, () => void][] = [];
@@ -173,7 +195,28 @@ class Run {
     private readonly parts: RunParts,
     private readonly debugcon: Deno.FsFile | null = null,
     private readonly vnc: VncServer | null = null,
+    private readonly named: NamedMachine | null = null,
   ) {}
+
+  /** How it ended. */
+  get ended(): Promise<MachineEnd> {
+    return this.#over.promise;
+  }
+
+  /** For who asks from elsewhere: the button, and nothing after it. */
+  pressPowerButton(): void {
+    if (this.handle === null) this.#stop({ status: Status.OK, text: null });
+    else this.handle.pressPowerButton();
+  }
+
+  /** Stops the machine at once; it is not saved. */
+  kill(): void {
+    this.#reason ??= { status: Status.KILLED, text: "killed from elsewhere" };
+    if (this.#onStop) return this.#onStop();
+    if (this.handle === null) return this.#finished.resolve({ kind: "stopped" });
+    this.handle.stop();
+    this.#after(STOP_MS, () => this.#finished.resolve({ kind: "stopped" }));
+  }
 
   async toEnd(): Promise<number> {
     // Waiting for a ring alone would not keep the process alive.
@@ -188,6 +231,7 @@ class Run {
       const reason = { status: Status.TIMEOUT, text: `stopped after ${seconds} s (--timeout)` };
       this.#after(seconds * 1000, () => this.#stop(reason));
     }
+    this.named?.serve(this.spec, this);
     await this.#openPorts();
     const starting = this.parts.start(this.spec);
     const started = await Promise.race([starting, this.#finished.promise.then(() => null)]);
@@ -254,8 +298,14 @@ class Run {
       const { tx, rx } = port;
       const ends = { tx, rx, notifyInput: () => port.notifyInput() };
       this.#backEnds[index] ??= new NoSerial();
-      this.#backEnds[index].attach(index === 0 ? { ...ends, onOutput: (bytes) => this.watch.see(bytes) } : ends);
+      this.#backEnds[index].attach(index === 0 ? { ...ends, onOutput: (bytes) => this.#seeOutput(bytes) } : ends);
+      if (index === 0) this.named?.console.attach(ends);
     }
+  }
+
+  #seeOutput(bytes: Uint8Array): void {
+    this.watch.see(bytes);
+    this.named?.console.see(bytes);
   }
 
   /** Copies the debug console into its file, to the end. */
@@ -329,6 +379,7 @@ class Run {
 
   #result(end: MachineEnd): number {
     this.#end = end;
+    this.#over.resolve(end);
     if (end.kind === "stopped") {
       const reason = this.#reason ?? { status: Status.OK, text: null };
       if (reason.text !== null) this.#say(reason.text);

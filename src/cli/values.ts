@@ -2,6 +2,7 @@
 import { levenshteinDistance } from "@std/text/levenshtein-distance";
 import { ConfigError } from "../base/errors.ts";
 import { formatSize, parseSize } from "../base/size.ts";
+import { isMachineName, NAME_RULE } from "../machine/registry.ts";
 import type { SerialSpec } from "../machine/spec.ts";
 
 /** `--flag "value": expected …`, with whatever the user typed made safe to print. */
@@ -140,6 +141,11 @@ export function serialOption(flag: string, text: string): SerialSpec {
     throw mistake(flag, text, `a socket path of at most ${MAX_SOCKET_PATH} bytes`);
   }
   return kind === "pty" ? { kind, link: path } : { kind, path };
+}
+
+export function nameOption(flag: string, text: string): string {
+  if (!isMachineName(text)) throw mistake(flag, text, NAME_RULE);
+  return text;
 }
 
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;

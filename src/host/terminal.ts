@@ -27,6 +27,8 @@ export interface TerminalEvents {
   onLeave(): void;
   /** Ctrl-A s. */
   onSave?(): void;
+  /** What Ctrl-A h prints, if not trike's own keys. */
+  readonly help?: string;
   /** Output cannot be delivered any more. */
   onLost(error: HostError): void;
   /** The terminal has this many columns and rows: once at the start, then at every change. */
@@ -59,7 +61,7 @@ export class Terminal implements SerialBackEnd {
       ? new KeyFilter((key) => {
         if (key === "leave") events.onLeave();
         else if (key === "save") events.onSave?.();
-        else void this.#write(new TextEncoder().encode(KEYS_HELP));
+        else void this.#write(new TextEncoder().encode(events.help ?? KEYS_HELP));
       })
       : null;
     this.#lineFeeds = streams.output.isTerminal() ? new LineFeedFilter() : null;

@@ -16,11 +16,11 @@ import { allocateMachineMemory, MAX_RAM_BYTES } from "./memory.ts";
 import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
 import { readRoms } from "./roms.ts";
 import type { Snapshot, SnapshotFacts } from "./snapshot.ts";
-import type { MachineSpec } from "./spec.ts";
+import type { MachineSpec, PublishSpec } from "./spec.ts";
 import { VarsKeeper } from "./vars_keeper.ts";
 import { checkServices, Services } from "./services.ts";
 import { screenOf } from "./video.ts";
-import { BackEndWorker, VcpuWorker, type WorkerEnd } from "./workers.ts";
+import { BackEndWorker, type PublishRequest, VcpuWorker, type WorkerEnd } from "./workers.ts";
 
 export interface MachineHandle {
   /** COM1 upwards. `tx` carries bytes from the guest, `rx` to it; call `notifyInput` after putting bytes into `rx`. */
@@ -50,6 +50,10 @@ export interface MachineHandle {
    * with HostError if that fails.
    */
   snapshot?(path: string, options: SnapshotOptions): Promise<SnapshotFacts>;
+  /** Ports of the host's that lead to the guest, after one more or less of them was asked for. Rejects with HostError. */
+  publish?(request: PublishRequest): Promise<readonly PublishSpec[]>;
+  /** Where in its life it is. */
+  readonly state?: string;
   /** Ends the machine as a pulled plug does. */
   stop(): void;
   readonly ended: Promise<MachineEnd>;
@@ -242,6 +246,13 @@ export class Machine implements MachineHandle {
     if (path === null || !info) return;
     if (!await this.pc.control.exchangeMedium(disk, path)) throw new HostError(`Cannot put "${path}" into the drive`);
     this.#withDevices(() => this.pc.changeMedium(disk, info.sectors));
+  }
+
+  async publish(request: PublishRequest): Promise<readonly PublishSpec[]> {
+    if (this.#spec.net?.kind !== "user" || !this.#net) {
+      throw new HostError("Cannot publish ports of this machine: expected one with --net user");
+    }
+    return await this.#net.publish(request);
   }
 
   stop(): void {

@@ -2,6 +2,7 @@
 import { HostError } from "../base/errors.ts";
 import type { InitialState, VcpuStats } from "../engine/engine.ts";
 import type { PcOptions } from "./pc.ts";
+import type { PublishSpec } from "./spec.ts";
 import type { FromVcpu, ToVcpu } from "./vcpu_service.ts";
 
 /** How a Worker's part in the machine ended. */
@@ -110,7 +111,22 @@ export class VcpuWorker {
 /** What a back end's Worker is told, once, and what it tells. From then on shared words steer it. */
 export type ToBackEnd = PcOptions;
 
+/** Later messages, for the network's Worker alone: ports of the host's that lead to the guest. */
+export type PublishRequest =
+  | { readonly action: "list" }
+  | { readonly action: "add" | "remove"; readonly port: PublishSpec };
+export interface ToNetWorker {
+  readonly id: number;
+  readonly request: PublishRequest;
+}
+
 export type FromBackEnd =
+  | {
+    readonly kind: "answer";
+    readonly id: number;
+    readonly published: readonly PublishSpec[];
+    readonly error: string | null;
+  }
   | { readonly kind: "ready" }
   | { readonly kind: "trouble"; readonly sentence: string }
   | { readonly kind: "closed" }
@@ -132,6 +148,8 @@ export class BackEndWorker {
   readonly #ready = new Deferred<void>();
   readonly #failure = new Deferred<WorkerEnd>();
   readonly #closed = new Deferred<void>();
+  readonly #asked = new Map<number, Deferred<readonly PublishSpec[]>>();
+  #lastId = 0;
 
   constructor(pc: PcOptions, private readonly backEnd: BackEnd, onTrouble: (sentence: string) => void) {
     this.#worker = new Worker(backEnd.module, { type: "module", name: backEnd.name });
@@ -140,6 +158,11 @@ export class BackEndWorker {
       switch (data.kind) {
         case "ready":
           return this.#ready.resolve();
+        case "answer": {
+          const asked = this.#asked.get(data.id);
+          this.#asked.delete(data.id);
+          return data.error === null ? asked?.resolve(data.published) : asked?.reject(new HostError(data.error));
+        }
         case "trouble":
           return onTrouble(data.sentence);
         case "closed":
@@ -161,6 +184,15 @@ export class BackEndWorker {
     return this.#failure.promise;
   }
 
+  /** Asks the network's Worker; resolves with the ports that are published then. Rejects with HostError. */
+  publish(request: PublishRequest): Promise<readonly PublishSpec[]> {
+    const id = ++this.#lastId, asked = new Deferred<readonly PublishSpec[]>();
+    this.#asked.set(id, asked);
+    const message: ToNetWorker = { id, request };
+    this.#worker.postMessage(message);
+    return asked.promise;
+  }
+
   /** Completes what is queued, and lets go of the host's things. */
   close(): Promise<void> {
     this.backEnd.quit();
@@ -175,6 +207,7 @@ export class BackEndWorker {
     const text = `${this.backEnd.title} failed: ${message}`;
     this.#ready.reject(new HostError(text));
     this.#failure.resolve(failure(text));
+    for (const asked of this.#asked.values()) asked.reject(new HostError(text));
     this.#closed.resolve();
   }
 }

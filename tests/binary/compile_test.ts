@@ -34,7 +34,7 @@ Deno.test("the binary has trike, the modules of its Workers, its permissions and
       allow_write: all,
       allow_net: all,
       allow_ffi: all,
-      allow_env: ["HOME", "XDG_CACHE_HOME"],
+      allow_env: ["HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"],
       allow_run: ["apt-get"],
       deny_import: all,
       prompt: false,

@@ -9,7 +9,7 @@
 import { HostError } from "../../src/base/errors.ts";
 import { ByteRing } from "../../src/base/ring.ts";
 import type { MachineEnd, MachineHandle } from "../../src/machine/machine.ts";
-import type { MachineSpec } from "../../src/machine/spec.ts";
+import type { MachineSpec, PublishSpec } from "../../src/machine/spec.ts";
 
 const ENDS: Record<string, MachineEnd> = {
   poweroff: { kind: "poweroff" },
@@ -28,6 +28,7 @@ export function startLoopback(spec: MachineSpec): Promise<MachineHandle> {
   );
   if (words.has("fail")) return Promise.reject(new HostError("the loop-back machine does not start"));
   const { promise: ended, resolve } = Promise.withResolvers<MachineEnd>();
+  const published: PublishSpec[] = [];
   let running = true;
   const end = (how: MachineEnd | undefined) => {
     running = false;
@@ -66,6 +67,19 @@ export function startLoopback(spec: MachineSpec): Promise<MachineHandle> {
       attach() {},
       notifyInput() {},
       resize: (columns, rows) => words.has("sizes") && print(`<${columns}x${rows}>`),
+    },
+    snapshot: async (path) => {
+      await Deno.writeTextFile(path, "saved");
+      return { path, bytes: 5, ramBytes: 0 };
+    },
+    publish: (request) => {
+      if (request.action === "add") published.push(request.port);
+      else if (request.action === "remove") {
+        const at = published.findIndex(({ port }) => port === request.port.port);
+        if (at < 0) return Promise.reject(new HostError(`port ${request.port.port} is not published`));
+        published.splice(at, 1);
+      }
+      return Promise.resolve([...published]);
     },
     pressPowerButton: () => end(ENDS[words.get("button") ?? ""]),
     stop: () => words.has("stuck") || end({ kind: "stopped" }),

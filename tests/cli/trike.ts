@@ -7,13 +7,14 @@ export interface Start {
   /** Deno's permissions. */
   readonly allow?: readonly string[];
   readonly program?: string;
+  readonly env?: Readonly<Record<string, string>>;
   /** Runs on this terminal instead of on pipes. */
   readonly terminal?: string;
 }
 
 export function start(args: readonly string[], { allow = ["--allow-read", "--allow-write"], ...how }: Start = {}) {
   const deno = ["run", "--quiet", "--no-prompt", "--no-check", ...allow, how.program ?? LOOPBACK, ...args];
-  const piped = { stdin: "piped", stdout: "piped", stderr: "piped", env: { NO_COLOR: "1" } } as const;
+  const piped = { stdin: "piped", stdout: "piped", stderr: "piped", env: { NO_COLOR: "1", ...how.env } } as const;
   if (how.terminal === undefined) return new Deno.Command(Deno.execPath(), { args: deno, ...piped }).spawn();
   const script = 'tty=$1; shift; exec "$@" <>"$tty" >&0';
   return new Deno.Command("sh", { args: ["-c", script, "sh", how.terminal, Deno.execPath(), ...deno], ...piped })

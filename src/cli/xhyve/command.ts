@@ -4,7 +4,7 @@ import { configText } from "../config.ts";
 import { chooseNet } from "../net_option.ts";
 import { inTheirWords, toldFrom } from "../origins.ts";
 import { readRequest } from "../parse.ts";
-import { runMachine, type RunParts } from "../run.ts";
+import { identity, runMachine, type RunParts } from "../run.ts";
 import { xhyvePage } from "./options.ts";
 import { translateXhyve } from "./translate.ts";
 
@@ -25,8 +25,7 @@ export async function xhyveCommand(
   const { given, origins, notes } = command.machine;
   const request = toldFrom(origins, () => readRequest(given));
   if (command.kind === "mac") {
-    const name = request.uuid ?? request.disks[0]?.path ?? request.kernel ?? "";
-    const { net } = chooseNet({ net: request.net, publish: [], icount: false, name, allowed: true });
+    const { net } = chooseNet({ net: request.net, publish: [], icount: false, name: identity(request), allowed: true });
     if (net === undefined) throw new ConfigError("Found -M without a network: expected -s SLOT,virtio-net beside it");
     parts.print(`MAC: ${net.mac.map((byte) => byte.toString(16).padStart(2, "0")).join(":")}\n`);
     return 0;

@@ -1,19 +1,11 @@
 /** The files of a switch: a socket, and a lock that says whose it is. */
-import { ConfigError, HostError, messageOf } from "../../base/errors.ts";
+import { HostError, messageOf } from "../../base/errors.ts";
+import { runtimeFolder } from "../runtime_folder.ts";
 import type { HostStream } from "./host_sockets.ts";
 import type { SwitchHost } from "./switch_net.ts";
 
-/** A folder of this user's own. Throws ConfigError if there is none. */
-function runtimeFolder(): string {
-  const runtime = Deno.env.get("XDG_RUNTIME_DIR");
-  if (runtime) return `${runtime}/trike`;
-  const home = Deno.env.get("HOME");
-  if (home) return `${home}/.cache/trike/run`;
-  throw new ConfigError("Cannot place the socket of --net switch: expected XDG_RUNTIME_DIR or HOME in the environment");
-}
-
 /** Throws HostError or ConfigError if there is no place for it. */
-export function openSwitchHost(name: string, folder: string = runtimeFolder()): SwitchHost {
+export function openSwitchHost(name: string, folder: string = runtimeFolder("for --net switch")): SwitchHost {
   try {
     Deno.mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (error) {
