@@ -205,6 +205,14 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
         "at PATH_PORT is reached by the guest at CID 2.",
       ],
     },
+    balloon: {
+      value: "MIB",
+      schema: { pattern: "^\\d+(\\.\\d+)?([KMGTkmgt]([iI][bB])?)?$" },
+      help: [
+        "A memory balloon that takes so many MiB of the guest's RAM; 0 is allowed. What",
+        "the guest does not use goes back to the host, with --allow-ffi on Linux.",
+      ],
+    },
   },
   "Serial ports": {
     serial: {

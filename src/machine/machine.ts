@@ -18,7 +18,7 @@ import { readRoms } from "./roms.ts";
 import type { Snapshot, SnapshotFacts } from "./snapshot.ts";
 import type { MachineSpec, PublishSpec } from "./spec.ts";
 import { VarsKeeper } from "./vars_keeper.ts";
-import { checkServices, Services } from "./services.ts";
+import { type Balloon, checkServices, serviceNotes, Services } from "./services.ts";
 import { screenOf } from "./video.ts";
 import { BackEndWorker, type PublishRequest, VcpuWorker, type WorkerEnd } from "./workers.ts";
 
@@ -43,6 +43,8 @@ export interface MachineHandle {
   readonly debug?: ByteRing;
   /** The display, if the machine has one. */
   readonly screen?: Screen | null;
+  /** How much memory the guest does without, if the machine has a balloon. */
+  readonly balloon?: Balloon | null;
   /** The ACPI power button. */
   pressPowerButton(): void;
   /**
@@ -145,7 +147,7 @@ export class Machine implements MachineHandle {
       for (let i = 0; i < spec.cpus; i++) this.#vcpus.push(new VcpuWorker(url, i, onTrouble));
       const disks = checkDisks(spec.disks);
       this.#locks = lockDisks(spec.disks);
-      this.notes = disks.flatMap(({ note }) => note ?? []);
+      this.notes = [...disks.flatMap(({ note }) => note ?? []), ...serviceNotes(spec)];
       prepareTrace(spec);
       const roms = readRoms(spec);
       const memory = this.#memory = allocate(spec.memoryBytes, roms.extraBytes);
@@ -167,7 +169,7 @@ export class Machine implements MachineHandle {
         const module = new URL("./net_worker.ts", import.meta.url);
         this.#net = backEnd("net", "Network worker", module, () => control.quitNet());
       }
-      this.#services = new Services(parts, this.pc, onTrouble);
+      this.#services = new Services(parts, this.pc, onTrouble, (body) => this.#withDevices(body));
     } catch (error) {
       this.#terminate();
       throw error;
@@ -209,6 +211,10 @@ export class Machine implements MachineHandle {
 
   get screen(): Screen | null {
     return screenOf(this.pc, (body) => this.#withDevices(body));
+  }
+
+  get balloon(): Balloon | null {
+    return this.#services?.balloon ?? null;
   }
 
   get debug(): ByteRing {

@@ -1,5 +1,6 @@
 /** The part of the board that serves the guest's comfort: shared folders, vsock, the balloon. Each is there if it is asked for. */
 import type { PciHost } from "../../devices/pci/host.ts";
+import { BALLOON_PAGE_BYTES, VirtioBalloon } from "../../devices/virtio/balloon.ts";
 import { VirtioP9 } from "../../devices/virtio/p9.ts";
 import { VirtioVsock } from "../../devices/virtio/vsock.ts";
 import type { Arena } from "../base/arena.ts";
@@ -9,6 +10,9 @@ import type { GuestRam } from "../base/ram.ts";
 import { SLOT } from "./addresses.ts";
 import { RESET_SHIFT, ServiceBell } from "./service_bell.ts";
 import type { MachineSpec } from "./spec.ts";
+
+/** What the balloon's Worker is to look at. */
+export const BALLOON_BELL = { QUEUES: 1, STATS: 2 } as const;
 
 export interface ServiceBoardParts {
   readonly arena: Arena;
@@ -46,12 +50,28 @@ export function assembleServices(p: ServiceBoardParts, spec: MachineSpec) {
       }, spec.vsock.cid),
     )
     : null;
+  const balloonBell = spec.balloon ? new ServiceBell(p.arena) : null;
+  const balloon = spec.balloon
+    ? p.pci.add(
+      SLOT.BALLOON,
+      0,
+      new VirtioBalloon(
+        p.arena,
+        "balloon",
+        { ...common, notify: () => balloonBell!.ring(BALLOON_BELL.QUEUES) },
+        spec.balloon.sizeBytes / BALLOON_PAGE_BYTES,
+      ),
+    )
+    : null;
+  const devices = [...shared, vsock, balloon].filter((dev) => dev !== null);
   return {
+    balloon,
+    balloonBell,
     shares: shared,
     shareBell,
     vsock,
     vsockBell,
     /** Looks for requests that waited when the machine was saved. Under the machine lock. */
-    renotify: () => [...shared, ...(vsock ? [vsock] : [])].forEach((dev) => dev.renotify()),
+    renotify: () => devices.forEach((dev) => dev.renotify()),
   };
 }
