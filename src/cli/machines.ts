@@ -1,4 +1,4 @@
-/** `trike list`, and the commands that a machine with a name is told: stop, kill, console, ip, snapshot, publish. */
+/** `trike list`, and the commands that a machine with a name is told: stop, kill, console, ip, snapshot, publish, balloon. */
 import { resolve } from "@std/path";
 import { ConfigError, HostError } from "../base/errors.ts";
 import { describeSize, formatSize } from "../base/size.ts";
@@ -10,6 +10,7 @@ import { watchConsole } from "./console.ts";
 import { readWords, type WordSpec } from "./machine_words.ts";
 import { publishOptions } from "./net_option.ts";
 import type { MACHINE_COMMANDS } from "./parse.ts";
+import { balloonSize } from "./service_options.ts";
 import { hint, list, quoted, secondsOption } from "./values.ts";
 
 interface Verb extends WordSpec {
@@ -124,6 +125,20 @@ const VERBS: Readonly<Record<typeof MACHINE_COMMANDS[number], Verb>> = {
         const what = given.has("remove") ? "unpublish" : "publish";
         for (const forward of forwards) await client.ask({ do: what, forward });
         if (ports.length === 0) { for (const one of await publishedOf(client)) print(`${one}\n`); }
+        return 0;
+      });
+    },
+  },
+  balloon: {
+    operands: "NAME [MIB]",
+    count: [1, 2],
+    help: "how much memory the guest does without; with MIB, ask it to do without so much",
+    options: {},
+    run: async ({ operands: [name, size] }, print) => {
+      const sizeBytes = size === undefined ? {} : { sizeBytes: balloonSize("trike balloon", size) };
+      return await withMachine("balloon", name!, async (client) => {
+        const state = await client.ask({ do: "balloon", ...sizeBytes });
+        print(`${printable(JSON.stringify(state))}\n`);
         return 0;
       });
     },

@@ -74,6 +74,12 @@ function controlled(name: string, spec: MachineSpec, run: NamedRun, console: Con
     published: () => publish({ action: "list" }),
     publish: async (port) => void await publish({ action: "add", port }),
     unpublish: async (port) => void await publish({ action: "remove", port }),
+    balloon: async (sizeBytes) => {
+      const { balloon } = started();
+      if (!balloon) throw new HostError(`The machine "${name}" has no balloon: expected one started with --balloon`);
+      if (sizeBytes !== undefined) balloon.set(sizeBytes);
+      return await balloon.state();
+    },
   };
 }
 

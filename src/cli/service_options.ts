@@ -1,5 +1,6 @@
 /** `--share`, `--vsock` and `--balloon`: text in, plain data out. */
 import { parseSize } from "../base/size.ts";
+import { PAGE_BYTES } from "../machine/memory.ts";
 import { type BalloonSpec, type MachineSpec, MAX_SHARES, type ShareSpec, type VsockSpec } from "../machine/spec.ts";
 import { list, mistake, quoted, splitAtSingleCommas } from "./values.ts";
 import type { Given } from "./config.ts";
@@ -69,11 +70,15 @@ function vsockOption(flag: string, text: string): VsockSpec {
   return { cid: Number(cid), path };
 }
 
-/** MiB, or a size with its unit. */
 function balloonOption(flag: string, text: string, memoryBytes: number): BalloonSpec {
-  const sizeBytes = /^\d{1,9}$/.test(text) ? Number(text) * MIB : parseSize(text);
-  if (sizeBytes === undefined || sizeBytes % 4096 !== 0 || sizeBytes > memoryBytes) {
-    throw mistake(flag, text, `MiB, or a size such as 256M, up to the machine's memory of ${memoryBytes / MIB} MiB`);
-  }
+  const sizeBytes = balloonSize(flag, text);
+  if (sizeBytes > memoryBytes) throw mistake(flag, text, `at most the machine's memory of ${memoryBytes / MIB} MiB`);
   return { sizeBytes };
+}
+
+/** MiB, or a size with its unit. */
+export function balloonSize(flag: string, text: string): number {
+  const sizeBytes = /^\d{1,9}$/.test(text) ? Number(text) * MIB : parseSize(text);
+  if (sizeBytes === undefined || sizeBytes % PAGE_BYTES !== 0) throw mistake(flag, text, "MiB, or a size such as 256M");
+  return sizeBytes;
 }

@@ -15,6 +15,7 @@ import {
   type Reply,
   type Request,
 } from "./control_socket_protocol.ts";
+import type { BalloonState } from "./services.ts";
 import type { PublishSpec } from "./spec.ts";
 
 const MAX_CLIENTS = 32;
@@ -37,6 +38,8 @@ export interface Controlled {
   published(): Promise<readonly PublishSpec[]>;
   publish(forward: PublishSpec): Promise<void>;
   unpublish(forward: PublishSpec): Promise<void>;
+  /** Asks the guest to do without so many bytes of memory, if it is a number; resolves with how it stands. */
+  balloon(sizeBytes: number | undefined): Promise<BalloonState>;
 }
 
 export class ControlServer {
@@ -142,6 +145,8 @@ export class ControlServer {
         return await machine.publish(request.forward);
       case "unpublish":
         return await machine.unpublish(request.forward);
+      case "balloon":
+        return await machine.balloon(request.sizeBytes);
     }
   }
 

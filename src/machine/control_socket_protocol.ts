@@ -16,7 +16,9 @@ export interface Greeting {
 export type Request =
   | { readonly do: "status" | "stop" | "kill" | "wait" | "console" | "published" }
   | { readonly do: "snapshot"; readonly path: string; readonly compress: boolean }
-  | { readonly do: "publish" | "unpublish"; readonly forward: PublishSpec };
+  | { readonly do: "publish" | "unpublish"; readonly forward: PublishSpec }
+  /** Without a size it only asks. */
+  | { readonly do: "balloon"; readonly sizeBytes?: number };
 
 export type Reply = { readonly ok: true; readonly result: unknown } | { readonly ok: false; readonly error: string };
 
@@ -59,8 +61,16 @@ export function parseRequest(line: string): Request | string {
       const forward = parseForward(value.forward);
       return forward === null ? "forward: expected protocol, address, port and guestPort" : { do: name, forward };
     }
+    case "balloon": {
+      const { sizeBytes } = value;
+      if (sizeBytes === undefined) return { do: name };
+      if (typeof sizeBytes !== "number" || !Number.isSafeInteger(sizeBytes)) {
+        return "sizeBytes: expected a whole number";
+      }
+      return { do: name, sizeBytes };
+    }
     default:
-      return `do: expected one of ${[...PLAIN, "snapshot", "publish", "unpublish"].join(", ")}`;
+      return `do: expected one of ${[...PLAIN, "snapshot", "publish", "unpublish", "balloon"].join(", ")}`;
   }
 }
 

@@ -17,6 +17,7 @@ import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
 import { readRoms } from "./roms.ts";
 import type { Snapshot, SnapshotFacts } from "./snapshot.ts";
 import type { MachineSpec, PublishSpec } from "./spec.ts";
+import { prepareTrace } from "./trace.ts";
 import { VarsKeeper } from "./vars_keeper.ts";
 import { type Balloon, checkServices, serviceNotes, Services } from "./services.ts";
 import { screenOf } from "./video.ts";
@@ -475,16 +476,6 @@ function allocate(bytes: number, extraBytes: number): WebAssembly.Memory {
     return allocateMachineMemory(bytes, extraBytes);
   } catch (error) {
     throw new HostError(`Cannot allocate ${bytes} bytes of guest memory: ${messageOf(error)}`, { cause: error });
-  }
-}
-
-/** The trace file starts empty; the Workers append to it. */
-function prepareTrace(spec: MachineSpec): void {
-  if (!spec.trace) return;
-  try {
-    Deno.writeTextFileSync(spec.trace.path, "");
-  } catch (error) {
-    throw new ConfigError(`Cannot write --trace file "${spec.trace.path}": ${messageOf(error)}`, { cause: error });
   }
 }
 

@@ -5,10 +5,11 @@
  * A line: guest time in seconds, vCPU, category, what happened. Numbers are hexadecimal.
  */
 import type { Bus } from "../base/bus.ts";
-import { HostError, messageOf } from "../base/errors.ts";
+import { ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Board, ExitReason, InitialState, Vcpu, VcpuStats } from "../engine/engine.ts";
 import type { VcpuState } from "../engine/vcpu_state.ts";
+import type { MachineSpec } from "./spec.ts";
 
 /**
  * `exits`: why run returned; `pio`, `mmio`: accesses; `msr`: local APIC MSRs; `irq`: interrupts taken; `samples`: where the vCPU
@@ -188,6 +189,16 @@ export class TracingVcpu implements Vcpu {
   }
   get lastError(): Error | null {
     return this.inner.lastError;
+  }
+}
+
+/** The trace file starts empty; the Workers append to it. */
+export function prepareTrace(spec: Pick<MachineSpec, "trace">): void {
+  if (!spec.trace) return;
+  try {
+    Deno.writeTextFileSync(spec.trace.path, "");
+  } catch (error) {
+    throw new ConfigError(`Cannot write --trace file "${spec.trace.path}": ${messageOf(error)}`, { cause: error });
   }
 }
 
