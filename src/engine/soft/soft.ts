@@ -394,7 +394,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
 
   /** From now on regions are compiled by another thread. */
   compileInBackground(): void {
-    this.#tier?.useWorker();
+    this.#tier?.useWorker(this.#parts.cpu ?? DEFAULT_CPU);
   }
 
   /** Compiles what starts at rip now, hot or not: for tests of the second tier. False if it is refused. */

@@ -11,15 +11,16 @@ import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
 import { REGION_IMPORTS, type RegionHost } from "../../cpu/x86/jit/region_host.ts";
-import { type Instruction, type Region, RegionFinder } from "../../cpu/x86/jit/region.ts";
+import { eachInstruction, type Instruction, RegionFinder } from "../../cpu/x86/jit/region.ts";
 import { MODE_64 } from "../../cpu/x86/state.ts";
+import type { CpuModel } from "../../cpu/x86/system/cpu_model.ts";
 import { RAM_BASE } from "../../machine/memory.ts";
 import type { CodeCache } from "./code_cache.ts";
 import type { CpuView } from "./cpu_view.ts";
 
 /** Samples before a target is compiled; the table of counts is emptied when it holds this many. */
 const THRESHOLD = 80, MAX_COUNTS = 16384;
-const LIMITS = { blocks: 64, instructions: 300 } as const;
+export const LIMITS = { blocks: 64, instructions: 300 } as const;
 /** Regions that may be on their way at a time. */
 const MAX_PENDING = 32;
 /** Handler numbers are 16 bits wide. */
@@ -36,11 +37,18 @@ export interface CompilerSetup {
   readonly functions: number;
   readonly vectorFuncs: RegionHost["vectorFuncs"];
   readonly shadows: ReadonlyMap<number, number>;
+  /** What the guest's processor has. */
+  readonly model: CpuModel;
   readonly port: MessagePort;
 }
+/** The page rather than the region, which both threads find in it: a graph of objects takes long to send. */
 export interface CompileRequest {
   readonly id: number;
-  readonly region: Region;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly offset: number;
+  readonly jumps: readonly { readonly offset: number; readonly id: number }[];
+  /** Address of the first instruction's record; the others follow in their order. */
+  readonly records: number;
   readonly entryTable: number;
 }
 export interface CompileAnswer {
@@ -135,7 +143,7 @@ export class RegionTier {
   }
 
   /** From now on another thread compiles. */
-  useWorker(): void {
+  useWorker(model: CpuModel): void {
     const channel = new MessageChannel();
     const worker = new Worker(new URL("./compile_worker.ts", import.meta.url), { type: "module", name: "compile" });
     const { several, inLoop, functions, vectorFuncs, shadows } = this.interp;
@@ -148,6 +156,7 @@ export class RegionTier {
       functions,
       vectorFuncs,
       shadows,
+      model,
       port: channel.port2,
     };
     worker.postMessage(setup, [channel.port2]);
@@ -177,8 +186,13 @@ export class RegionTier {
     const enough = count >= THRESHOLD && this.#pending.size < MAX_PENDING;
     // From the start again: what is compiled now may be lost with its page.
     this.#counts.set(key, enough ? 0 : count);
-    if (enough) this.compile(page, RAM_BASE + page * 4096, offset);
+    if (enough && !this.#isPending(at)) this.compile(page, RAM_BASE + page * 4096, offset);
     return true;
+  }
+
+  #isPending(at: number): boolean {
+    for (const p of this.#pending.values()) if (p.at === at) return true;
+    return false;
   }
 
   /** Compiles, or has compiled, what starts at `offset` of RAM page `page`, whose bytes are at `base` of the memory. */
@@ -198,14 +212,16 @@ export class RegionTier {
       return;
     }
     this.cache.beginRegion(page);
-    for (const b of region.blocks) for (const i of b.instructions) i.record = this.#record(i);
+    const records = this.cache.at;
+    eachInstruction(region, (i) => i.record = this.#record(i));
     const generation = this.cache.finishRegion(region.from, region.to);
     const pending = { page, generation, flushes: this.cache.flushes, at, instructions: region.instructions };
     const entryTable = this.cache.tableOf(page, MODE_64);
     if (this.#port) {
-      const request: CompileRequest = { id: this.#ids, region, entryTable };
+      const bytes = this.u8.slice(base, base + 4096);
+      const request: CompileRequest = { id: this.#ids, bytes, offset, jumps, records, entryTable };
       this.#pending.set(this.#ids++, pending);
-      this.#port.postMessage(request);
+      this.#port.postMessage(request, [bytes.buffer]);
     } else {
       const began = performance.now();
       const module = new WebAssembly.Module(this.#compiler.compile(region, entryTable));

@@ -294,6 +294,11 @@ export function isRegister(field: number): boolean {
 export function hasBase(segment: number): boolean {
   return segment >= FS;
 }
+/** In the order of their records. */
+export function eachInstruction(region: Region, body: (i: Instruction) => void): void {
+  for (const b of region.blocks) b.instructions.forEach(body);
+}
+
 /** Instructions that a region has no code for. */
 export function doesNothing(row: Row, i: Instruction): boolean {
   return row.name === "NOP" || row.name === "PAUSE" || (row.op === "90 +r" && i.d === 0);
