@@ -21,6 +21,7 @@ export const MODULES: readonly string[] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
+    "e1000",
     "virtio_console",
     "virtio_rng",
     "virtio_balloon",

@@ -308,15 +308,30 @@ Deno.test("segments before their turn: found in order, overlaps once, and never 
   assertEquals(queue.next(0xffff_fff8)!.length, 0x18, "numbers go round");
 });
 
-Deno.test("no more than 512 connections at a time; more are reset", async () => {
+Deno.test("no more than 2048 connections at a time, the later ones with small queues; more are reset", async () => {
   const guest = new TestGuest();
-  for (let port = 1; port <= 520; port++) {
-    guest.raw(guest.tcp({ port, to: OUTSIDE, toPort: 80, seq: 0, flags: SYN }));
+  for (let port = 1; port <= 2056; port++) {
+    guest.raw(guest.tcp({ port, to: OUTSIDE, toPort: 80, seq: 0, flags: SYN }, undefined, [1, 3, 3, 7]));
+    if (port === 1) await settle();
   }
-  for (let i = 0; i < 20; i++) await settle();
+  for (let i = 0; i < 80; i++) await settle();
   const seen = guest.takeTcp();
-  assertEquals(seen.filter((s) => s.flags === (SYN | ACK)).length, 512);
+  assertEquals(seen.filter((s) => s.flags === (SYN | ACK)).length, 2048);
   assertEquals(seen.filter((s) => s.flags & RST).length, 8);
+  // A host that takes nothing: what a connection holds is bounded by its queue.
+  const held = (port: number) => {
+    guest.sockets.streams[port - 1]!.stuck = true;
+    const ack = seen.find((s) => s.destinationPort === port)!.seq + 1;
+    let next = 1;
+    for (let n = 0; n < 250; n++) {
+      guest.raw(guest.tcp({ port, to: OUTSIDE, toPort: 80, seq: next, ack, flags: ACK }, new Uint8Array(1460)));
+      next = guest.takeTcp().at(-1)?.ack ?? next + 1460;
+    }
+    return next;
+  };
+  const early = held(1), late = held(2000);
+  assert(early > 200_000 && early <= BUFFER_BYTES + 1, `${early}`);
+  assert(late > 50_000 && late <= 65536 + 1, `${late}`);
   guest.net.guestReset();
   assert(guest.sockets.streams.every((s) => s.closed));
 });

@@ -14,7 +14,6 @@ import { HostSide } from "./tcp_host.ts";
 import {
   acceptable,
   after,
-  BUFFER_BYTES,
   type ConnectionParts,
   DEFAULT_MSS,
   LEAST_MSS,
@@ -42,7 +41,7 @@ export class TcpConnection {
   readonly #host: HostSide;
   readonly #rtx = new RetransmissionTimer();
   // Towards the guest. Everything between #una and #max has been sent once; #next is where sending goes on.
-  readonly #out = new ByteQueue(BUFFER_BYTES);
+  readonly #out: ByteQueue;
   #una: number;
   #next: number;
   #max: number;
@@ -58,8 +57,8 @@ export class TcpConnection {
   #unanswered = 0;
   #hostEof = false;
   // From the guest.
-  readonly #in = new ByteQueue(BUFFER_BYTES);
-  readonly #early = new ReorderQueue(BUFFER_BYTES);
+  readonly #in: ByteQueue;
+  readonly #early: ReorderQueue;
   #rcvNext = 0;
   #advertised = 0;
   #ownScale = -1;
@@ -76,6 +75,9 @@ export class TcpConnection {
 
   private constructor(readonly p: ConnectionParts, stream: HostStream, phase: Phase) {
     this.phase = phase;
+    this.#out = new ByteQueue(p.bufferBytes);
+    this.#in = new ByteQueue(p.bufferBytes);
+    this.#early = new ReorderQueue(p.bufferBytes);
     this.#una = this.#next = this.#max = p.initialSeq;
     this.#host = new HostSide(stream, this.#out, this.#in, {
       came: (end) => {
@@ -367,7 +369,7 @@ export class TcpConnection {
     const { guest, guestPort, peer, peerPort } = this.p;
     const syn = (flags & FLAG.SYN) !== 0;
     if (flags & FLAG.ACK) this.#advertise();
-    const window = syn ? Math.min(65535, BUFFER_BYTES) : (this.#advertised - this.#rcvNext) >>> 0;
+    const window = syn ? Math.min(65535, this.p.bufferBytes) : (this.#advertised - this.#rcvNext) >>> 0;
     if (syn && flags & FLAG.ACK) this.#advertised = (this.#rcvNext + window) >>> 0;
     this.#fillFrom = (seq - this.#una) >>> 0;
     this.p.send({
@@ -396,7 +398,7 @@ export class TcpConnection {
     const scale = Math.max(0, this.#ownScale);
     const free = Math.min(this.#in.space, 65535 << scale) >>> scale << scale;
     const edge = (this.#rcvNext + free) >>> 0;
-    if (((edge - this.#advertised) | 0) >= Math.min(this.p.mss, BUFFER_BYTES / 2)) this.#advertised = edge;
+    if (((edge - this.#advertised) | 0) >= Math.min(this.p.mss, this.p.bufferBytes / 2)) this.#advertised = edge;
   }
 
   #acknowledge(): void {
@@ -406,7 +408,7 @@ export class TcpConnection {
 
   #windowMayOpen(): void {
     const shown = (this.#advertised - this.#rcvNext) >>> 0;
-    const most = Math.min(BUFFER_BYTES, 65535 << Math.max(0, this.#ownScale));
+    const most = Math.min(this.p.bufferBytes, 65535 << Math.max(0, this.#ownScale));
     if (this.#guestFin || this.phase !== "open") return;
     // A guest that still has room to send hears of more by and by.
     if (shown < most / 8 && this.#in.space >= most / 2) this.#acknowledge();

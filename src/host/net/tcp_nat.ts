@@ -4,10 +4,12 @@ import { MTU, type Packet } from "./ip.ts";
 import type { HostSockets, Refusal } from "./host_sockets.ts";
 import { NETWORK } from "./network.ts";
 import { TcpConnection } from "./tcp_connection.ts";
-import type { ConnectionParts } from "./tcp_parts.ts";
+import { BUFFER_BYTES, type ConnectionParts, SMALL_BUFFER_BYTES } from "./tcp_parts.ts";
 import { FLAG, type Outgoing, type Segment, TCP_HEADER_BYTES } from "./tcp_segment.ts";
 
-export const MAX_CONNECTIONS = 512;
+export const MAX_CONNECTIONS = 2048;
+/** As long as there are fewer, each new one has large queues. */
+const ROOMY_CONNECTIONS = 256;
 const IP_BYTES = { 4: 20, 6: 40 } as const;
 const FIRST_PORT = 49152; // the dynamic ports [rfc6335 §6]
 const PORTS = 16384;
@@ -154,6 +156,7 @@ export class TcpNat {
       peerPort: ends.s.destinationPort,
       initialSeq: p.random() >>> 0,
       mss: MTU - TCP_HEADER_BYTES - IP_BYTES[typeof ends.source === "number" ? 4 : 6],
+      bufferBytes: this.size < ROOMY_CONNECTIONS ? BUFFER_BYTES : SMALL_BUFFER_BYTES,
       now: p.now,
       get cut() {
         return p.cut(ends.destination);

@@ -3,8 +3,9 @@ import type { Address } from "./address.ts";
 import type { TcpConnection } from "./tcp_connection.ts";
 import { FLAG, type Outgoing, type Segment } from "./tcp_segment.ts";
 
-/** Of the queue in each direction. */
+/** Of the queue in each direction; and where there are many connections, so that all of them together stay bounded. */
 export const BUFFER_BYTES = 256 * 1024;
+export const SMALL_BUFFER_BYTES = 64 * 1024;
 /** BUFFER_BYTES in 16 bits. */
 export const WINDOW_SCALE = 3;
 export const DEFAULT_MSS = 536; // [rfc9293 §3.7.1]
@@ -27,6 +28,7 @@ export interface ConnectionParts {
   readonly peerPort: number;
   readonly initialSeq: number;
   readonly mss: number;
+  readonly bufferBytes: number;
   now(): number;
   /** The guest takes segments that are to be cut. */
   readonly cut: boolean;
