@@ -10,7 +10,7 @@ import type { ImportImpls } from "../../src/cpu/x86/imports.ts";
 import { generate, type Interpreter } from "../../src/cpu/x86/interp.ts";
 import { STATUS } from "../../src/cpu/x86/ops.ts";
 import type { Row } from "../../src/cpu/x86/row.ts";
-import { MODE_64, reg, S, SCRATCH_OPS, VBASE } from "../../src/cpu/x86/state.ts";
+import { reg, S, SCRATCH_OPS, VBASE } from "../../src/cpu/x86/state.ts";
 import { TraceBuilder } from "../../src/cpu/x86/trace.ts";
 import { CodeCache } from "../../src/engine/soft/code_cache.ts";
 import { CpuView } from "../../src/engine/soft/cpu_view.ts";
@@ -177,9 +177,19 @@ export class Cpu extends CpuView {
     this.exports = new WebAssembly.Instance(module, { env: { memory, ...env } }).exports as unknown as CpuExports;
     this.#seen = this.#codeMap.count;
     this.#tier = compiles
-      ? new RegionTier(made, this.exports, this.#cache, this.builder.decoder, memory, this.base, this.u8, this.#extend)
+      ? new RegionTier(
+        made,
+        this.exports,
+        this.#cache,
+        this.builder.decoder,
+        memory,
+        this.base,
+        this.u8,
+        this.#extend,
+        false,
+      )
       : null;
-    this.#tier?.useWorker();
+    this.#tier?.useWorker(null);
     this.put("codePages", this.#codeMap.pagesAt);
     this.put("ramPages", LOW_PAGES + WINDOW_PAGES);
     this.put("memoryMap", ARENA_BASE + memoryMapAt);
@@ -248,7 +258,7 @@ export class Cpu extends CpuView {
     for (;;) {
       const status = this.exports.run(this.base, 0, budget);
       budget = this.get("budget");
-      if (status === STATUS.SLICE) this.#sample();
+      if (status === STATUS.SLICE) this.#tier?.sample(this);
       if (status !== STATUS.TRANSLATE) return status;
       const translated = this.#translate();
       if (translated !== 0) return translated;
@@ -309,17 +319,6 @@ export class Cpu extends CpuView {
     this.#tier!.poll();
     return budget + EXTENSION;
   };
-
-  /** Where a slice has ended is hot code, most often: it may be compiled. */
-  #sample(): void {
-    if (!this.#tier) return;
-    this.#tier.poll();
-    if ((this.get("mode") & 3) === MODE_64 && this.exports.look(this.base, this.get("rip"), this.get("rip", 1)) === 0) {
-      if (this.#tier.sample(this.get("physLo") >>> 12, this.get("rip") & 0xfff)) return;
-    }
-    const looked = this.get("lookedOffset");
-    if (((looked >> 12) & 3) === MODE_64) this.#tier.sample(this.get("lookedPage"), looked & 0xfff);
-  }
 
   /** Physical page after `linear`'s, or -1: a fault is described. */
   #nextPage(linear: { lo: number; hi: number }): number {

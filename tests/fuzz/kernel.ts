@@ -3,6 +3,7 @@ import { ConfigError } from "../../src/base/errors.ts";
 import { GuestRam } from "../../src/base/ram.ts";
 import { recognise } from "../../src/boot/kernel_image.ts";
 import { loadBzImage, loadVmlinux } from "../../src/boot/linux.ts";
+import { loadMultiboot } from "../../src/boot/multiboot.ts";
 import { loadPvh } from "../../src/boot/pvh.ts";
 import { bzImageFile, elfFile, vmlinuxFile, withSize } from "../boot_loaders/images.ts";
 import type { Target } from "./target.ts";
@@ -30,7 +31,8 @@ export const kernel: Target = {
       const kernel = recognise(bytes, NAME);
       if (kernel.kind === "bzImage") loadBzImage(RAM, kernel.image, NAME, options);
       else if (kernel.kind === "vmlinux") loadVmlinux(RAM, kernel.image, NAME, options);
-      else loadPvh(RAM, kernel.image, NAME, options);
+      else if (kernel.kind === "pvh") loadPvh(RAM, kernel.image, NAME, options);
+      else loadMultiboot(RAM, kernel.bytes, kernel.header, kernel.elf, NAME, options);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
     }

@@ -14,7 +14,7 @@ const scope = self as unknown as { onmessage: ((event: MessageEvent<CompilerSetu
 scope.onmessage = (event) => {
   const setup = event.data, port = setup.port;
   const variants = variantsOf(setup.several, hasAvx(setup.vectorFuncs));
-  const decoder = new Decoder(variants.rows, variants, rowFilter(setup.model));
+  const decoder = new Decoder(variants.rows, variants, setup.model ? rowFilter(setup.model) : undefined);
   const finder = new RegionFinder(decoder);
   const compiler = new RegionCompiler(regionHost(decoder, setup));
   const env = strangers(setup);

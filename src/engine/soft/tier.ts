@@ -37,8 +37,8 @@ export interface CompilerSetup {
   readonly functions: number;
   readonly vectorFuncs: RegionHost["vectorFuncs"];
   readonly shadows: ReadonlyMap<number, number>;
-  /** What the guest's processor has. */
-  readonly model: CpuModel;
+  /** What the guest's processor has; null: all. */
+  readonly model: CpuModel | null;
   readonly port: MessagePort;
 }
 /** The page rather than the region, which both threads find in it: a graph of objects takes long to send. */
@@ -143,7 +143,7 @@ export class RegionTier {
   }
 
   /** From now on another thread compiles. */
-  useWorker(model: CpuModel): void {
+  useWorker(model: CpuModel | null): void {
     const channel = new MessageChannel();
     const worker = new Worker(new URL("./compile_worker.ts", import.meta.url), { type: "module", name: "compile" });
     const { several, inLoop, functions, vectorFuncs, shadows } = this.interp;
