@@ -38,6 +38,8 @@ export const BALLOON_STATS = [
 ] as const;
 /** Page numbers read at once. */
 const PFNS = 1024;
+/** In one chain, what is more is not looked at: Linux sends 256. */
+const MAX_PFN_BYTES = 256 * 1024;
 
 /** The device configuration structure [virtio §5.5.4]. */
 export const VIRTIO_BALLOON_CONFIG = {
@@ -157,7 +159,7 @@ export class VirtioBalloon extends VirtioPci {
       const { chain } = q;
       // Runs of pages, whichever way they run, go back together.
       let from = 0, to = 0;
-      for (let at = 0;; at += this.#bytes.length) {
+      for (let at = 0; at < MAX_PFN_BYTES; at += this.#bytes.length) {
         const n = Math.floor(chain.read(at, this.#bytes) / 4);
         for (let i = 0; i < n; i++) {
           const gpa = this.#pfns.getUint32(4 * i, true) * BALLOON_PAGE_BYTES;
@@ -194,7 +196,10 @@ export class VirtioBalloon extends VirtioPci {
     if (!q) return false;
     while (q.pop()) {
       const { chain } = q;
-      for (let i = chain.readableCount; i < chain.count; i++) {
+      // A chain cannot tell of more memory than there is, unless it tells of some twice.
+      let rest = this.parts.ram.sizeBytes;
+      for (let i = chain.readableCount; i < chain.count && rest > 0; i++) {
+        rest -= chain.sizeBytes[i]!;
         const from = Math.ceil(chain.gpa[i]! / BALLOON_PAGE_BYTES) * BALLOON_PAGE_BYTES;
         const end = chain.gpa[i]! + chain.sizeBytes[i]!;
         const to = end - (end % BALLOON_PAGE_BYTES);

@@ -8,6 +8,7 @@ import { FIRMWARE_SUBJECTS } from "./firmware_subjects.ts";
 import { LEGACY_SUBJECTS } from "./legacy_subjects.ts";
 import { NET_SUBJECTS } from "./net_subjects.ts";
 import { PCI_SUBJECTS } from "./pci_subjects.ts";
+import { SERVICE_SUBJECTS } from "./service_subjects.ts";
 import { STORAGE_SUBJECTS } from "./storage_subjects.ts";
 
 const SUBJECTS: readonly Subject[] = [
@@ -17,6 +18,7 @@ const SUBJECTS: readonly Subject[] = [
   ...PCI_SUBJECTS,
   ...STORAGE_SUBJECTS,
   ...NET_SUBJECTS,
+  ...SERVICE_SUBJECTS,
 ];
 
 const SEEDS = [1, 2, 3, 4];

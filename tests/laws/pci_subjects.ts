@@ -25,7 +25,7 @@ const QUEUE_SIZE = 8;
 const { ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK } = DEVICE_STATUS;
 const RUNNING = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK;
 
-function ramOf(bench: Bench): GuestRam {
+export function ramOf(bench: Bench): GuestRam {
   const { bytes } = bench.arena.place("ram", RamRecord);
   return new GuestRam(bytes.buffer, bytes.byteOffset, RAM_BYTES);
 }
@@ -38,7 +38,7 @@ function slice(region: Region, from: number): Region {
   };
 }
 
-function msi(bench: Bench) {
+export function msi(bench: Bench) {
   return { send: (lo: number, hi: number, data: number) => bench.note(`msi ${hi}:${lo}=${data}`) };
 }
 
@@ -54,7 +54,12 @@ function onBus(bench: Bench, fn: PciFunction | null) {
 }
 
 /** A driver without a memory of its own: each step reads what it needs from the device or from RAM. */
-function mountVirtio(bench: Bench, ram: GuestRam, dev: VirtioPci, more: ((random: Random) => void)[] = []): Mounted {
+export function mountVirtio(
+  bench: Bench,
+  ram: GuestRam,
+  dev: VirtioPci,
+  more: ((random: Random) => void)[] = [],
+): Mounted {
   const { host, router } = onBus(bench, dev);
   const window = host.memoryWindow(MEMORY.base);
   const put = (reg: keyof typeof VIRTIO_COMMON, value: number) =>
