@@ -32,7 +32,7 @@ export const kernel: Target = {
       if (kernel.kind === "bzImage") loadBzImage(RAM, kernel.image, NAME, options);
       else if (kernel.kind === "vmlinux") loadVmlinux(RAM, kernel.image, NAME, options);
       else if (kernel.kind === "pvh") loadPvh(RAM, kernel.image, NAME, options);
-      else loadMultiboot(RAM, kernel.bytes, kernel.header, kernel.elf, NAME, options);
+      else if (kernel.kind === "multiboot") loadMultiboot(RAM, kernel.bytes, kernel.header, kernel.elf, NAME, options);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
     }
