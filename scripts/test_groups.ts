@@ -48,10 +48,16 @@ const TABLE: readonly Row[] = [
   { folder: "tests/snapshot", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
   // boots the default guest with servers on loop-back beside it; sockets and interfaces by FFI
   { folder: "tests/net", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net", "--allow-ffi"], kernels: true },
+  // boots guests that mount folders, talk through vsock and give memory back
+  { folder: "tests/share", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
+  { folder: "tests/vsock", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
+  { folder: "tests/balloon", allow: [...FILES, "--allow-env", "--allow-run", "--allow-net"], kernels: true },
   { folder: "tests/machine", allow: FILES },
   { folder: "tests/virtio", allow: FILES },
   // images beside qemu-img's
   { folder: "tests/storage", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
+  // the software CPU's tiers beside each other
+  { folder: "tests/tiers", allow: [] },
   { folder: "tests/engine", allow: ["--allow-read"] },
   // a Worker a vCPU; boots of Linux
   { folder: "tests/smp", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
