@@ -4,6 +4,7 @@ import { type BzImage, isBzImage, parseBzImage } from "./bzimage.ts";
 import { packingOf } from "./decompress/mod.ts";
 import { type MultibootHeader, multibootHeader } from "./multiboot.ts";
 import { type Elf, ElfError, isElf, isLoaded, parseElf, physicalEntry } from "./elf.ts";
+import { isFreeBsd } from "./freebsd.ts";
 import { cannotLoad, type Named, readInto, withFile } from "./host_file.ts";
 
 /** XEN_ELFNOTE_PHYS32_ENTRY: where a PVH kernel is entered, in physical memory and 32-bit protected mode. [xen-elfnote] */
@@ -18,7 +19,7 @@ export interface ElfImage {
 
 export type KernelImage =
   | { readonly kind: "bzImage"; readonly image: BzImage }
-  | { readonly kind: "vmlinux" | "pvh"; readonly image: ElfImage }
+  | { readonly kind: "vmlinux" | "pvh" | "freebsd"; readonly image: ElfImage }
   | {
     readonly kind: "multiboot";
     readonly bytes: Uint8Array;
@@ -44,6 +45,8 @@ const MAX_FILE_BYTES = 2 ** 31 - 1;
 /** Tells what kind of kernel `bytes` are. */
 export function recognise(bytes: Uint8Array, name: Named): KernelImage {
   if (isBzImage(bytes)) return { kind: "bzImage", image: parseBzImage(bytes, name) };
+  // Before other conventions it may know: its PVH entry is for Xen alone.
+  if (isFreeBsd(bytes)) return { kind: "freebsd", image: elfImage(bytes, name) };
   const header = multibootHeader(bytes, name);
   if (header && !(isElf(bytes) && pvhEntryOf(elfImage(bytes, name).elf) !== null)) {
     return { kind: "multiboot", bytes, header, elf: isElf(bytes) && !header.addresses ? elfImage(bytes, name) : null };

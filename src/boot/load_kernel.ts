@@ -3,6 +3,7 @@ import { ConfigError } from "../base/errors.ts";
 import type { GuestRam } from "../base/ram.ts";
 import { describeSize } from "../base/size.ts";
 import type { InitialState } from "../engine/engine.ts";
+import { loadFreeBsd } from "./freebsd.ts";
 import { readKernel, recognise } from "./kernel_image.ts";
 import { loadBzImage, loadVmlinux } from "./linux.ts";
 import { LOW } from "./low_memory.ts";
@@ -33,6 +34,8 @@ export function loadKernel(ram: GuestRam, options: LoadOptions): InitialState {
       return loadVmlinux(ram, kernel.image, name, options);
     case "pvh":
       return loadPvh(ram, kernel.image, name, options);
+    case "freebsd":
+      return loadFreeBsd(ram, kernel.image, name, options);
     case "multiboot":
       return loadMultiboot(ram, kernel.bytes, kernel.header, kernel.elf, name, options);
   }

@@ -47,8 +47,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
     kernel: {
       value: "FILE",
       help: [
-        "A Linux bzImage or vmlinux. Without it trike fetches, once, and boots its",
-        "default guest: Linux with a shell.",
+        "A Linux bzImage or vmlinux, FreeBSD's kernel, or one with a PVH or Multiboot",
+        "entry. Without it trike fetches, once, and boots its default guest.",
       ],
     },
     initrd: { value: "FILE", help: ["The initial RAM file system handed to the kernel."] },
@@ -201,8 +201,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       paths: /(?<=^\d+,).+/s,
       help: [
         "Sockets between guest and host, whose guest has this context ID. At the Unix",
-        "socket PATH, CONNECT PORT and a new line reach a port of the guest; who listens",
-        "at PATH_PORT is reached by the guest at CID 2.",
+        "socket PATH, CONNECT PORT and a new line reach a port of the guest; the guest",
+        "reaches who listens at PATH_PORT at CID 2.",
       ],
     },
     balloon: {

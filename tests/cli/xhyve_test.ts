@@ -137,7 +137,7 @@ Deno.test("a mistake is one sentence in xhyve's words: the option, its value, an
     ["", "Expected -f kexec,KERNEL"],
     ["-f kexec", "-f", '"kexec"', "KERNEL"],
     ["-f kexce,k", '"kexce,k"', "did you mean kexec?"],
-    ["-f fbsd,userboot.so,a.iso,", "-f", "kexec or bootrom"],
+    ["-f fbsd,userboot.so,a.iso,", "-f", "expected kexec, which takes"],
     [`${kexec} -f bootrom,x`, "one thing to start"],
     [`-m 12Q ${kexec}`, '-m "12Q"', "a size"],
     [`-m 100T ${kexec}`, '-m "100T"', "a size from"],

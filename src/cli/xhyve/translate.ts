@@ -105,7 +105,7 @@ function firmware(machine: Translation, value: string): void {
       if (second) machine.add("firmware-vars", "-f bootrom", second);
       return;
     case "fbsd":
-      throw mistake("-f", value, "kexec or bootrom: a loader that is a library of FreeBSD's cannot be run here");
+      throw mistake("-f", value, "kexec, which takes FreeBSD's kernel too, or bootrom: its loader cannot be run here");
     default:
       throw mistake("-f", value, list(FIRMWARE.slice(0, 3)) + hint(kind, FIRMWARE));
   }
