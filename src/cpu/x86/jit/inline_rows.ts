@@ -7,7 +7,13 @@ export const INLINE = new Set([
     " ",
   ),
   ..."SHLD SHRD SHLX SHRX SARX RORX MULX PUSH POP LEAVE NOP".split(" "),
+  // What kernels do at every entry: the state, and no register.
+  ..."CLI STAC CLAC SWAPGS LFENCE SFENCE MFENCE".split(" "),
 ]);
+/** Of the privileged ones, those that are expanded. */
+export const PRIVILEGED = new Set(["SWAPGS"]);
+/** Rows that choose another data TLB. */
+export const CHANGES_TLB = new Set(["STAC", "CLAC"]);
 
 /** Operands that need no more than general registers, memory and constants. */
 export const INLINE_OPERANDS = new Set(["E", "M", "R", "G", "Z", "B", "A", "I", "O", "1", "CL"]);

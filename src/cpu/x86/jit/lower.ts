@@ -15,7 +15,7 @@ import { FORM } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
 import { ENTRY_TABLE, EXC, FS, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
-import { INLINE, INLINE_OPERANDS, NEVER, VECTOR_OPERANDS } from "./inline_rows.ts";
+import { CHANGES_TLB, INLINE, INLINE_OPERANDS, NEVER, PRIVILEGED, VECTOR_OPERANDS } from "./inline_rows.ts";
 import { constant, JitOps, WAY } from "./jit_ops.ts";
 import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
 import { importFunctions, type RegionHost } from "./region_host.ts";
@@ -44,7 +44,7 @@ export class RegionCompiler {
 
   constructor(private readonly host: RegionHost) {
     this.#inline = host.decoder.rows.map((r, i) => {
-      if (r.locked || r.cpl0 || r.string || r.inState || NEVER.test(r.name)) return false;
+      if (r.locked || (r.cpl0 && !PRIVILEGED.has(r.name)) || r.string || r.inState || NEVER.test(r.name)) return false;
       if (r.unit && r.unit !== "sse" && r.unit !== "avx") return false;
       // Without an operand it is a segment register's.
       if ((r.name === "PUSH" || r.name === "POP") && !r.args) return false;
@@ -264,7 +264,9 @@ class Lowering {
     }
     if (STORES.test(row.name)) o.afterStore = () => {};
     else if (row.name === "PUSH") o.afterStore = () => o.setGpr(RSP, s.register(RSP).get().sub(8));
+    if (row.cpl0) o.gpIf(this.c.ld32(this.host.cpu, S.cpl).bool());
     row.sem(o, ...args.map((a) => this.#operand(o, i, a)));
+    if (CHANGES_TLB.has(row.name)) s.lookAtTlb();
     o.keepFlags();
     if (o.stores) this.#checkEpoch(o, i, remaining);
     this.#previous = o;
