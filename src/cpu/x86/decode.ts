@@ -40,6 +40,8 @@ interface RowInfo {
   /** The register form may leave (fault, exit, jump): flags must be right before it. */
   readonly leaves: boolean;
   readonly dead: boolean;
+  /** The memory form stores, maybe into the code behind it, which may see the flags: they must be right after it. */
+  readonly stores: boolean;
   /** Register forms only: mod counts as 3 whatever it says (MOV to control registers). */
   readonly ignoresMod: boolean;
   readonly v: boolean;
@@ -95,6 +97,7 @@ export class Decoder {
         reads: flagMask(row.reads),
         leaves: !!(row.cpl0 || row.unit || row.string || row.modes || row.ends || row.faults) || !row.hot,
         dead: canBeDead(row),
+        stores: args.some((a) => isMemoryLetter(a.letter) && a.access !== "r"),
         ignoresMod: args.some((a) => "RUN".includes(a.letter)),
         v: row.sizes === "v" || !!row.d64 || args.some((a) => a.size === "v" || a.size === "z"),
         y: row.sizes === "y" || args.some((a) => a.size === "y"),

@@ -221,6 +221,7 @@ export class TraceBuilder {
       }
       const info = this.decoder.info[slot.row]!;
       const leaves = info.leaves || slot.hasMemory;
+      if (slot.hasMemory && info.stores) live = ALL_FLAGS;
       if (info.dead && (info.writes & live) === 0) slot.live = false;
       else live &= ~info.kills;
       live |= info.reads;

@@ -5,6 +5,7 @@ import type { Imports } from "../imports.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { CS, EFER, EXC, IF, IOPL, MODE_64, RCX, RDX, RF, RSP, SS, STATUS_FLAGS, VM } from "../state.ts";
+import { loadedFlags } from "../system/attention.ts";
 import { defineExceptions } from "../system/exception.ts";
 import { defineFar as defineFarTransfers } from "../system/far.ts";
 import { defineFrames } from "../system/frame.ts";
@@ -70,7 +71,7 @@ export function defineFar(m: Module, f: CpuFuncs, _imports: Imports): void {
     o.st32("eflags", flags.and(~STATUS_FLAGS).or(2));
     const star = o.let(o.ld64("star").shrU(48).lo());
     flatSegments(o, star.add(select(to64!, i32(16), 0)).or(3), star.add(8).or(3), 3, to64!);
-    o.leave(STATUS.JUMP);
+    o.leave(loadedFlags(o));
   });
 
   deepFunc(m, f, "sysenter", [], [], (o) => {

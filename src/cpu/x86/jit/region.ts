@@ -257,6 +257,7 @@ export class RegionFinder {
           if (i.hasMemory) live = ALL_FLAGS;
           continue;
         }
+        if (i.hasMemory && x.stores) live = ALL_FLAGS;
         const wanted = (x.writes & live) !== 0 || !x.dead;
         if (mark) i.live = wanted;
         if (wanted) {

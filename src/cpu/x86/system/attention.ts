@@ -1,6 +1,7 @@
 /** Ending an instruction whose effect must be seen before the next one runs. */
-import type { Value } from "../../../wasm/value.ts";
+import { i32, select, type Value } from "../../../wasm/value.ts";
 import { type Ops, STATUS } from "../ops.ts";
+import { TF } from "../state.ts";
 
 /** After an effect that may have raised an interrupt or stopped the machine: leaves if so, goes on otherwise. */
 export function attend(o: Ops): void {
@@ -16,6 +17,11 @@ export function resync(o: Ops): void {
 /** The instruction is done; the next one is fetched anew. */
 export function refetch(o: Ops): void {
   o.jump(o.nextRip());
+}
+
+/** What an instruction ends with that has loaded RIP and the flags: with TF set, the next one is to be run by itself. */
+export function loadedFlags(o: Ops): Value {
+  return select(o.ld32("eflags").and(TF), i32(STATUS.RESYNC), i32(STATUS.JUMP));
 }
 
 /** Calls a plain function without results, such as "flushTlb" and "updateMode". */

@@ -13,6 +13,7 @@ import { i32, i64, select, type Value } from "../../../wasm/value.ts";
 import { VIOLATION } from "../exits.ts";
 import { type CpuFuncs, declareDeep, deepFunc, defineDeep, type Ops, STATUS } from "../ops.ts";
 import { AC, CS, DS, ES, EXC, FS, GS, IF, NT, RF, RSP, SS, TF, VM } from "../state.ts";
+import { loadedFlags } from "./attention.ts";
 import { Frame, nullStack } from "./frame.ts";
 import { desc, isLong, isNull, raiseIf, RIGHTS, selectorError } from "./segments.ts";
 
@@ -227,7 +228,7 @@ export function defineExceptions(m: Module, f: CpuFuncs): void {
   // at once, to the new task; one before it is the instruction's.
   const afterSwitch = deepFunc(m, f, "afterSwitch", ["i32"], [], (o, status) => {
     const c = o.c;
-    c.if(status!.eqz(), () => c.return(STATUS.JUMP));
+    c.if(status!.eqz(), () => c.return(loadedFlags(o)));
     c.if(o.ld32("taskSwitched").eqz(), () => c.return(status!));
     const delivered = c.call1(deliver, o.cpu);
     c.return(select(delivered, delivered, STATUS.JUMP));

@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { CS, DS, ES, FS, GS, LDTR, SS, TR } from "../state.ts";
 import { AT, callGate, descriptor, gate32, raiseIn, SEL, type World, world } from "./world.ts";
 
-const JUMP = 2, IF = 0x200, NT = 0x4000, VM = 0x20000, IOPL3 = 0x3000;
+const JUMP = 2, RESYNC = 7, IF = 0x200, NT = 0x4000, VM = 0x20000, IOPL3 = 0x3000;
 
 /** Puts items on the stack, first on top. */
 function stack(w: World, bytes: 2 | 4 | 8, ...items: (number | bigint)[]): void {
@@ -197,7 +197,8 @@ Deno.test("SYSCALL and SYSRET swap RIP and RFLAGS with RCX and R11", () => {
   assertEquals(w.where(), `8:ffff800000001000 10:${AT.stack3.toString(16)} cpl 0`);
   assertEquals([w.get64("gpr", 1), w.get64("gpr", 11), w.get("eflags")], [0x40_1002n, 0x4_0383n, 2]);
   assertEquals([w.segment(CS), w.segment(SS)], ["8 0 ffffffff a09b", "10 0 ffffffff c093"]);
-  assertEquals(w.call("sysret", 1), JUMP);
+  // TF comes back: the next instruction is to be run by itself.
+  assertEquals(w.call("sysret", 1), RESYNC);
   assertEquals(w.where(), `2b:401002 23:${AT.stack3.toString(16)} cpl 3`);
   assertEquals([w.get("eflags"), w.segment(CS), w.segment(SS)], [0x4_0302, "2b 0 ffffffff a0fb", "23 0 ffffffff c0f3"]);
   // Not at level 3; not to where no code can be; not without SCE.

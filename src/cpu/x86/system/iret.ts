@@ -1,7 +1,7 @@
 /** IRET in every mode: [sdm2 IRET]. "iret" (operand bytes, RIP of the next instruction) ends with JUMP, or FAULT. */
 import type { Module } from "../../../wasm/module.ts";
 import { i32, select, type Value } from "../../../wasm/value.ts";
-import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
+import { type CpuFuncs, deepFunc, type Ops } from "../ops.ts";
 import {
   AC,
   CS,
@@ -24,6 +24,7 @@ import {
   VIP,
   VM,
 } from "../state.ts";
+import { loadedFlags } from "./attention.ts";
 import { checkOuterStack, is64Code, loadOuterStack, realTarget } from "./far.ts";
 import { Frame } from "./frame.ts";
 import { isLong, isReal } from "./segments.ts";
@@ -51,7 +52,7 @@ export function defineIret(m: Module, f: CpuFuncs): void {
     frame.commit();
     loadFlags(o, flags, c.let(base.or(select(bytes!.eq(4), i32(wide), 0))));
     c.call(o.deep("updateMode"), o.cpu);
-    o.leave(STATUS.JUMP);
+    o.leave(loadedFlags(o));
   });
 
   // (frame's stack pointer after EFLAGS, EIP, CS selector, EFLAGS): into VM86 mode from level 0.
@@ -71,7 +72,7 @@ export function defineIret(m: Module, f: CpuFuncs): void {
     o.setGpr(4, sp);
     o.st64("rip", ip!);
     c.call(o.deep("updateMode"), o.cpu);
-    o.leave(STATUS.JUMP);
+    o.leave(loadedFlags(o));
   });
 
   deepFunc(m, f, "iret", ["i32", "i64"], [], (o, bytes, next) => {
@@ -123,6 +124,6 @@ export function defineIret(m: Module, f: CpuFuncs): void {
       frame.commit();
       land();
     });
-    o.leave(STATUS.JUMP);
+    o.leave(loadedFlags(o));
   });
 }
