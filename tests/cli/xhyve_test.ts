@@ -184,9 +184,9 @@ Deno.test("the page of -h has every option; -v and -h go before everything else"
 });
 
 Deno.test("called as xhyve or hyperkit, trike takes their options at once", () => {
-  assertEquals(asCalled("/usr/local/bin/xhyve", ["-h"]), ["xhyve", "-h"]);
-  assertEquals(asCalled("hyperkit", ["-v"]), ["xhyve", "-v"]);
-  for (const name of ["trike", "deno", undefined, "xhyve/trike"]) assertEquals(asCalled(name, ["run"]), ["run"]);
+  assertEquals(asCalled(["-h"], "/usr/local/bin/xhyve"), ["xhyve", "-h"]);
+  assertEquals(asCalled(["-v"], "hyperkit"), ["xhyve", "-v"]);
+  for (const name of ["trike", "deno", undefined, "xhyve/trike"]) assertEquals(asCalled(["run"], name), ["run"]);
 });
 
 Deno.test("trike xhyve as a process: a machine, its notes, its MAC address, its file, its mistakes", () =>
