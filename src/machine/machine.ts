@@ -465,6 +465,7 @@ export class Machine implements MachineHandle {
 
   #terminate(): void {
     this.#vars?.close();
+    this.#services?.close();
     for (const v of this.#vcpus) v.terminate();
     for (const b of this.#backEnds) b.terminate();
     for (const lock of this.#locks.splice(0)) lock.release();

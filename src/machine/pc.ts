@@ -51,7 +51,7 @@ import { VM_GENERATION_BYTES, VmGeneration, VmGenerationRecord } from "../../dev
 import { HostEntropy } from "../host/entropy.ts";
 import { ADDRESS, IRQ, PHYSICAL_ADDRESS_BITS, PIRQ_GSI, PM_BYTES, PORT, SLOT } from "./addresses.ts";
 import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/host_clock.ts";
-import { Control, EndCause, NetBell } from "./control.ts";
+import { Control, EndCause } from "./control.ts";
 import { Counters } from "./counters.ts";
 import { assembleDisks } from "./disk_board.ts";
 import { assembleNet } from "./net_board.ts";

@@ -1,4 +1,4 @@
-/** The main thread's ends of the Workers that serve shared folders, vsock and the balloon. */
+/** The main thread's ends of the Workers that serve shared folders, vsock and the balloon; and the watch over the time of day. */
 import { BALLOON_PAGE_BYTES, type VirtioBalloon } from "../../devices/virtio/balloon.ts";
 import { ConfigError } from "../base/errors.ts";
 import { whyNotReturned } from "../host/balloon.ts";
@@ -6,6 +6,7 @@ import type { Pc, PcOptions } from "./pc.ts";
 import { BALLOON_BELL } from "./service_board.ts";
 import type { ServiceBell } from "./service_bell.ts";
 import { type MachineSpec, MAX_SHARES } from "./spec.ts";
+import { WallWatch } from "./wall_watch.ts";
 import { BackEndWorker } from "./workers.ts";
 
 /** Throws ConfigError for what a machine cannot have. */
@@ -84,6 +85,7 @@ export class Services {
   /** Null if the machine has none. */
   readonly balloon: Balloon | null = null;
   readonly #bells: ServiceBell[] = [];
+  readonly #wallWatch: WallWatch | null;
 
   constructor(
     parts: PcOptions,
@@ -96,6 +98,12 @@ export class Services {
       this.#bells.push(bell);
       this.workers.push(new BackEndWorker(parts, { name, title, module, quit: () => bell.quit() }, onTrouble));
     };
+    // Time that instructions make is nobody else's.
+    this.#wallWatch = parts.spec.icount ? null : new WallWatch({
+      wallMs: () => Date.now(),
+      monotonicMs: () => performance.now(),
+      skip: (ms) => withDevices(() => pc.skipWallTime(ms)),
+    });
     const { shareBell, vsockBell, balloonBell } = pc.services;
     start("shares", "Shared folders' worker", new URL("./share_worker.ts", import.meta.url), shareBell);
     start("vsock", "vsock's worker", new URL("./vsock_worker.ts", import.meta.url), vsockBell);
@@ -115,5 +123,10 @@ export class Services {
 
   release(reset: boolean): void {
     for (const bell of this.#bells) bell.release(reset);
+  }
+
+  /** Nothing of it moves by itself any more. */
+  close(): void {
+    this.#wallWatch?.close();
   }
 }

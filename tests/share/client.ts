@@ -1,5 +1,5 @@
 /** A 9P2000.L client for tests: requests as bytes, replies taken apart. Independent of the server's own reader and writer. */
-import { P9Server } from "../../src/host/share/server.ts";
+import type { P9Server } from "../../src/host/share/server.ts";
 
 type Part = { readonly u8: number } | { readonly u16: number } | number | bigint | string | Uint8Array;
 
