@@ -78,6 +78,10 @@ Deno.test({
       }
       const missing = await run(trike, ["run", "--quiet", "--kernel", "ä  b"], { cwd });
       assertStringIncludes(missing.stderr, '"ä  b"');
+      // Its own name too: called as xhyve, it takes xhyve's options.
+      await Deno.symlink(trike, `${cwd}/xhyve`);
+      const called = await run(`${cwd}/xhyve`, ["-h"], { cwd });
+      assertStringIncludes(called.stdout, "Usage: trike xhyve ");
       // The whole of a large environment is there, its last variable too.
       const many = Object.fromEntries(Array.from({ length: 500 }, (_, i) => [`V${i}`, "x".repeat(i)]));
       const homeless = await run(trike, ["guest"], { cwd, env: many });
