@@ -1,7 +1,7 @@
 /**
  * A file server for one guest: 9P2000.L over a folder of the host.
  *
- * Spec: [9p] and [9p2000l].
+ * Spec: [ninep §5], [ninep-linux].
  * Served: every message of 9P2000.L. Extended attributes and authentication are refused (EOPNOTSUPP), device nodes, pipes and
  * sockets are not made (EPERM). A message that is none is answered with an error.
  *

@@ -1,7 +1,7 @@
 /**
  * 9P messages as bytes: size[4] type[1] tag[2], then fields in little-endian order; text is a length of two bytes and UTF-8.
  *
- * Spec: [9p §intro] for the base, [9p2000l] for the messages of Linux.
+ * Spec: [ninep §intro] for the base, [ninep-linux] for the messages of Linux.
  */
 import { Refusal } from "./errno.ts";
 
