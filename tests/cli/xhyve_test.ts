@@ -81,6 +81,13 @@ Deno.test("the commands of xhyve's and hyperkit's pages make the machines they d
       ),
     ],
     [
+      "-s 7,virtio-9p,home=/home/me,ro -s 8,virtio-9p,src=a:b/c -f kexec,k",
+      run(
+        ...["--memory", "256M", "--net", "none", "--kernel", "k", "--append", "", "--serial", "none"],
+        ...["--share", "/home/me:home,readonly", "--share", "a:b/c:src"],
+      ),
+    ],
+    [
       "-s 29,fbuf,tcp=127.0.0.1:29000 -s 3,ahci,hd:a.img,ro,cd:b.iso -f bootrom,UEFI.fd,",
       run(
         ...["--memory", "256M", "--net", "none", "--serial", "none", "--vga", "--vnc", "127.0.0.1:29000"],
@@ -157,7 +164,8 @@ Deno.test("a mistake is one sentence in xhyve's words: the option, its value, an
     [`-s 2,virtio-net,mac=1 ${kexec}`, '-s 2,virtio-net "user,mac=1"'],
     [`-s 2,virtio-tap ${kexec}`, "-s 2,virtio-tap", "tap0"],
     [`-s 2,passthru,1/2/3 ${kexec}`, "-s 2,passthru"],
-    [`-s 2,virtio-9p,port=1 ${kexec}`, "-s 2,virtio-9p"],
+    [`-s 2,virtio-9p,port=1 ${kexec}`, "-s 2,virtio-9p", "TAG=DIR"],
+    [`-s 2,virtio-9p,a=/b,rw ${kexec}`, '-s 2,virtio-9p "a=/b,rw"', "TAG=DIR[,ro]"],
     [`-s 2,fbuf,password=x ${kexec}`, "-s 2,fbuf", "--vnc"],
     [`-s 2,fbuf,tcp=x ${kexec}`, '-s 2,fbuf "x"', "a port"],
     [`-l com1,stdoi ${kexec}`, '-l "com1,stdoi"', "stdio, autopty"],

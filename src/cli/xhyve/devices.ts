@@ -51,9 +51,7 @@ const DEVICES: Readonly<Record<string, Translate>> = {
   uart: (machine, { called, config }) => {
     machine.pciSerial.push({ value: serialEnd(called, config, config), called });
   },
-  "virtio-9p": (_, device) => {
-    throw new ConfigError(`${device.called}: a 9P server elsewhere is not asked; expected none`);
-  },
+  "virtio-9p": folder,
   "virtio-sock": (machine, device) => machine.note(device.called, "there is no socket device in xhyve's form"),
   passthru: (_, device) => {
     throw new ConfigError(`${device.called}: devices of the host cannot be given away; expected none`);
@@ -139,6 +137,17 @@ function net(machine: Translation, { called, config, name }: Device, model: stri
   }
   if (name === "virtio-tap" && backend === "user") throw mistake(called, config, "a TAP device, such as tap0");
   machine.add("net", called, `${backend}${model === "virtio" ? "" : `,model=${model}`}${mac}`);
+}
+
+/** `TAG=DIR[,ro]`: a folder. hyperkit's form names a server instead. */
+function folder(machine: Translation, { called, config }: Device): void {
+  const [share = "", ...words] = config.split(",");
+  const [, tag = "", path = ""] = /^([^=]+)=(.+)$/s.exec(share) ?? [];
+  if (tag === "path" || tag === "port") {
+    throw new ConfigError(`${called}: a 9P server elsewhere is not asked; expected TAG=DIR[,ro]`);
+  }
+  if (path === "" || words.some((word) => word !== "ro")) throw mistake(called, config, "TAG=DIR[,ro]");
+  machine.add("share", called, `${commas(path)}:${tag}${words.length > 0 ? ",readonly" : ""}`);
 }
 
 function display(machine: Translation, { called, config }: Device): void {

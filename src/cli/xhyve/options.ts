@@ -56,6 +56,7 @@ Devices of -s:
   virtio-blk,FILE[,ro]            a disk; ahci-hd,FILE and ahci-cd,FILE on AHCI
   virtio-net[,tapN|vmnetN][,mac=MAC]
                                   a network; e1000 is another card
+  virtio-9p,TAG=DIR[,ro]          a folder: mount -t 9p TAG /mnt
   fbuf[,tcp=ADDRESS:PORT]         a display, and a VNC server for it
 
 'trike config xhyve [OPTION]...' prints the same machine as a file for 'trike run --config'.
