@@ -132,6 +132,10 @@ const SPEC = {
     tap: { ...NET_DEVICE, name: text },
     vmnet: { ...NET_DEVICE, mode: one("shared", "host", "bridged"), interface: nullOr(text) },
   })),
+  // A machine with these is not saved.
+  shares: (v) => v === undefined ? null : "none",
+  vsock: optional(fields({ cid: whole(3, 0xffff_fffe), path: text })),
+  balloon: optional(fields({ sizeBytes: whole(0, MAX_RAM_BYTES, PAGE_BYTES) })),
   noReboot: boolean,
   icount: boolean,
 } as const satisfies Partial<Record<keyof MachineSpec, Check>>;
