@@ -224,7 +224,7 @@ Deno.test("fields of the machine that nobody could have written are refused by n
       ["spec.disks.0.path", (m) => m.spec.disks = [{ path: 5, readonly: true, format: "raw" }]],
       ["disks: found 0, expected 1", (m) => m.spec.disks = [{ path: "a", readonly: true, format: "raw" }]],
       ["spec.serial.0.kind", (m) => m.spec.serial = [{ kind: "printer" }]],
-      ["spec.serial", (m) => m.spec.serial = Array(5).fill({ kind: "none" })],
+      ["spec.serial", (m) => m.spec.serial = Array(9).fill({ kind: "none" })],
       ["spec.net.mac", (m) => m.spec.net.mac = [1, 2, 3]],
       ["spec.net.mac.5", (m) => m.spec.net.mac = [1, 2, 3, 4, 5, 256]],
       ["spec.net.publish.0.port", (m) => m.spec.net.publish = [{ protocol: "tcp", address: "", port: -1 }]],
