@@ -75,8 +75,15 @@ export class Guest {
     return v;
   }
 
-  /** Runs the threads over `cells` cells, each on a vCPU of its own, until all have halted; they meet every `step` cells. */
-  async run(threads: readonly Thread[], cells: number, step = stepOf(threads.length)): Promise<void> {
+  /**
+   * Runs the threads over `cells` cells, each on a vCPU of its own, until all have halted; they meet every `step` cells. `compiled`:
+   * as the second tier from the start, else the first one until that is hot.
+   */
+  async run(
+    threads: readonly Thread[],
+    cells: number,
+    { step = stepOf(threads.length), compiled = false }: { step?: number; compiled?: boolean } = {},
+  ): Promise<void> {
     const data = { selector: 0x18, base: 0, limit: 0xffff_ffff, rights: 0xc093 };
     const code = { selector: 0x10, base: 0, limit: 0xffff_ffff, rights: 0xa09b };
     const runs = threads.map(({ body, r12 = 0, r13 = 0, r14 = 0 }, index) => {
@@ -95,7 +102,7 @@ export class Guest {
         gdtr: { base: GDT, limit: 31 },
         idtr: { base: 0, limit: 0 },
       };
-      const start: Start = { memory: this.memory, ramBytes: RAM_BYTES, index, vcpus: threads.length, state };
+      const start: Start = { memory: this.memory, ramBytes: RAM_BYTES, index, vcpus: threads.length, state, compiled };
       return start;
     });
     const workers = runs.map((start) => {
@@ -114,4 +121,10 @@ export class Guest {
       for (const { worker } of workers) worker.terminate();
     }
   }
+}
+
+/** A test for code that is interpreted until it is hot, and for code that is compiled from the start. */
+export function onBothTiers(name: string, test: (compiled: boolean, t: Deno.TestContext) => Promise<void>): void {
+  Deno.test(name, (t) => test(false, t));
+  Deno.test(`${name}: compiled`, (t) => test(true, t));
 }

@@ -13,11 +13,13 @@ export interface Start {
   readonly index: number;
   readonly vcpus: number;
   readonly state: InitialState;
+  /** Its loop is compiled before it runs. */
+  readonly compiled: boolean;
 }
 
 const scope = self as unknown as { onmessage: (event: MessageEvent<Start>) => void; postMessage(reason: string): void };
 
-scope.onmessage = ({ data: { memory, ramBytes, index, vcpus, state } }) => {
+scope.onmessage = ({ data: { memory, ramBytes, index, vcpus, state, compiled } }) => {
   const arena = new Arena(memory.buffer, ARENA_BASE, ARENA_BYTES);
   const codeMap = new CodeMap(memory.buffer, arena.raw(CodeMap.sizeBytes(ramBytes)), ramBytes);
   const ram = new GuestRam(memory.buffer, RAM_BASE, ramBytes);
@@ -36,6 +38,7 @@ scope.onmessage = ({ data: { memory, ramBytes, index, vcpus, state } }) => {
     icount: null,
   });
   vcpu.setState(state);
-  const reason = vcpu.run(Infinity);
+  const refused = compiled && !vcpu.compileHere();
+  const reason = refused ? "not compiled" : vcpu.run(Infinity);
   scope.postMessage(reason === "halt" ? reason : `${reason}: ${vcpu.lastError?.message ?? ""} ${vcpu.describe()}`);
 };
