@@ -54,6 +54,8 @@ const VARIABLES = {
   "hint.uart.0.flags": "0x10",
   "hint.uart.0.irq": "4",
 } as const;
+/** The type of an image for md(4), which a kernel takes as its root if it is told to. */
+const IMAGE = "md_image";
 /** What trike gives kernels that the user names no command line for: Linux's word for what is the default here. */
 const LINUX_CONSOLE = "ttyS0";
 /** The kernel's KENV_SIZE and its limit of a name and of a value. */
@@ -94,12 +96,20 @@ export function loadFreeBsd(ram: GuestRam, image: ElfImage, name: Named, options
     gpa: start,
     sizeBytes: end - start,
   };
-  const image0 = options.initrd === null ? null : placeImage(ram, options.initrd, pageAfter(end));
+  const files: Preloaded[] = [];
+  let filesEnd = end;
+  const preload = (what: Named["what"], path: string, type: string) => {
+    const file = placeFile(ram, { what, path }, type, pageAfter(filesEnd));
+    files.push(file);
+    filesEnd = file.gpa + file.sizeBytes;
+  };
+  if (options.initrd !== null) preload("initrd", options.initrd, IMAGE);
+  for (const { path, type } of options.modules ?? []) preload("module", path, type);
   const rsdp = placeAcpi(ram, options);
-  const { howto, environment } = parseAppend(options.append, rsdp);
+  const { howto, environment } = readWords(options, rsdp);
 
   // Records, environment, and the end of all of it, which the records tell as well: their length does not depend on it.
-  const modulep = pageAfter(image0 ? image0.gpa + image0.sizeBytes : end);
+  const modulep = pageAfter(filesEnd);
   const map = memoryMap(ram.sizeBytes, options.reserved ?? []);
   const records = (envp: number, kernend: number) => {
     const list = new Records();
@@ -111,7 +121,7 @@ export function loadFreeBsd(ram: GuestRam, image: ElfImage, name: Named, options
     list.add(MODINFO.METADATA | MODINFOMD.MODULEP, words64(modulep));
     const entries = map.map(({ gpa, sizeBytes, type }) => [...words64(gpa, sizeBytes), ...words32(type)]);
     list.add(MODINFO.METADATA | MODINFOMD.SMAP, Uint8Array.from(entries.flat()));
-    if (image0) list.file(image0);
+    for (const file of files) list.file(file);
     list.add(MODINFO.END, new Uint8Array(0));
     return list.bytes;
   };
@@ -165,21 +175,21 @@ class Records {
   }
 }
 
-/** An image for md(4), which a kernel takes as its root if it is told to. */
-function placeImage(ram: GuestRam, path: string, gpa: number): Preloaded {
-  const name: Named = { what: "initrd", path };
+function placeFile(ram: GuestRam, name: Named, type: string, gpa: number): Preloaded {
   return withFile(name, (file, sizeBytes) => {
     if (gpa + sizeBytes > Math.min(GIB, ram.sizeBytes)) {
       throw cannotLoad(name, `${describeSize(sizeBytes)} does not fit behind the kernel, in the first GiB of memory`);
     }
-    readInto(name, file, ram.bytes(gpa, sizeBytes)!);
+    const bytes = ram.bytes(gpa, sizeBytes)!;
+    readInto(name, file, bytes);
     ram.wrote(gpa, sizeBytes);
-    return { name: "initrd", type: "md_image", gpa, sizeBytes };
+    if (isElf(bytes)) throw cannotLoad(name, "it is an ELF file, which FreeBSD's own loader would have to link");
+    return { name: name.path.replace(/.*\//s, ""), type, gpa, sizeBytes };
   });
 }
 
 /** `-sv name=value name="a b"`: flags as boot(8) has them, and variables. Throws ConfigError. */
-function parseAppend(append: string, rsdp: number): { howto: number; environment: Uint8Array } {
+function readWords({ append, env = [] }: LoadOptions, rsdp: number): { howto: number; environment: Uint8Array } {
   const variables = new Map<string, string>(Object.entries(VARIABLES));
   variables.set("hint.acpi.0.rsdp", `0x${rsdp.toString(16)}`);
   let howto = 0;
@@ -194,6 +204,15 @@ function parseAppend(append: string, rsdp: number): { howto: number; environment
     } else if (name === undefined || name.startsWith("-") || name.length >= MAX_TEXT || value.length >= MAX_TEXT) {
       throw unknownWord(word);
     } else if (name !== "console" || value !== LINUX_CONSOLE) variables.set(name, value);
+  }
+  for (const word of env) {
+    const [, name = "", value = ""] = /^([^=]*)=(.*)$/s.exec(word) ?? [];
+    if (!/^[\w.-]+$/.test(name) || name.length >= MAX_TEXT || value.length >= MAX_TEXT || value.includes("\0")) {
+      throw new ConfigError(
+        `--env ${JSON.stringify(word.slice(0, 200))}: expected NAME=VALUE of at most ${MAX_TEXT - 1} bytes each`,
+      );
+    }
+    variables.set(name, value);
   }
   if (variables.get("console")?.includes("comconsole")) howto |= FLAGS.h!;
   const environment = text([...variables].map(([name, value]) => `${name}=${value}\0`).join(""));

@@ -27,6 +27,14 @@ export function loadKernel(ram: GuestRam, options: LoadOptions): InitialState {
   }
   const { name, bytes } = readKernel(options.kernel);
   const kernel = recognise(bytes, name);
+  if (kernel.kind !== "freebsd") {
+    const [flag, value] = options.modules?.length
+      ? ["--module", options.modules[0]!.path]
+      : ["--env", options.env?.[0]];
+    if (value !== undefined) {
+      throw new ConfigError(`${flag} ${JSON.stringify(value)}: expected it with FreeBSD's kernel, and this is another`);
+    }
+  }
   switch (kernel.kind) {
     case "bzImage":
       return loadBzImage(ram, kernel.image, name, options);

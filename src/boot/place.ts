@@ -24,6 +24,10 @@ export interface LoadOptions {
   readonly kernel: string;
   readonly initrd: string | null;
   readonly append: string;
+  /** Files in memory that FreeBSD's kernel is told of, with its words for what they are. */
+  readonly modules?: readonly { readonly path: string; readonly type: string }[];
+  /** Variables for FreeBSD's kernel, NAME=VALUE. */
+  readonly env?: readonly string[];
   readonly acpiTables: AcpiTables;
   /** Tables of other kinds, for where they will lie. */
   readonly otherTables?: (base: number) => Uint8Array;

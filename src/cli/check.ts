@@ -21,6 +21,7 @@ export function checkFiles(request: RunRequest): void {
   };
   if (request.kernel !== null) check("--kernel", request.kernel, false, checkInput);
   if (request.initrd !== null) check("--initrd", request.initrd, false, checkInput);
+  for (const { path } of request.modules ?? []) check("--module", path, false, checkInput);
   if (request.firmware !== null) check("--firmware", request.firmware.path, false, checkInput);
   if (request.firmware?.vars != null) check("--firmware-vars", request.firmware.vars, true, checkInput);
   if (request.vgaBios !== null) check("--vga-bios", request.vgaBios, false, checkInput);

@@ -57,6 +57,16 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       help: [`The kernel's command line [${DEFAULT_APPEND}]; with the default guest,`, "what to add to its own."],
     },
   },
+  "What FreeBSD's kernel is told besides": {
+    module: {
+      value: "FILE[,type=TYPE]",
+      repeat: true,
+      paths: FIRST_PART,
+      object: { first: "file", keys: { type: "text" } },
+      help: ["A file in its memory, of a type that it knows [md_image: a disk in memory]."],
+    },
+    env: { value: "NAME=VALUE", repeat: true, help: ["A variable of its environment."] },
+  },
   "Firmware, in place of a kernel": {
     firmware: {
       value: "FILE",

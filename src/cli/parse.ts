@@ -10,6 +10,7 @@ import {
   type FirmwareSpec,
   type MachineSpec,
   MAX_DISKS,
+  type ModuleSpec,
   type PublishSpec,
   type SerialSpec,
 } from "../machine/spec.ts";
@@ -41,6 +42,7 @@ import {
   secondsOption,
   serialOption,
   sizeOption,
+  splitAtSingleCommas,
   traceOption,
   uuidOption,
 } from "./values.ts";
@@ -61,6 +63,8 @@ export interface RunRequest {
   readonly kernel: string | null;
   readonly initrd: string | null;
   readonly append: string | null;
+  readonly modules?: readonly ModuleSpec[];
+  readonly env?: readonly string[];
   readonly firmware: FirmwareSpec | null;
   readonly debugcon: string | null;
   readonly vga: boolean;
@@ -270,6 +274,7 @@ export function readRequest(given: Given): RunRequest {
     kernel: file("kernel"),
     initrd: file("initrd"),
     append,
+    ...readFreeBsd(given),
     firmware: readFirmware(file("firmware"), file("firmware-vars"), given),
     debugcon: file("debugcon"),
     ...readDisplay(file, given),
@@ -307,6 +312,21 @@ function readResume(file: string | undefined, given: Map<string, string[]>): Res
     publish: ifGiven("publish", run.publish),
     run,
   };
+}
+
+function readFreeBsd(given: Given): Pick<RunRequest, "modules" | "env"> {
+  for (const name of ["module", "env"]) {
+    const value = given.get(name)?.[0];
+    if (value !== undefined && !given.has("kernel")) throw mistake(`--${name}`, value, "it with --kernel");
+  }
+  const modules = given.get("module")?.map((text): ModuleSpec => {
+    const [path = "", word = "type=md_image", ...rest] = splitAtSingleCommas(text);
+    const type = /^type=([\w. -]{1,63})$/.exec(word)?.[1];
+    if (path === "" || type === undefined || rest.length > 0) throw mistake("--module", text, "FILE[,type=TYPE]");
+    return { path, type };
+  });
+  const env = given.get("env");
+  return { ...(modules ? { modules } : {}), ...(env ? { env } : {}) };
 }
 
 function readFirmware(

@@ -119,6 +119,8 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     ...(tiers === 1 ? { tiers } : {}),
     ...(cpu ? { cpu } : {}),
     ...(uuid ? { uuid } : {}),
+    ...(request.modules ? { modules: request.modules } : {}),
+    ...(request.env ? { env: request.env } : {}),
     ...(net ? { net } : {}),
     ...displayOf(request),
     ...request.services,

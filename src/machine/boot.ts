@@ -22,6 +22,8 @@ export function bootPc(pc: Pc, spec: MachineSpec): InitialState {
     kernel: spec.kernel,
     initrd: spec.initrd,
     append: spec.append,
+    ...(spec.modules ? { modules: spec.modules } : {}),
+    ...(spec.env ? { env: spec.env } : {}),
     acpiTables: (base) => buildAcpiTables(board, base),
     framebuffer: (width, height) => setLinearMode(pc, width, height),
     otherTables: (base) => otherTables(board, spec, base),

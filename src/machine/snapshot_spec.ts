@@ -99,6 +99,8 @@ const SPEC = {
   kernel: text,
   initrd: nullOr(text),
   append: text,
+  modules: optional(list(0, 64, fields({ path: text, type: text }))),
+  env: optional(list(0, 1024, text)),
   disks: list(0, MAX_DISKS, DISK),
   firmware: optional(fields({ path: text, vars: nullOr(text) })),
   vga: optional(fields({ bios: nullOr(text) })),

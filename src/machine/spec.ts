@@ -125,6 +125,12 @@ export interface CpuSpec {
   readonly features: readonly string[];
 }
 
+/** A file in memory; `type` is the kernel's word for what it is. */
+export interface ModuleSpec {
+  readonly path: string;
+  readonly type: string;
+}
+
 export interface MachineSpec {
   readonly engine: EngineName;
   /** Who is the interrupt controllers, with the engine kvm; what the host offers, if it is not given. */
@@ -141,6 +147,10 @@ export interface MachineSpec {
   readonly kernel: string;
   readonly initrd: string | null;
   readonly append: string;
+  /** For a kernel that is told of files in memory, FreeBSD's. */
+  readonly modules?: readonly ModuleSpec[];
+  /** Variables for such a kernel, NAME=VALUE. */
+  readonly env?: readonly string[];
   readonly disks: readonly DiskSpec[];
   readonly firmware?: FirmwareSpec;
   readonly vga?: VgaSpec;

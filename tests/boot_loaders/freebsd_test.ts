@@ -6,7 +6,7 @@ import { loadKernel } from "../../src/boot/load_kernel.ts";
 import { LOW, memoryMap } from "../../src/boot/low_memory.ts";
 import type { InitialState } from "../../src/engine/engine.ts";
 import { ENTRY, freeBsdKernel, KERNBASE, START } from "./freebsd_kernel.ts";
-import { Bench } from "./images.ts";
+import { Bench, vmlinuxFile } from "./images.ts";
 
 const END = START + 0x3000 + 0x1800;
 
@@ -134,6 +134,37 @@ Deno.test("--initrd is an image for md(4), between the kernel and its records", 
   const [gpa, size] = [u64(all[at + 1]!.bytes), u64(all[at + 2]!.bytes)];
   assert(gpa >= END && gpa % 4096 === 0 && gpa + size <= modulep);
   assertEquals(bench.ram.bytes(gpa, size)!.slice(), image);
+});
+
+Deno.test("--module adds files of other types, --env variables; neither is for another kernel", () => {
+  using bench = new Bench();
+  const modules = [
+    { path: bench.file("microcode", Uint8Array.of(1, 2, 3)), type: "cpu_microcode" },
+    { path: bench.file("root", Uint8Array.of(4)), type: "md_image" },
+  ];
+  const { ram } = bench;
+  const kernel = bench.file("kernel", freeBsdKernel());
+  const env = ["kern.hz=100", "a=b=c", "console=vidconsole"];
+  const state = loadKernel(ram, bench.options(kernel, { modules, env }));
+  const all = records(bench, ram.read(state.gpr.rsp! + 4, 4));
+  const types = all.filter(({ type }) => type === MODINFO.TYPE).map(({ bytes }) => text(bytes));
+  assertEquals(types, ["elf kernel\0", "cpu_microcode\0", "md_image\0"]);
+  const at = u64(all.find(({ type }) => type === (MODINFO.METADATA | MODINFOMD.ENVP))!.bytes);
+  const environment = text(ram.bytes(at, 4096)!.slice());
+  for (const word of env) assert(environment.includes(`\0${word}\0`), word);
+  const mistakes: [Parameters<Bench["options"]>[1], string][] = [
+    [{ env: ["novalue"] }, "--env"],
+    [{ modules: [{ path: kernel, type: "elf obj module" }] }, "ELF"],
+  ];
+  for (const [more, name] of mistakes) {
+    const { message } = assertThrows(() => loadKernel(ram, bench.options(kernel, more)), ConfigError);
+    assert(message.includes(name), message);
+  }
+  const linux = bench.file("vmlinux", vmlinuxFile(new Uint8Array(4096)));
+  for (const more of [{ env }, { modules }]) {
+    const { message } = assertThrows(() => loadKernel(ram, bench.options(linux, more)), ConfigError);
+    assert(message.includes("FreeBSD's kernel"), message);
+  }
 });
 
 Deno.test("a kernel of another system, or one that does not fit, is told apart", () => {

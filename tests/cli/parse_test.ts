@@ -133,6 +133,25 @@ Deno.test("run takes every option, with its value joined or apart", () => {
   assertEquals(run(...switches, ...values.map((v) => v.join("="))), expected);
 });
 
+Deno.test("--module and --env are for a kernel", () => {
+  const { modules, env } = run(
+    "--kernel",
+    "k",
+    "--module",
+    "a,,b",
+    "--module",
+    "c,type=x y",
+    "--env",
+    "a=b",
+    "--env",
+    "c=",
+  );
+  assertEquals(modules, [{ path: "a,b", type: "md_image" }, { path: "c", type: "x y" }]);
+  assertEquals(env, ["a=b", "c="]);
+  assertMistake(["run", "--env", "a=b"], "--env", '"a=b"', "with --kernel");
+  assertMistake(["run", "--kernel", "k", "--module", "a,b"], "--module", '"a,b"', "FILE[,type=TYPE]");
+});
+
 Deno.test("--append takes what other options do not: nothing, dashes, other options' names", () => {
   assertEquals(run("--append", "").append, "");
   assertEquals(run("--append=").append, "");

@@ -55,8 +55,7 @@ Deno.test(
     withFiles(async ({ dir }) => {
       await Deno.writeTextFile(`${dir}/hdd.img`, "on the disk".padEnd(1 << 20, "\0"));
       const uuid = "123e4567-e89b-12d3-a456-426614174000";
-      const text =
-        `cat /sys/class/dmi/id/product_uuid; head -c 11 /dev/vda; echo; cat /sys/class/net/eth0/address`;
+      const text = `cat /sys/class/dmi/id/product_uuid; head -c 11 /dev/vda; echo; cat /sys/class/net/eth0/address`;
       // deno-fmt-ignore
       const words = ["-A", "-c", "1", "-m", "128", "-s", "0:0,hostbridge", "-s", "31,lpc", "-l", "com1,stdio", "-U", uuid,
       "-s", "2:0,virtio-net,mac=02:00:00:12:34:56", "-s", `4,virtio-blk,${dir}/hdd.img,ro`,

@@ -81,10 +81,10 @@ Deno.test("the commands of xhyve's and hyperkit's pages make the machines they d
       ),
     ],
     [
-      "-s 7,virtio-9p,home=/home/me,ro -s 8,virtio-9p,src=a:b/c -f kexec,k",
+      "-s 7,virtio-9p,home=/srv/me,ro -s 8,virtio-9p,src=a:b/c -f kexec,k",
       run(
         ...["--memory", "256M", "--net", "none", "--kernel", "k", "--append", "", "--serial", "none"],
-        ...["--share", "/home/me:home,readonly", "--share", "a:b/c:src"],
+        ...["--share", "/srv/me:home,readonly", "--share", "a:b/c:src"],
       ),
     ],
     [
