@@ -7,6 +7,7 @@
 import { messageOf } from "../base/errors.ts";
 import { DiskServer } from "./disks.ts";
 import { attachHostChips } from "./host_chips.ts";
+import { lookForHoles } from "../host/disk/open.ts";
 import { assemblePc } from "./pc.ts";
 import type { FromBackEnd, ToBackEnd } from "./workers.ts";
 
@@ -17,6 +18,7 @@ const scope = self as unknown as {
 
 scope.onmessage = async ({ data }) => {
   try {
+    await lookForHoles();
     const pc = assemblePc(data);
     await attachHostChips(pc, data.spec, data.memory);
     const server = new DiskServer(

@@ -12,9 +12,8 @@ import { type DiskImage, ImageError } from "./image.ts";
 import { createQcow2 } from "./qcow2/create.ts";
 import { isQcow2, readHeader } from "./qcow2/format.ts";
 import { Qcow2 } from "./qcow2/qcow2.ts";
-import { holePuncher } from "./holes.ts";
 import { RawImage, SECTOR_BYTES } from "./raw.ts";
-import { FileStore } from "./store.ts";
+import { FileStore, type HolePuncher } from "./store.ts";
 
 export interface OpenOptions {
   readonly path: string;
@@ -30,6 +29,18 @@ export interface OpenOptions {
 /** Images behind each other, the first among them. */
 const MAX_CHAIN = 32;
 
+/** Makes holes in a file; null where there are none to be had, or nobody has asked whether FFI is allowed. */
+let punchHoles: ((path: string) => HolePuncher | null) | null = null;
+
+/**
+ * Once in a thread, before images are opened: looks whether storage can be given back to the host. What does so is loaded only
+ * where FFI is allowed.
+ */
+export async function lookForHoles(): Promise<void> {
+  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return;
+  punchHoles = (await import("./holes.ts")).holePuncher;
+}
+
 /** Opens an image and what is behind it. Throws ConfigError for what the user can mend, HostError for what the host refuses. */
 export function openImage(options: OpenOptions): DiskImage {
   return openLink(options, []);
@@ -42,7 +53,7 @@ function openLink(options: OpenOptions, chain: readonly string[]): DiskImage {
   let store: FileStore;
   try {
     checkKind(file, named);
-    store = FileStore.of(path, file, writable && options.holes ? holePuncher(path) : null);
+    store = FileStore.of(path, file, writable && options.holes && punchHoles ? punchHoles(path) : null);
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     throw new HostError(`${named}: the host could not tell its size: ${messageOf(error)}`, { cause: error });
