@@ -1,5 +1,6 @@
 /** From the arguments to the exit status. */
 import { ConfigError, HostError, messageOf, RestoreError } from "../base/errors.ts";
+import type { Guest, GuestKind } from "../guest/default_guest.ts";
 import type { MachineHandle } from "../machine/machine.ts";
 import type { MachineSpec } from "../machine/spec.ts";
 import { configText } from "./config.ts";
@@ -21,9 +22,10 @@ const OWN: MainParts = {
   start: async (spec) => (await import("../machine/machine.ts")).startMachine(spec),
 };
 
-async function defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: string; append: string }> {
-  const guest = await import("../guest/default_guest.ts");
-  return quiet ? await guest.defaultGuest(() => {}) : await guest.defaultGuest();
+async function defaultGuest(quiet: boolean, kind: GuestKind = "cloud"): Promise<Guest> {
+  const { debianGuest } = await import("../guest/default_guest.ts");
+  const { stderrProgress } = await import("../guest/progress.ts");
+  return await debianGuest(kind, quiet ? () => {} : stderrProgress());
 }
 
 /** Runs a command line; resolves with the exit status. */

@@ -2,6 +2,7 @@
 import { dirname, join } from "@std/path";
 import { ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
+import type { Guest, GuestKind } from "../guest/default_guest.ts";
 import { encodePng } from "../host/png.ts";
 import type { Screen } from "../host/screen.ts";
 import { NoSerial, openSerial, type SerialBackEnd } from "../host/serial.ts";
@@ -21,7 +22,7 @@ import { openVnc } from "./vnc_option.ts";
 export interface RunParts {
   start(spec: MachineSpec): Promise<MachineHandle>;
   /** The guest for those who name no kernel. */
-  defaultGuest(quiet: boolean): Promise<{ kernel: string; initrd: string; append: string }>;
+  defaultGuest(quiet: boolean, kind?: GuestKind): Promise<Guest>;
   /** Whether the network may be used; asks Deno if it is not given. */
   networkAllowed?(): boolean;
   /** Says one line to the user. */
@@ -130,7 +131,8 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
   if (request.kernel !== null) {
     return { ...rest, kernel: request.kernel, initrd: request.initrd, append: request.append ?? DEFAULT_APPEND };
   }
-  const guest = await parts.defaultGuest(request.quiet);
+  // The small kernel cannot mount shared folders.
+  const guest = await parts.defaultGuest(request.quiet, request.services.shares ? "generic" : "cloud");
   const append = [guest.append, ...terminalSize(request), ...(request.append ? [request.append] : [])].join(" ");
   return { ...rest, kernel: guest.kernel, initrd: request.initrd ?? guest.initrd, append };
 }
