@@ -8,7 +8,7 @@ import { ConfigError, HostError, messageOf } from "../src/base/errors.ts";
 import { debianGuest, type Guest } from "../src/guest/default_guest.ts";
 import { EXT4_ROOT_APPEND, ext4Root } from "../src/guest/ext4_root.ts";
 import { stderrProgress } from "../src/guest/progress.ts";
-import { benchBoots, footprint, secondsToMark } from "./bench/boots.ts";
+import { benchBoots, footprint, secondsToLogin, secondsToMark } from "./bench/boots.ts";
 import { chart } from "./bench/chart.ts";
 import { type Contender, contenders } from "./bench/contenders.ts";
 import { type Mean, type Row, table } from "./bench/figures.ts";
@@ -19,9 +19,10 @@ import { benchGroup } from "./bench/programs.ts";
 import { withScratchDisk } from "./bench/scratch_disk.ts";
 import { benchResume } from "./bench/resume.ts";
 import { benchSmp } from "./bench/smp.ts";
+import { SYSTEMD_APPEND, systemdRoot } from "./bench/systemd_root.ts";
 import { BOOT_GOAL, GROUPS, IDLE_GOAL, MEMORY_GOAL } from "./bench/suite.ts";
 
-const PROCESS_BENCHES = ["boot", "root", "footprint", "smp", "resume", "net"] as const;
+const PROCESS_BENCHES = ["boot", "root", "login", "footprint", "smp", "resume", "net"] as const;
 
 interface Options {
   /** All, if none is named. */
@@ -110,7 +111,8 @@ class Bench {
       this.rows.push(await benchSmp(this.contenders, await this.#boot(false), this.options.rounds, this.#say));
     }
     if (this.#wants("boot")) await this.#bootToInit();
-    if (this.#wants("root")) await this.#bootToLogin();
+    if (this.#wants("root")) await this.#bootToShell();
+    if (this.#wants("login")) await this.#bootToLogin();
     if (this.#wants("footprint")) await this.#footprint();
     if (this.#wants("net")) {
       this.rows.push(...await benchNet(this.contenders, this.guest, this.options.rounds, this.#say));
@@ -143,23 +145,26 @@ class Bench {
     this.rows.push(...await benchBoots("boot", [figure], this.contenders, measure, this.options.rounds, this.#say));
   }
 
-  async #bootToLogin(): Promise<void> {
+  async #bootToShell(): Promise<void> {
     const guest = await debianGuest("generic", this.#progress);
     const image = await ext4Root(this.#progress);
     const append = `${guest.append} ${EXT4_ROOT_APPEND} trike.marks`;
     const about = "generic kernel, ext4 on a virtio disk, to the shell";
     const figure = { name: "root", about, unit: "s", goal: { of: "ratio", atMost: BOOT_GOAL } } as const;
-    const measure = async (contender: Contender) => {
-      const disk = await Deno.makeTempFile({ prefix: "trike-bench-", suffix: ".ext4" });
-      try {
-        await Deno.copyFile(image, disk); // each boot has a disk of its own, as it writes to it
-        await Deno.chmod(disk, 0o600);
-        return [await secondsToMark(contender, { ...guest, append, disk }, "prompt")];
-      } finally {
-        await Deno.remove(disk);
-      }
-    };
+    const measure = (contender: Contender) =>
+      withCopy(image, async (disk) => [await secondsToMark(contender, { ...guest, append, disk }, "prompt")]);
     this.rows.push(...await benchBoots("root", [figure], this.contenders, measure, this.options.rounds, this.#say));
+  }
+
+  async #bootToLogin(): Promise<void> {
+    const guest = await debianGuest("generic", this.#progress);
+    const image = await systemdRoot(this.#progress);
+    const append = `${guest.append} ${SYSTEMD_APPEND}`;
+    const about = "generic kernel, Debian with systemd on ext4, to login:";
+    const figure = { name: "login", about, unit: "s", goal: { of: "ratio", atMost: BOOT_GOAL } } as const;
+    const measure = (contender: Contender) =>
+      withCopy(image, async (disk) => [await secondsToLogin(contender, { ...guest, append, disk })]);
+    this.rows.push(...await benchBoots("login", [figure], this.contenders, measure, this.options.rounds, this.#say));
   }
 
   async #footprint(): Promise<void> {
@@ -175,6 +180,18 @@ class Bench {
     }));
     const measure = (contender: Contender) => footprint(contender, boot, idleSeconds);
     this.rows.push(...await benchBoots("footprint", goals, this.contenders, measure, this.options.rounds, this.#say));
+  }
+}
+
+/** Each boot has a disk of its own, as it writes to it. */
+async function withCopy<T>(image: string, work: (disk: string) => Promise<T>): Promise<T> {
+  const disk = await Deno.makeTempFile({ prefix: "trike-bench-", suffix: ".ext4" });
+  try {
+    await Deno.copyFile(image, disk);
+    await Deno.chmod(disk, 0o600);
+    return await work(disk);
+  } finally {
+    await Deno.remove(disk);
   }
 }
 

@@ -32,6 +32,19 @@ export async function secondsToMark(contender: Contender, boot: Boot, mark: stri
   throw new HostError(`${end} before the guest came to TRIKE-MARK:${mark}: ${said}`);
 }
 
+/** Seconds from the start of the process to the prompt of `getty`. */
+export async function secondsToLogin(contender: Contender, boot: Boot): Promise<number> {
+  let found: number | null = null;
+  const unfinished = (text: string, seconds: number) => {
+    if (!/\blogin: ?$/.test(text)) return;
+    found = seconds;
+    return "stop" as const;
+  };
+  const { end, said } = await watch(contender.command(boot), { line: () => {}, unfinished }, SILENCE_SECONDS);
+  if (found !== null) return found;
+  throw new HostError(`${end} before the guest asked for a login: ${said}`);
+}
+
 /** Peak resident memory in MiB at the shell's prompt, and the percentage of a core that the next `seconds` take. */
 export async function footprint(contender: Contender, boot: Boot, seconds: number): Promise<[number, number]> {
   let result: [number, number] | null = null;

@@ -10,6 +10,8 @@ export interface Watched {
 /** Called for each line of the console, with the seconds since the process started. */
 export interface Watcher {
   line(text: string, seconds: number, pid: number): void | "stop" | Promise<void | "stop">;
+  /** Called with a line that has no end yet, as a prompt has none, each time that more of it comes. */
+  unfinished?(text: string, seconds: number): void | "stop";
 }
 
 const TAIL = 400;
@@ -41,6 +43,10 @@ export async function watch(command: readonly string[], watcher: Watcher, silenc
           end = "stopped";
           break reading;
         }
+      }
+      if (watcher.unfinished?.(rest, seconds) === "stop") {
+        end = "stopped";
+        break;
       }
       timer = setTimeout(giveUp, silence * 1000);
     }

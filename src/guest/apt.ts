@@ -5,7 +5,7 @@
 import { join } from "@std/path";
 import { TextLineStream } from "@std/streams";
 import { HostError } from "../base/errors.ts";
-import { isFile, locked, readJson, withScratch, writeWhole } from "./cache.ts";
+import { fingerprint, isFile, locked, readJson, withScratch, writeWhole } from "./cache.ts";
 import { DebPackage } from "./deb.ts";
 import type { Progress } from "./progress.ts";
 
@@ -59,6 +59,33 @@ export async function debianPackages(
     const cached = options.refresh ? null : await lookUp(root, names); // another run may just have fetched them
     return cached ?? await withScratch(root, (scratch) => download(root, scratch, names, options.progress));
   });
+}
+
+/**
+ * The .deb files of the packages named and of all that they depend on, as apt would install them on an empty system, without
+ * what is only recommended. In the order of their names.
+ */
+export async function debianClosure(root: string, names: readonly string[], progress: Progress): Promise<string[]> {
+  const pointer = pointerPath(root, `closure-${await fingerprint(...names)}`);
+  const lookUp = async () => {
+    const files = await readJson(pointer);
+    if (!Array.isArray(files) || !files.every((file) => typeof file === "string" && !file.includes("/"))) return null;
+    const paths = files.map((file: string) => join(debFolder(root), file));
+    return (await Promise.all(paths.map(isFile))).every(Boolean) ? paths : null;
+  };
+  return await lookUp() ?? await locked(root, async () =>
+    await lookUp() ?? // another run may just have fetched them
+      await withScratch(root, async (scratch) => {
+        const apt = new Apt(scratch, progress);
+        await apt.prepare();
+        await apt.update();
+        const from = await apt.downloadClosure(names);
+        await Deno.mkdir(debFolder(root), { recursive: true });
+        const files = from.map((path) => path.slice(path.lastIndexOf("/") + 1)).sort();
+        for (const path of from) await Deno.rename(path, join(debFolder(root), path.slice(path.lastIndexOf("/") + 1)));
+        await writeWhole(pointer, JSON.stringify(files));
+        return files.map((file) => join(debFolder(root), file));
+      }));
 }
 
 function debFolder(root: string): string {
@@ -155,6 +182,23 @@ class Apt {
         `Cannot download the package ${missing.join(", ") || names.join(", ")}: apt-get says: ${why} ` +
           "(to run a kernel of your own, pass --kernel FILE)",
       );
+    }
+    return files;
+  }
+
+  /** The files of the packages and of all that they depend on. */
+  async downloadClosure(names: readonly string[]): Promise<string[]> {
+    const how = ["install", "--download-only", "--yes", "--no-install-recommends"];
+    const run = await this.#run(`downloading ${names[0]} and what it needs`, [...how, ...names]);
+    if (run.code !== 0) {
+      const why = run.complaint || this.#updateComplaint || `status ${run.code}`;
+      throw new HostError(
+        `Cannot download the packages ${names.join(", ")} with their dependencies: apt-get says: ${why}`,
+      );
+    }
+    const files: string[] = [];
+    for await (const { name } of Deno.readDir(this.#archives)) {
+      if (name.endsWith(".deb")) files.push(join(this.#archives, name));
     }
     return files;
   }

@@ -35,19 +35,33 @@ export async function ext4Root(progress: Progress = stderrProgress(), options: E
       const tree = new FolderWriter(join(scratch, "tree"));
       addUserland(tree, busybox);
       tree.file("etc/init", scripts.ROOT_INIT, 0o755);
-      const file = join(scratch, "image");
-      const command = await mke2fs(scratch);
-      const args = ["-q", "-F", "-t", "ext4", "-L", "trike-root", "-E", "root_owner=0:0", "-d", join(scratch, "tree")];
-      await run([...command, ...args, file, `${sizeBytes >> 10}k`]);
-      await Deno.mkdir(dirname(image), { recursive: true });
-      await Deno.rename(file, image);
+      await makeExt4(await mke2fs(scratch), scratch, "trike-root", sizeBytes, image);
       progress("making the root file system", 1);
       return image;
     }));
 }
 
+/**
+ * Makes the folder `tree` of `scratch` an ext4 file system, which appears whole as `image`.
+ *
+ * @throws {HostError} with what mke2fs says
+ */
+export async function makeExt4(
+  mke2fs: readonly string[],
+  scratch: string,
+  label: string,
+  sizeBytes: number,
+  image: string,
+): Promise<void> {
+  const file = join(scratch, "image");
+  const args = ["-q", "-F", "-t", "ext4", "-L", label, "-E", "root_owner=0:0", "-d", join(scratch, "tree")];
+  await run([...mke2fs, ...args, file, `${sizeBytes >> 10}k`]);
+  await Deno.mkdir(dirname(image), { recursive: true });
+  await Deno.rename(file, image);
+}
+
 /** The tree as files of the host's, which may all be the user's: nothing here is a device or has another owner. */
-class FolderWriter implements TreeWriter {
+export class FolderWriter implements TreeWriter {
   constructor(private readonly folder: string) {
     Deno.mkdirSync(folder, { recursive: true });
   }
@@ -75,9 +89,10 @@ class FolderWriter implements TreeWriter {
 }
 
 /** Makes the words to start mke2fs with, given a folder to work in. */
-type CommandMaker = (scratch: string) => Promise<string[]>;
+export type CommandMaker = (scratch: string) => Promise<string[]>;
 
-async function mke2fsCommand(root: string, progress: Progress, from: "host" | "package"): Promise<CommandMaker> {
+/** mke2fs of the host, or from Debian's package where the host has none. */
+export async function mke2fsCommand(root: string, progress: Progress, from: "host" | "package"): Promise<CommandMaker> {
   if (from === "host") {
     for (const path of ["/usr/sbin/mke2fs", "/sbin/mke2fs", "/usr/local/sbin/mke2fs"]) {
       if (await isFile(path)) return () => Promise.resolve([path]);
