@@ -14,7 +14,7 @@ import { TestReport } from "./test_report.ts";
 const ROOT = new URL("../", import.meta.url).pathname;
 /** A group that takes longer hangs; so does a run. */
 const GROUP_SECONDS = 600;
-const RUN_SECONDS = 720;
+const RUN_SECONDS = 900;
 const HEARTBEAT_SECONDS = 30;
 
 interface Outcome {

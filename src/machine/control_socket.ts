@@ -44,6 +44,8 @@ export interface Controlled {
 
 export class ControlServer {
   readonly #clients = new Set<Deno.UnixConn>();
+  /** Replies to those who wait for the machine's end. */
+  readonly #farewells: Promise<void>[] = [];
   #closing = false;
 
   private constructor(
@@ -69,7 +71,8 @@ export class ControlServer {
     this.#closing = true;
     this.listener.close();
     await this.machine.console.flush(FLUSH_MS);
-    await new Promise((resolve) => setTimeout(resolve)); // replies to those who waited for the end
+    const told = Promise.all(this.#farewells);
+    await Promise.race([told, new Promise((resolve) => setTimeout(resolve, FLUSH_MS))]);
     for (const client of this.#clients) closeQuietly(client);
   }
 
@@ -117,7 +120,7 @@ export class ControlServer {
         // Reading goes on meanwhile, so that a client that leaves is seen to leave.
         if (waiting) return;
         waiting = true;
-        void this.machine.ended.then((end) => reply({ ok: true, result: end })).catch(() => {});
+        this.#farewells.push(this.machine.ended.then((end) => reply({ ok: true, result: end })).catch(() => {}));
       } else {
         const result = await this.#act(request).then(
           (result): Reply => ({ ok: true, result: result ?? null }),
