@@ -34,6 +34,8 @@ export interface Outcome {
   readonly stops: number;
   readonly interrupts: number;
   readonly regions: number;
+  /** Of the instructions, those that compiled code has retired. */
+  readonly compiled: number;
   readonly exceptions: number;
   /** Empty if both agree. */
   readonly differences: readonly string[];
@@ -115,6 +117,7 @@ export class Duel {
       stops,
       interrupts,
       regions: regionsOf(a) - before,
+      compiled: a.vcpu.stats().compiledInstructions ?? 0,
       exceptions: a.vcpu.get("exceptions"),
       differences: end === "error" ? [`error ${a.vcpu.lastError?.stack}`, ...differences] : differences,
     };
@@ -128,6 +131,7 @@ export class Duel {
       v.put64("rip", program.base + BigInt(at));
       v.compileHere();
     }
+    if (random.once(2)) this.#subject.compileHandlers();
     v.put64("rip", program.base + BigInt(program.start));
   }
 

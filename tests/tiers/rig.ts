@@ -73,6 +73,7 @@ export class Rig {
   onLook: () => void = () => {};
   readonly #record = VcpuRecord.create();
   readonly #handlers = new Set<number>();
+  readonly #inHandlers = new Set<number>();
   /** Guest RAM. */
   readonly #words: Uint32Array;
 
@@ -196,9 +197,10 @@ export class Rig {
     ram.write64(AT.TSS + 4, stack(STACK_COUNT - 1));
     for (let n = 0; n < STACK_COUNT; n++) ram.write64(AT.TSS + 36 + 8 * n, stack(n));
     ram.write(AT.TSS + 0x66, 2, 0x68);
-    const { bytes, vectors } = supervisor(cs, ss, p.base + BigInt(STACK_TOP), p.base);
+    const { bytes, vectors, places } = supervisor(cs, ss, p.base + BigInt(STACK_TOP), p.base);
     ram.copyIn(AT.HANDLERS, bytes);
     for (const at of vectors.values()) this.#handlers.add(SYSTEM + AT.HANDLERS + at);
+    for (const at of places) this.#inHandlers.add(SYSTEM + AT.HANDLERS + at);
     for (const vector of VECTORS) {
       const handler = AT.HANDLERS + vectors.get(vector)!, at = AT.IDT + vector * 16;
       const ist = vector === 2 ? 2 : vector === 1 ? 3 : vector === VECTOR.INTERRUPT ? 4 : 1;
@@ -242,6 +244,19 @@ export class Rig {
       for (let n = from >> 2; n < (from >> 2) + words; n++) if (this.#words[n] !== o.#words[n]) return false;
     }
     return a.exports.rflags(a.base) === b.exports.rflags(b.base) && a.get("cpl") === b.get("cpl");
+  }
+
+  /** Compiles the supervisor's code, as if at level 0. */
+  compileHandlers(): void {
+    const v = this.vcpu, cpl = v.get("cpl");
+    v.put("cpl", 0);
+    v.exports.updateMode(v.base);
+    for (const at of [...this.#handlers, ...this.#inHandlers]) {
+      v.put64("rip", at);
+      v.compileHere();
+    }
+    v.put("cpl", cpl);
+    v.exports.updateMode(v.base);
   }
 
   /** At the first instruction of an exception's handler. */

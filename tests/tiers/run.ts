@@ -18,7 +18,16 @@ const seed = number("seed", Date.now() % 2 ** 31),
   seconds = number("seconds", Infinity),
   most = number("programs", Infinity);
 const duel = new Duel(), start = performance.now();
-const sum = { programs: 0, instructions: 0, stops: 0, interrupts: 0, regions: 0, exceptions: 0, disagreements: 0 };
+const sum = {
+  programs: 0,
+  instructions: 0,
+  stops: 0,
+  interrupts: 0,
+  regions: 0,
+  compiled: 0,
+  exceptions: 0,
+  disagreements: 0,
+};
 let reported = start;
 const took = () => (performance.now() - start) / 1000;
 const said = () => Object.entries(sum).map(([name, n]) => `${n} ${name}`).join(", ") + ` in ${took().toFixed(0)} s`;
@@ -26,7 +35,9 @@ console.log(`seed ${seed}`);
 for (let n = 0; n < most && took() < seconds; n++) {
   const outcome = duel.run(seed + n);
   sum.programs++;
-  for (const key of ["instructions", "stops", "interrupts", "regions", "exceptions"] as const) sum[key] += outcome[key];
+  for (const key of ["instructions", "stops", "interrupts", "regions", "compiled", "exceptions"] as const) {
+    sum[key] += outcome[key];
+  }
   if (outcome.differences.length > 0) {
     sum.disagreements++;
     const program = makeProgram(seed + n), manner = mannerOf(seed + n);

@@ -11,6 +11,8 @@ export interface Supervisor {
   /** Offsets in `bytes` by vector, and of SYSCALL's target. */
   readonly vectors: ReadonlyMap<number, number>;
   readonly syscall: number;
+  /** Targets of jumps. */
+  readonly places: readonly number[];
 }
 
 export const VECTORS = [...Array.from({ length: 20 }, (_, n) => n), ...Object.values(VECTOR)];
@@ -124,7 +126,7 @@ export function supervisor(cs: number, ss: number, stackTop: bigint, programBase
   a.hex("53"); // push rbx: on the program's stack
   a.mov(3, vars);
   a.hex(`48 FF 43 ${h(VAR.CALLS)} 5B 48 0F 07`); // inc [CALLS]; pop rbx; sysretq
-  return { bytes: a.finish(), vectors, syscall };
+  return { bytes: a.finish(), vectors, syscall, places: [...a.labels.values()] };
 }
 
 function h(byte: number): string {

@@ -5,7 +5,7 @@ import { Duel, type Manner } from "./duel.ts";
 import { CODE, DATA, DATA_PAGES, PAGE, VECTOR } from "./layout.ts";
 import type { Program } from "./program.ts";
 
-const SEED = 20_261_122, PROGRAMS = 60;
+const SEED = 20_261_122, PROGRAMS = 45;
 const INTERPRETED: Manner = { compile: "none", again: false, slice: 1000, atStops: 0, atLooks: 0 };
 const MANNERS: readonly Manner[] = [
   INTERPRETED,
@@ -91,6 +91,24 @@ Deno.test("flags of a store into code are those of the store, whatever its succe
     a.hex("84 F8"); // test al, bh, which kills the flags; with 1Bh added it is lahf; clc
     a.hex("48 01 C3 90 90"); // add rbx, rax
   }));
+});
+
+Deno.test("the counters say which tier has retired how much", () => {
+  const TURNS = 300, BODY = 4;
+  const p = program((a) => {
+    a.hex("B9");
+    a.u32(TURNS);
+    a.label("again");
+    a.hex("48 01 C8 48 31 C2 FF C9"); // add rax, rcx; xor rdx, rax; dec ecx
+    a.jcc(5, "again");
+  });
+  const none = duel.compare(p, INTERPRETED), all = duel.compare(p, { ...INTERPRETED, compile: "leaders", slice: 7 });
+  assertEquals(none.compiled, 0);
+  assert(
+    all.compiled >= (TURNS - 1) * BODY && all.compiled <= all.instructions,
+    `${all.compiled} of ${all.instructions}`,
+  );
+  assertEquals(all.instructions, none.instructions);
 });
 
 Deno.test("a disagreement is seen: a register, a flag, a byte of memory", () => {

@@ -159,6 +159,10 @@ export const S = layout({
   pageFaults: 4,
   exceptions: 4,
   interrupts: 4,
+  /** Retired in compiled regions, less what RegionTier has given them while they ran. */
+  tierRetired: 8,
+  /** How often the interpreter has entered a region, by the STATUS it came back with. */
+  regionsLeft: [8, 9],
   /** Address in memory of the event word. */
   events: 4,
   /** Address in memory of the code map's page bytes; pages of RAM; where guest RAM starts. */

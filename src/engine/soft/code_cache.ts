@@ -86,6 +86,11 @@ export class CodeCache implements OpSink {
     return this.#next - this.#directory;
   }
 
+  /** For --stats. */
+  stats(): Record<string, number> {
+    return { codeBytes: this.usedBytes, codeFlushes: this.flushes, codeInvalidations: this.invalidations };
+  }
+
   /** Whether another trace fits; if not, `flush` first. */
   hasRoom(): boolean {
     return this.#next + INFO_BYTES + TABLE_BYTES + 64 * 1024 < this.#limit;

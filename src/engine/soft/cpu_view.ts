@@ -1,4 +1,5 @@
 /** The state of a software vCPU in shared memory, field by field: for tests, loaders and messages; what loops goes to the views. */
+import { STATUS } from "../../cpu/x86/ops.ts";
 import { CS, IF, MODE_64, S } from "../../cpu/x86/state.ts";
 
 const COUNTERS = ["tlbMisses", "pageFaults", "exceptions", "interrupts"] as const;
@@ -40,8 +41,20 @@ export class CpuView {
     return (this.get("eflags") & IF) !== 0 && this.get("inhibit") === 0;
   }
 
-  /** What the generated code counts. */
-  counters(): Record<string, number> {
-    return Object.fromEntries(COUNTERS.map((name) => [name, this.get(name)]));
+  /**
+   * What the generated code counts. Of instructions, those that compiled regions have retired, having been given `extended` while
+   * they ran; and why regions were left, of which "jump" is: for code that is not compiled.
+   */
+  counters(extended = 0): Record<string, number> {
+    const left = (status: number) => Number(this.get64("regionsLeft", status));
+    return {
+      ...Object.fromEntries(COUNTERS.map((name) => [name, this.get(name) >>> 0])),
+      compiledInstructions: Number(BigInt.asIntN(64, this.get64("tierRetired"))) + extended,
+      leftByJump: left(STATUS.JUMP),
+      leftByFault: left(STATUS.FAULT),
+      leftBySlice: left(STATUS.SLICE),
+      leftByResync: left(STATUS.RESYNC),
+      leftOtherwise: left(STATUS.NEXT) + left(STATUS.TRANSLATE) + left(STATUS.HALT) + left(STATUS.SHUTDOWN),
+    };
   }
 }

@@ -71,7 +71,9 @@ export class SoftVcpu extends CpuView implements Vcpu {
   #retired = 0;
   /** Guest time minus instructions, when time counts instructions: it grows by what HLT skipped. */
   #icountOffset = 0;
+  /** What the present entry was given to run; what compiled code was given more since the reset. */
   #sliceBudget = 0;
+  #extended = 0;
   /** When `run` is to return at the latest. */
   #untilNs = 0;
   #halted = false;
@@ -120,6 +122,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
 
   reset(): void {
     resetState(this);
+    this.#extended = 0;
     this.#waitsForSipi = this.#parts.index !== 0;
     this.#afterReset();
   }
@@ -279,6 +282,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.#tier!.poll();
     const slice = this.#parts.sliceInstructions ?? SLICE;
     this.#sliceBudget += slice;
+    this.#extended += slice;
     this.put("tscKnown", 0);
     return budget + slice;
   };
@@ -481,16 +485,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
   }
 
   stats(): VcpuStats {
-    return {
-      instructions: this.retired,
-      ...this.counters(),
-      codeBytes: this.#cache.usedBytes,
-      codeFlushes: this.#cache.flushes,
-      codeInvalidations: this.#cache.invalidations,
-      ...this.#statuses,
-      ...this.#code.stats,
-      ...this.#tier?.stats,
-    };
+    const code = { ...this.#cache.stats(), ...this.#code.stats, ...this.#tier?.stats };
+    return { instructions: this.retired, ...this.counters(this.#extended), ...code, ...this.#statuses };
   }
 
   describe(): string {

@@ -78,7 +78,14 @@ export class RegionCompiler {
   #handler(c: Code, region: Func): void {
     const cpu = this.host.cpu, back = 0;
     // The interpreter has counted the operation that led here.
-    const budget = c.ld32(cpu, S.budget).add(1);
+    const budget = c.let(c.ld32(cpu, S.budget).add(1));
+    const retired = (n: Value) => c.st64(cpu, c.ld64(cpu, S.tierRetired).add(n), S.tierRetired);
+    const leave = (status: Value) => {
+      const slot = c.let(status.shl(3));
+      c.st64(slot, c.ld64(slot, cpu + S.regionsLeft).add(1), cpu + S.regionsLeft);
+      c.return(status);
+    };
+    retired(budget.sx());
     const [left, rsp] = c.call(region, 0, budget, c.ld64(cpu, reg(VBASE)), back, c.ld64(cpu, reg(RSP))) as [
       Value,
       Value,
@@ -88,9 +95,11 @@ export class RegionCompiler {
       c.st32(cpu, left, S.budget);
       c.st64(cpu, rsp, reg(RSP));
       c.st64(cpu, back, S.rip);
-      c.return(STATUS.JUMP);
+      retired(i64(0).sub(left.sx()));
+      leave(i32(STATUS.JUMP));
     });
-    c.return(c.ld32(cpu, S.exitStatus));
+    retired(i64(0).sub(c.ld32(cpu, S.budget).sx()));
+    leave(c.let(c.ld32(cpu, S.exitStatus)));
   }
 }
 
