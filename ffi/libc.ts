@@ -18,6 +18,8 @@ const SYMBOLS = {
   /** syscall(2) under the shapes that are needed here: i for a small number, b for a buffer. Answers fit 32 bits as well. */
   syscall_i: { name: "syscall", parameters: ["i32", "i32"], result: "i32" },
   syscall_iii: { name: "syscall", parameters: ["i32", "i32", "i32", "i32"], result: "i32" },
+  syscall_ibi: { name: "syscall", parameters: ["i32", "i32", "buffer", "i32"], result: "i32" },
+  syscall_bii: { name: "syscall", parameters: ["i32", "buffer", "i32", "i32"], result: "i32" },
   syscall_ibb: { name: "syscall", parameters: ["i32", "i32", "buffer", "buffer"], result: "i32" },
   syscall_iibb: { name: "syscall", parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
   syscall_ibbi: { name: "syscall", parameters: ["i32", "i32", "buffer", "buffer", "i32"], result: "i32" },
@@ -70,6 +72,9 @@ export const SIG_BLOCK = 0, SIG_UNBLOCK = 1;
 export const CLOCK_MONOTONIC = 1;
 export const SIGEV_THREAD_ID = 4;
 
+export const SYS_read = 0;
+export const SYS_write = 1;
+export const SYS_poll = 7;
 export const SYS_rt_sigprocmask = 14;
 export const SYS_rt_sigtimedwait = 128;
 export const SYS_gettid = 186;
@@ -78,10 +83,15 @@ export const SYS_timer_settime = 223;
 export const SYS_timer_delete = 226;
 export const SYS_clock_gettime = 228;
 export const SYS_tgkill = 234;
+export const SYS_eventfd2 = 290;
 
 /** struct sigevent of the kernel: value, signal, how, thread. */
 export const SIZEOF_SIGEVENT = 64;
 export const SIGEV_SIGNO = 8, SIGEV_NOTIFY = 12, SIGEV_NOTIFY_THREAD_ID = 16;
+/** struct pollfd: the file descriptor, what is asked (2 bytes), what there is. */
+export const SIZEOF_POLLFD = 8;
+export const POLLFD_FD = 0, POLLFD_EVENTS = 4;
+export const POLLIN = 1;
 /** struct itimerspec: two of seconds and nanoseconds. */
 export const SIZEOF_ITIMERSPEC = 32;
 export const IT_INTERVAL = 0, IT_VALUE = 16;

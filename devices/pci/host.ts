@@ -98,6 +98,17 @@ export class PciHost implements PciParent {
     return this.#slots.filter((f) => f !== undefined);
   }
 
+  /** See PciHostRecord. */
+  get generation(): number {
+    return this.s.generation;
+  }
+
+  /** Where a function's memory BAR answers; -1 if it does not. */
+  memoryAt(fn: PciFunction, bar: number): number {
+    if (this.#seenGeneration !== this.s.generation) this.#rebuild();
+    return this.#memory.find((d) => d.fn === fn && d.bar === bar)?.base ?? -1;
+  }
+
   decodeChanged(salt: number): void {
     this.s.generation = (Math.imul(this.s.generation ^ salt, 0x01000193) + 0x9e3779b9) >>> 0;
     this.onDecode();

@@ -98,6 +98,28 @@ export interface PortRange {
 }
 
 /**
+ * Addresses at which a write of any value says only that the disks have requests. An engine may ring HostBell for it, without an
+ * exit.
+ */
+export interface Doorbells {
+  /** Changes whenever they do, 32 bits. */
+  readonly generation: number;
+  /** Guest-physical, below 4 GiB. Takes the machine lock. */
+  addresses(): number[];
+}
+
+/** What the thread that serves the disks sleeps on, where an engine rings by itself. */
+export interface HostBell {
+  /** From any thread, after the doorbell's word has changed: wakes the sleeper if there is one. */
+  wake(): void;
+  /** Sleeps if `idle` still holds, until it is woken or the guest rings. True: the guest has rung. */
+  wait(idle: () => boolean): boolean;
+  /** Whether the guest has rung since it was last asked; at once. */
+  take(): boolean;
+  close(): void;
+}
+
+/**
  * Which pages of RAM vCPUs have written to, from any thread of the machine. What the machine's own threads write is not in it:
  * that GuestRam.onWrite tells.
  */
@@ -137,6 +159,7 @@ export interface VcpuParts {
   readonly irqchip?: IrqChip;
   /** Every thread that raises an event of a vCPU calls `poke` after that. */
   readonly poked?: boolean;
+  readonly doorbells?: Doorbells;
   /** Instructions between two looks at events and the clock, of an engine that counts them; its own choice if not given. */
   readonly sliceInstructions?: number;
   /** Bytes for decoded code, of all vCPUs together; what there is if not given. */

@@ -63,6 +63,9 @@ export class Control {
   /** Called in the thread that has raised an event of a vCPU, after that. */
   onRise: (vcpu: number) => void = () => {};
 
+  /** Called in the thread that has rung the disks' doorbell, after that. */
+  onDiskRing: () => void = () => {};
+
   constructor(arena: Arena, readonly cpus: number) {
     this.#words = new Int32Array(arena.buffer, arena.raw(CONTROL_WORDS * 4), CONTROL_WORDS);
     this.events = new Int32Array(arena.buffer, arena.raw(cpus * EVENT_STRIDE * 4), cpus * EVENT_STRIDE);
@@ -211,8 +214,13 @@ export class Control {
   /** A disk's queue has requests. */
   ringDisk(disk: number, queue: number): void {
     Atomics.or(this.#words, DISK_PENDING + disk, 1 << queue);
+    this.#ringDisks();
+  }
+
+  #ringDisks(): void {
     Atomics.add(this.#words, DISK_DOORBELL, 1);
     Atomics.notify(this.#words, DISK_DOORBELL);
+    this.onDiskRing();
   }
 
   /** Takes the queues of a disk that have rung, as bits. */
@@ -241,8 +249,7 @@ export class Control {
 
   /** Resolves once the disk worker has nothing left to do, and nothing in memory that belongs in files; vCPUs no longer run. */
   async whenDisksIdle(): Promise<void> {
-    Atomics.add(this.#words, DISK_DOORBELL, 1);
-    Atomics.notify(this.#words, DISK_DOORBELL);
+    this.#ringDisks();
     for (;;) {
       const done = Atomics.load(this.#words, DISK_DONE);
       if (done === this.diskDoorbell) return;
@@ -261,8 +268,7 @@ export class Control {
     Atomics.store(w, DISK_MEDIUM_BYTES, name.length);
     Atomics.store(w, DISK_MEDIUM_DONE, 0);
     Atomics.store(w, DISK_MEDIUM, disk + 1);
-    Atomics.add(w, DISK_DOORBELL, 1);
-    Atomics.notify(w, DISK_DOORBELL);
+    this.#ringDisks();
     while (Atomics.load(w, DISK_MEDIUM_DONE) === 0) await Atomics.waitAsync(w, DISK_MEDIUM_DONE, 0, 100).value;
     return Atomics.load(w, DISK_MEDIUM_DONE) === 1;
   }
@@ -283,8 +289,7 @@ export class Control {
 
   quitDisks(): void {
     Atomics.store(this.#words, DISK_QUIT, 1);
-    Atomics.add(this.#words, DISK_DOORBELL, 1);
-    Atomics.notify(this.#words, DISK_DOORBELL);
+    this.#ringDisks();
   }
 
   /** The network's worker is to look at `bits`, out of NetBell. */

@@ -6,12 +6,13 @@ import type { BlockBackend } from "../../devices/block_backend.ts";
 import { Nvme } from "../../devices/nvme.ts";
 import type { PciHost } from "../../devices/pci/host.ts";
 import { VirtioBlock } from "../../devices/virtio/block.ts";
+import { LAYOUT, NOTIFY_MULTIPLIER, STRUCTURES_BAR } from "../../devices/virtio/registers.ts";
 import type { Arena } from "../base/arena.ts";
 import { ConfigError } from "../base/errors.ts";
 import type { MsiSink } from "../base/irq.ts";
 import type { MachineLock } from "../base/lock.ts";
 import type { GuestRam } from "../base/ram.ts";
-import { SLOT } from "./addresses.ts";
+import { ADDRESS, SLOT } from "./addresses.ts";
 import type { Control } from "./control.ts";
 import type { DiskInfo } from "./pc.ts";
 import type { DiskSpec, MachineSpec } from "./spec.ts";
@@ -99,6 +100,19 @@ export function assembleDisks(p: DiskBoardParts, spec: MachineSpec, infos: reado
       ahci.ports[port].changeMedium(sectors);
       return true;
     },
+    /** Where drivers ring for the virtio disks. Under the machine lock. */
+    notifyAddresses: (): number[] =>
+      virtio.flatMap((dev) => {
+        const base = p.pci.memoryAt(dev, STRUCTURES_BAR);
+        return base < ADDRESS.PCI_MEMORY
+          ? []
+          : dev.queues.map((_, queue) => base + LAYOUT.NOTIFY + queue * NOTIFY_MULTIPLIER);
+      }),
+    /** Rings for every queue of the virtio disks, as bits of a disk's. */
+    ringVirtio: () =>
+      served.forEach((dev, d) => {
+        if (dev instanceof VirtioBlock) dev.queues.forEach((_, queue) => p.control.ringDisk(d, queue));
+      }),
     /** Drives outputs from the records. Under the machine lock. */
     settle: () => settled.forEach((dev) => dev.settle()),
     /** Looks for requests that waited when the machine was saved. Under the machine lock. */

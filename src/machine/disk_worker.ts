@@ -6,7 +6,7 @@
  */
 import { messageOf } from "../base/errors.ts";
 import { DiskServer } from "./disks.ts";
-import { attachHostChips } from "./host_chips.ts";
+import { attachHostChips, createHostBell } from "./host_chips.ts";
 import { lookForHoles } from "../host/disk/open.ts";
 import { assemblePc } from "./pc.ts";
 import type { FromBackEnd, ToBackEnd } from "./workers.ts";
@@ -26,16 +26,19 @@ scope.onmessage = async ({ data }) => {
       data.spec.disks,
       (sentence) => scope.postMessage({ kind: "trouble", sentence }),
     );
+    const { control } = pc, bell = await createHostBell(data.spec, data.memory);
+    server.onStandstill = () => bell?.take() && pc.ringVirtioDisks();
     scope.postMessage({ kind: "ready" });
-    const { control } = pc;
     for (;;) {
       // Read before the words it counts, so that a later ring ends the wait at once.
       const doorbell = control.diskDoorbell;
       const quit = control.diskQuit;
       server.run();
       if (quit) break;
-      control.waitDisk(doorbell);
+      if (!bell) control.waitDisk(doorbell);
+      else if (bell.wait(() => control.diskDoorbell === doorbell)) pc.ringVirtioDisks();
     }
+    bell?.close();
     server.close();
     scope.postMessage({ kind: "closed" });
   } catch (error) {

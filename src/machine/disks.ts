@@ -49,6 +49,8 @@ export function lockDisks(disks: readonly DiskSpec[]): ImageLock[] {
 /** The open files of all disks, in the one thread that serves their queues. */
 export class DiskServer {
   readonly #files: FileBlock[];
+  /** Rings for what the guest has asked for without this thread's knowledge. */
+  onStandstill: () => void = () => {};
 
   /** `onTrouble` is told what the host fails to do. */
   constructor(
@@ -80,6 +82,8 @@ export class DiskServer {
     control.serveMedium((disk, path) => this.#exchange(disk, path));
     const doorbell = control.diskDoorbell;
     if (doorbell === control.diskServed) return;
+    // Nothing may be found later that the guest asked for before it was stopped.
+    if (control.state !== RunState.RUN) this.onStandstill();
     for (let d = 0; d < disks.length; d++) {
       const rung = control.takeDisk(d);
       for (let q = 0; rung >>> q !== 0; q++) {

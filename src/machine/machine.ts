@@ -195,6 +195,7 @@ export class Machine implements MachineHandle {
   /** Loads the guest and lets it run. Once. */
   async start(): Promise<void> {
     try {
+      this.#chips = await attachHostChips(this.pc, this.#spec, this.#memory);
       // Read while the Workers get ready; nothing runs yet that could want the lock.
       const state = this.#snapshot ? this.#load(this.#snapshot) : this.#boot(this.pc, this.#spec);
       await Promise.all([
@@ -203,7 +204,6 @@ export class Machine implements MachineHandle {
         this.#net?.ready,
         this.#services?.ready,
       ]);
-      this.#chips = await attachHostChips(this.pc, this.#spec, this.#memory);
       if (state === "restored") await this.#restoreVcpus();
       this.#go(state);
     } catch (error) {

@@ -45,7 +45,7 @@ import { GuestRam } from "../base/ram.ts";
 import type { View } from "../base/record.ts";
 import { ByteRing } from "../base/ring.ts";
 import { type Timer, Timers } from "../base/timers.ts";
-import { type ChipRecords, VcpuEvent } from "../engine/engine.ts";
+import { type ChipRecords, type Doorbells, VcpuEvent } from "../engine/engine.ts";
 import { VcpuRecord } from "../engine/vcpu_state.ts";
 import { VM_GENERATION_BYTES, VmGeneration, VmGenerationRecord } from "../../devices/vm_generation.ts";
 import { HostEntropy } from "../host/entropy.ts";
@@ -390,6 +390,14 @@ export function assemblePc(options: PcOptions) {
     serial,
     disks: diskBoard.served,
     changeMedium: diskBoard.changeMedium,
+    /** Where the guest rings for the disks, and the same from a thread of ours. */
+    doorbells: {
+      get generation(): number {
+        return pci.generation;
+      },
+      addresses: () => lock.with(() => diskBoard.notifyAddresses()),
+    } satisfies Doorbells,
+    ringVirtioDisks: diskBoard.ringVirtio,
     net: net?.card ?? null,
     services,
     console: { device: virtioConsole, tx: consoleTx, rx: consoleRx, attach: () => consoleOutput.attach() },

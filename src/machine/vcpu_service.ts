@@ -99,6 +99,8 @@ class OpenedVcpu {
       ...(spec.irqchip ? { irqchip: spec.irqchip } : {}),
       poked: true,
       posted: POSTED_PORTS,
+      // A trace tells of every write.
+      ...(spec.trace ? {} : { doorbells: pc.doorbells }),
     });
     if (vcpu.poke) pc.control.onRise = (risen) => vcpu.poke!(risen);
     const told = this.#log?.has("exits") || this.#log?.has("samples");

@@ -200,6 +200,8 @@ export class BackEndWorker {
   }
 
   terminate(): void {
+    // It may sleep where the Worker's end does not reach.
+    this.backEnd.quit();
     this.#worker.terminate();
   }
 

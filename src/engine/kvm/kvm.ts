@@ -28,6 +28,7 @@ import { CoalescedRing } from "./coalesced.ts";
 import { guestCpuid, signatureOf, writeCpuid } from "./cpuid.ts";
 import { deadlineReachesUs } from "./deadline.ts";
 import { KvmDirtyLog } from "./dirty_log.ts";
+import { BellAddresses } from "./doorbell.ts";
 import { complaint, failedAtVector } from "./failure.ts";
 import type { Bytes, Host } from "./host.ts";
 import { MemorySlots } from "./memory_slots.ts";
@@ -76,6 +77,7 @@ export class KvmVcpu implements Vcpu {
   readonly #deadline: TscDeadline;
   readonly #ring: CoalescedRing | null;
   readonly #slots: MemorySlots;
+  readonly #bells: BellAddresses | null;
   readonly #state: KvmState;
   readonly #words: Int32Array;
   readonly #qwords: BigUint64Array;
@@ -120,6 +122,9 @@ export class KvmVcpu implements Vcpu {
       this.#deadline = new TscDeadline(this.#run, parts, this.registers, this.#tscKhz);
       this.#stepper = new Stepper(host, this.#fd, parts);
       this.#slots = new MemorySlots(host, vm.fd, parts);
+      this.#bells = parts.doorbells && kvm.has(K.KVM_CAP.IOEVENTFD)
+        ? new BellAddresses(host, vm.fd, parts.memory, parts.doorbells, kvm.has(K.KVM_CAP.IOEVENTFD_NO_LENGTH))
+        : null;
       this.#state = new KvmState(host, this.#fd, parts.ram);
       this.#qwords = new BigUint64Array(parts.memory.buffer, 0, STOPPED_TSCS_END / 8);
       const { memory, clock, chips: records } = parts;
@@ -287,6 +292,7 @@ export class KvmVcpu implements Vcpu {
       if (now >= untilNs) return "slice";
       run.setUint8(K.kvm_run.request_interrupt_window, pending & VcpuEvent.INTR ? 1 : 0);
       if (this.#slots.stale) this.#slots.update();
+      if (this.#bells?.stale) this.#bells.update();
       const tpr = irqChip === "user" ? board.readTpr(index) : -1;
       if (tpr >= 0) run.setUint8(K.kvm_run.cr8, tpr);
       this.#alarm.arm(now, untilNs);

@@ -11,7 +11,7 @@ import { cpuidBuffer, type CpuidEntry, readCpuid } from "./cpuid.ts";
 import { type Bytes, Host } from "./host.ts";
 import { chooseIrqChip, createIrqChip } from "./irq_chip.ts";
 import { MemorySlots } from "./memory_slots.ts";
-import { IRQ_CHIPS, WORD } from "./words.ts";
+import { IRQ_CHIPS, MAX_BELLS, WORD } from "./words.ts";
 
 /** Where Intel processors without unrestricted guests keep a page table and a task segment (three pages): below the largest ROM. */
 const IDENTITY_MAP = 0xfeff_c000, TSS = 0xfeff_d000;
@@ -133,7 +133,10 @@ function openVm(kvm: Kvm, parts: VmParts): SharedVm {
     createIrqChip(host, fd, irqChip);
     if (kvm.canPassMsrs) passMsrs(host, fd, irqChip === "user" ? LOCAL_APIC_MSRS : []);
     // Words of an earlier VM of the same memory say nothing of this one.
-    new Int32Array(parts.memory.buffer).fill(0, WORD.SLOTS / 4, WORD.SLOTS / 4 + 256);
+    const words = new Int32Array(parts.memory.buffer);
+    words.fill(0, WORD.SLOTS / 4, WORD.SLOTS / 4 + 256);
+    words.fill(0, WORD.BELLS / 4, WORD.BELLS / 4 + MAX_BELLS);
+    words[WORD.BELLS_MADE / 4] = 0;
     new MemorySlots(host, fd, parts).update();
     const coalesces = canCoalesce(kvm, parts);
     if (coalesces) coalesce(host, fd, posted);

@@ -30,12 +30,26 @@ export const WORD = {
   DIRTY_LOG: END - 40,
   /** 1: the software CPU has stepped since the log was taken. */
   STEPPED: END - 36,
+  /** The event file descriptor of the disks' doorbell + 1; 0: none. */
+  BELL: END - 32,
+  /** 1: the disks' thread sleeps on it, or is about to. */
+  BELL_SLEEPS: END - 28,
+  /** 1: a thread tells KVM where the doorbell is. */
+  BELLS_LOCK: END - 24,
+  /** 1: KVM has been told, of the addresses of this generation. */
+  BELLS_MADE: END - 20,
+  BELLS_GENERATION: END - 16,
+  /** See BellAddresses: the addresses that KVM rings at, 0 for none. */
+  BELLS: END - 128 - 1024 - 256,
   /** See MemorySlots: four words each. */
   SLOTS: END - 128 - 1024,
 } as const;
 
 /** After the last of them. */
 export const STOPPED_TSCS_END = VCPU_BASE + MAX_VCPUS * VCPU_STRIDE;
+
+/** Addresses that KVM rings at, at most. */
+export const MAX_BELLS = 64;
 
 export const IRQ_CHIPS = ["user", "split", "kernel"] as const;
 
