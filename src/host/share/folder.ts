@@ -256,6 +256,7 @@ export class Folder {
 
   /** Room on the file system; null if trike may not ask (--allow-sys=statfs). */
   room(): fs.StatsFs | null {
+    if (!granted("statfs")) return null;
     try {
       return fs.statfsSync(this.#root);
     } catch {
@@ -292,12 +293,14 @@ export class Folder {
 
 /** Null if we may not know (--allow-sys=uid,gid). */
 function runningUser(): { uid: number; gid: number } | null {
-  try {
-    const uid = Deno.uid(), gid = Deno.gid();
-    return uid === null || gid === null ? null : { uid, gid };
-  } catch {
-    return null;
-  }
+  if (!granted("uid") || !granted("gid")) return null;
+  const uid = Deno.uid(), gid = Deno.gid();
+  return uid === null || gid === null ? null : { uid, gid };
+}
+
+/** Asked before the call, which would ask the user. */
+function granted(kind: "uid" | "gid" | "statfs"): boolean {
+  return Deno.permissions.querySync({ name: "sys", kind }).state === "granted";
 }
 
 /** Never to create or to empty, which `open` and `create` do by themselves. */
