@@ -31,7 +31,12 @@ const PACKAGES = [
   "base-files",
   "base-passwd",
   "bash",
+  "dash",
   "coreutils",
+  "findutils",
+  "grep",
+  "sed",
+  "ncurses-base",
   "hostname",
   "libc-bin",
   "usr-is-merged",
@@ -45,13 +50,15 @@ const LEFT_OUT = /^usr\/share\/(doc|doc-base|man|info|locale|lintian|bug|bash-co
 /** Folders of the root that are links into /usr ("merged /usr"), whatever the packages' paths say. */
 const MERGED = ["bin", "sbin", "lib", "lib64"] as const;
 
-/** What the packages' scripts would have written, in short. Users and groups of services are made by systemd-sysusers. */
+/** What the packages' scripts would have written, in short. Users and groups are made at boot by systemd-sysusers. */
 const FILES: Readonly<Record<string, string>> = {
   "etc/hostname": "trike\n",
   "etc/hosts": "127.0.0.1 localhost trike\n",
   "etc/fstab": "/dev/vda / ext4 defaults 0 0\n",
-  "etc/locale.conf": "LANG=C.UTF-8\n",
+  "etc/environment": "",
+  "etc/default/locale": "LANG=C.UTF-8\n",
   "etc/machine-id": "7472696b652d62656e63682d726f6f74\n", // some, so that it is no first boot, which asks questions
+  "etc/sysusers.d/udev.conf": "g input -\ng kvm -\ng render -\ng sgx -\n", // that udev's rules name
   "etc/pam.d/common-auth": "auth required pam_unix.so nullok\n",
   "etc/pam.d/common-account": "account required pam_unix.so\n",
   "etc/pam.d/common-password": "password required pam_unix.so nullok yescrypt\n",
@@ -66,6 +73,7 @@ const SYMLINKS: Readonly<Record<string, string>> = {
   sbin: "usr/sbin",
   lib: "usr/lib",
   lib64: "usr/lib64",
+  "usr/bin/sh": "dash",
   "var/run": "/run",
   "var/lock": "/run/lock",
   "etc/mtab": "../proc/self/mounts",
@@ -79,7 +87,7 @@ const SYMLINKS: Readonly<Record<string, string>> = {
 
 /** The image's path in the cache. It is made once: whoever boots it copies it first. */
 export async function systemdRoot(progress: Progress, root = cacheRoot()): Promise<string> {
-  const parts = [PACKAGES, FILES, SYMLINKS, LEFT_OUT.source, MERGED, SIZE_BYTES, "2"];
+  const parts = [PACKAGES, FILES, SYMLINKS, LEFT_OUT.source, MERGED, SIZE_BYTES, "3"];
   const image = join(root, "guests", `systemd-${await fingerprint(JSON.stringify(parts))}.ext4`);
   if (await isFile(image)) return image;
   const debs = await debianClosure(root, PACKAGES, progress);
@@ -96,7 +104,9 @@ export async function systemdRoot(progress: Progress, root = cacheRoot()): Promi
         }
       }
       writeTree(join(scratch, "tree"), entries);
-      await makeExt4(await mke2fs(scratch), scratch, "trike-root", SIZE_BYTES, image);
+      // all files belong to root, who is, for mke2fs, whoever runs this
+      const asRoot = (await Deno.stat(scratch)).uid === 0 ? [] : ["unshare", "--map-root-user"];
+      await makeExt4([...asRoot, ...await mke2fs(scratch)], scratch, "trike-root", SIZE_BYTES, image);
       progress("unpacking Debian's systemd", 1);
       return image;
     }));
