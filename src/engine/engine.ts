@@ -160,6 +160,8 @@ export interface VcpuParts {
   /** Every thread that raises an event of a vCPU calls `poke` after that. */
   readonly poked?: boolean;
   readonly doorbells?: Doorbells;
+  /** Hears what the engine does with the guest's code: a short line, now and then. */
+  readonly trace?: (what: string) => void;
   /** Instructions between two looks at events and the clock, of an engine that counts them; its own choice if not given. */
   readonly sliceInstructions?: number;
   /** Bytes for decoded code, of all vCPUs together; what there is if not given. */

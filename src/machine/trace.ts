@@ -12,10 +12,11 @@ import type { VcpuState } from "../engine/vcpu_state.ts";
 import type { MachineSpec } from "./spec.ts";
 
 /**
- * `exits`: why run returned; `pio`, `mmio`: accesses; `msr`: local APIC MSRs; `irq`: interrupts taken; `samples`: where the vCPU
+ * `exits`: why run returned; `pio`, `mmio`: accesses; `msr`: local APIC MSRs; `irq`: interrupts taken; `jit`: code that the software CPU
+ * compiles, by guest-physical address; `samples`: where the vCPU
  * is, each half a millisecond, which only those get who ask for it by name: "all" is without.
  */
-export const TRACE_CATEGORIES = ["exits", "pio", "mmio", "msr", "irq", "samples"] as const;
+export const TRACE_CATEGORIES = ["exits", "pio", "mmio", "msr", "irq", "jit", "samples"] as const;
 export type TraceCategory = typeof TRACE_CATEGORIES[number];
 
 const BLOCK = 64 * 1024;

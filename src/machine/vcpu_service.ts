@@ -78,7 +78,7 @@ class OpenedVcpu {
     const { memory, spec } = options;
     const pc = this.pc = assemblePc(options);
     this.#index = index;
-    this.#log = spec.trace && TraceLog.toFile(index, pc.clock, spec.trace);
+    const log = this.#log = spec.trace && TraceLog.toFile(index, pc.clock, spec.trace);
     const disks = spec.icount && spec.disks.length > 0 ? new DiskServer(pc, spec.disks, onTrouble) : null;
     const board = new PcBoard(pc.lock, pc.ports, pc.mmio, pc.apics, index, pc.counters.of(index), disks);
     const vcpu = engine.openVcpu({
@@ -98,6 +98,7 @@ class OpenedVcpu {
       chips: pc.chips,
       ...(spec.irqchip ? { irqchip: spec.irqchip } : {}),
       poked: true,
+      ...(log?.has("jit") ? { trace: (what: string) => log.line("jit", what) } : {}),
       posted: POSTED_PORTS,
       // A trace tells of every write.
       ...(spec.trace ? {} : { doorbells: pc.doorbells }),

@@ -71,6 +71,7 @@ export class Rig {
   /** Each look at the clock takes a nanosecond; `onLook` hears of it. */
   ns = 0;
   onLook: () => void = () => {};
+  onTrace: (what: string) => void = () => {};
   readonly #record = VcpuRecord.create();
   readonly #handlers = new Set<number>();
   readonly #inHandlers = new Set<number>();
@@ -101,6 +102,7 @@ export class Rig {
       cpu: MAX_CPU,
       icount: null,
       codeBytes: 32 << 20,
+      trace: (what) => this.onTrace(what),
     };
     this.vcpu = new SoftVcpu(this.parts);
   }

@@ -4,6 +4,7 @@ import { Asm } from "./asm.ts";
 import { Duel, type Manner } from "./duel.ts";
 import { CODE, DATA, DATA_PAGES, PAGE, VECTOR } from "./layout.ts";
 import type { Program } from "./program.ts";
+import { Rig } from "./rig.ts";
 
 const SEED = 20_261_122, PROGRAMS = 45;
 const INTERPRETED: Manner = { compile: "none", again: false, slice: 1000, atStops: 0, atLooks: 0 };
@@ -109,6 +110,16 @@ Deno.test("the counters say which tier has retired how much", () => {
     `${all.compiled} of ${all.instructions}`,
   );
   assertEquals(all.instructions, none.instructions);
+});
+
+Deno.test("a trace tells which code is compiled, by guest-physical address, and when it is ready", () => {
+  const rig = new Rig(), told: string[] = [];
+  rig.onTrace = (what) => told.push(what);
+  const p = program((a) => a.hex("48 01 C8 48 31 C2 FF C9"));
+  rig.load(p);
+  assert(rig.vcpu.compileHere());
+  // The first page of code lies at 43000H; three instructions and the INT, which ends the block.
+  assertEquals(told, ["all code forgotten", "43040 compiling, 4 instructions in 1 blocks", "43040 ready"]);
 });
 
 Deno.test("a disagreement is seen: a register, a flag, a byte of memory", () => {

@@ -116,6 +116,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       this.#u8,
       this.#extend,
       parts.icount !== null,
+      parts.trace,
     );
     this.reset();
   }

@@ -93,6 +93,8 @@ interface Pending {
   /** Record of its entry point. */
   readonly at: number;
   readonly instructions: number;
+  /** Guest-physical, in hexadecimal. */
+  readonly name: string;
 }
 
 export class RegionTier {
@@ -124,6 +126,8 @@ export class RegionTier {
     /** What a region calls that has used up its budget: gives a new one, negative if it is to be left. */
     extend: (budget: number) => number,
     private readonly exact: boolean,
+    /** Hears of each region asked for, ready, stale and refused. */
+    private readonly trace?: (what: string) => void,
   ) {
     this.#pages = Math.floor(memory.buffer.byteLength / 65536);
     this.#finder = new RegionFinder(decoder);
@@ -201,21 +205,26 @@ export class RegionTier {
       // Everything decoded was forgotten, and every region with it: their places in the table are free again.
       this.#flushes = this.cache.flushes;
       this.#next = this.interp.functions;
+      this.trace?.("all code forgotten");
     }
     const at = this.cache.entryOf(page, MODE_64, offset);
     if (at === 0 || this.cache.handlerAt(at) >= this.#firstRegion) return;
     const room = this.interp.inLoop + this.#next + this.#pending.size <= MAX_HANDLER && this.cache.hasRoom();
     const jumps = this.cache.indirectTargets(page, MODE_64);
     const region = room ? this.#finder.find(this.u8, base, offset, LIMITS, jumps) : null;
+    const name = (page * 4096 + offset).toString(16);
     if (!region || region.instructions === 0) {
       this.stats.regionsRefused++;
+      this.trace?.(`${name} refused`);
       return;
     }
     this.cache.beginRegion(page);
     const records = this.cache.at;
     eachInstruction(region, (i) => i.record = this.#record(i));
     const generation = this.cache.finishRegion(region.from, region.to);
-    const pending = { page, generation, flushes: this.cache.flushes, at, instructions: region.instructions };
+    const { instructions } = region,
+      pending = { page, generation, flushes: this.cache.flushes, at, instructions, name };
+    this.trace?.(`${name} compiling, ${instructions} instructions in ${region.blocks.length} blocks`);
     const entryTable = this.cache.tableOf(page, MODE_64);
     if (this.#port) {
       const bytes = this.u8.slice(base, base + 4096);
@@ -240,6 +249,7 @@ export class RegionTier {
       const pending = this.#pending.get(id)!;
       this.#pending.delete(id);
       this.stats.compileMs += ms;
+      this.trace?.(`${pending.name} compiled in ${ms.toFixed(2)} ms`);
       if (!module) throw new Error(error);
       this.#install(pending, module);
     }
@@ -248,6 +258,7 @@ export class RegionTier {
   #install(p: Pending, module: WebAssembly.Module): void {
     if (p.flushes !== this.cache.flushes || !this.cache.isCurrent(p.page, p.generation)) {
       this.stats.regionsStale++;
+      this.trace?.(`${p.name} stale`);
       return;
     }
     const instance = new WebAssembly.Instance(module, { env: this.#env });
@@ -259,6 +270,7 @@ export class RegionTier {
     table.set(this.#next, handler!);
     this.#regions.set(number, region!);
     this.cache.enter(p.at, this.interp.inLoop + this.#next++);
+    this.trace?.(`${p.name} ready`);
     this.stats.regions++;
     this.stats.regionInstructions += p.instructions;
   }
