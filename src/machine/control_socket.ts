@@ -44,8 +44,8 @@ export interface Controlled {
 
 export class ControlServer {
   readonly #clients = new Set<Deno.UnixConn>();
-  /** Replies to those who wait for the machine's end. */
-  readonly #farewells: Promise<void>[] = [];
+  /** Those that have not asked for the console: they may wait to be told of the end, or be about to ask. */
+  readonly #asking = new Set<Deno.UnixConn>();
   #closing = false;
 
   private constructor(
@@ -71,8 +71,9 @@ export class ControlServer {
     this.#closing = true;
     this.listener.close();
     await this.machine.console.flush(FLUSH_MS);
-    const told = Promise.all(this.#farewells);
-    await Promise.race([told, new Promise((resolve) => setTimeout(resolve, FLUSH_MS))]);
+    for (const late = performance.now() + FLUSH_MS; this.#asking.size > 0 && performance.now() < late;) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
     for (const client of this.#clients) closeQuietly(client);
   }
 
@@ -91,6 +92,7 @@ export class ControlServer {
   async #serve(client: Deno.UnixConn): Promise<void> {
     if (this.#clients.size >= MAX_CLIENTS) return closeQuietly(client);
     this.#clients.add(client);
+    this.#asking.add(client);
     try {
       const greeting: Greeting = { trike: PROTOCOL_VERSION, name: this.name, pid: Deno.pid };
       await writeAll(client, encodeLine(greeting));
@@ -99,6 +101,7 @@ export class ControlServer {
       // It left in the middle of something.
     } finally {
       this.#clients.delete(client);
+      this.#asking.delete(client);
       closeQuietly(client);
     }
   }
@@ -115,12 +118,13 @@ export class ControlServer {
         if (++mistakes >= MAX_MISTAKES) return;
       } else if (request.do === "console") {
         await reply({ ok: true, result: null });
+        this.#asking.delete(client);
         return await this.#attach(client, lines.rest());
       } else if (request.do === "wait") {
         // Reading goes on meanwhile, so that a client that leaves is seen to leave.
         if (waiting) return;
         waiting = true;
-        this.#farewells.push(this.machine.ended.then((end) => reply({ ok: true, result: end })).catch(() => {}));
+        void this.machine.ended.then((end) => reply({ ok: true, result: end })).catch(() => {});
       } else {
         const result = await this.#act(request).then(
           (result): Reply => ({ ok: true, result: result ?? null }),
