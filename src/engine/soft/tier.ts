@@ -112,8 +112,15 @@ export class RegionTier {
   #flushes = 0;
   #ids = 0;
 
-  /** Regions entered, instructions in them, targets refused, regions stale on arrival, milliseconds of compilation. */
-  readonly stats = { regions: 0, regionInstructions: 0, regionsRefused: 0, regionsStale: 0, compileMs: 0 };
+  /** Regions entered, instructions in them, targets refused, regions stale on arrival, compilations that failed, milliseconds of compilation. */
+  readonly stats = {
+    regions: 0,
+    regionInstructions: 0,
+    regionsRefused: 0,
+    regionsStale: 0,
+    regionsFailed: 0,
+    compileMs: 0,
+  };
 
   constructor(
     private readonly interp: Interpreter,
@@ -250,8 +257,12 @@ export class RegionTier {
       this.#pending.delete(id);
       this.stats.compileMs += ms;
       this.trace?.(`${pending.name} compiled in ${ms.toFixed(2)} ms`);
-      if (!module) throw new Error(error);
-      this.#install(pending, module);
+      if (module) this.#install(pending, module);
+      else {
+        // A defect of ours, but no reason for the guest to die: the interpreter runs it.
+        this.stats.regionsFailed++;
+        this.trace?.(`${pending.name} failed: ${error}`);
+      }
     }
   }
 
