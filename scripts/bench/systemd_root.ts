@@ -116,8 +116,13 @@ function merged(path: string): string {
   return MERGED.some((name) => path.startsWith(`${name}/`)) ? `usr/${path}` : path;
 }
 
-/** Directories get their permissions last, as one may be closed to its owner. */
-function writeTree(folder: string, entries: ReadonlyMap<string, TarEntry>): void {
+/**
+ * The packages' files and what their installation would have added, as a tree below `folder`. Directories get their
+ * permissions last, as one may be closed to its owner.
+ *
+ * @throws {HostError} if a package would write through a symbolic link, or holds a device
+ */
+export function writeTree(folder: string, entries: ReadonlyMap<string, TarEntry>): void {
   const tree = new FolderWriter(folder);
   const directories: [string, number][] = [];
   for (const [path, { kind, mode, target, data }] of entries) {
