@@ -112,7 +112,10 @@ export class RegionTier {
   #flushes = 0;
   #ids = 0;
 
-  /** Regions entered, instructions in them, targets refused, regions stale on arrival, compilations that failed, milliseconds of compilation. */
+  /**
+   * Regions entered, instructions in them, targets refused, regions stale on arrival, compilations that failed, milliseconds of
+   * compilation.
+   */
   readonly stats = {
     regions: 0,
     regionInstructions: 0,
