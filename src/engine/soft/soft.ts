@@ -146,6 +146,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.#halted = this.#shutdown = false;
     this.#unfinished = null;
     this.#cache.flush();
+    this.#tier?.forget();
     this.#mapSeen = this.#parts.memoryMap?.generation ?? 0;
     this.exports.flushTlb(this.base);
     this.exports.updateMode(this.base);

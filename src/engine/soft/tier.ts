@@ -156,6 +156,11 @@ export class RegionTier {
     this.#next = interp.functions;
   }
 
+  /** The vCPU starts anew: what was counted says nothing of what comes, and equal runs stay equal. */
+  forget(): void {
+    this.#counts.clear();
+  }
+
   /** From now on another thread compiles. */
   useWorker(model: CpuModel | null): void {
     const channel = new MessageChannel();
