@@ -6,7 +6,7 @@ import { CODE, DATA, DATA_PAGES, PAGE, VECTOR } from "./layout.ts";
 import type { Program } from "./program.ts";
 import { Rig } from "./rig.ts";
 
-const SEED = 20_261_122, PROGRAMS = 45;
+const SEED = 20_261_122, PROGRAMS = 30;
 const INTERPRETED: Manner = { compile: "none", again: false, slice: 1000, atStops: 0, atLooks: 0 };
 const MANNERS: readonly Manner[] = [
   INTERPRETED,
