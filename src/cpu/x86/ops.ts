@@ -35,6 +35,7 @@ import {
   OP,
   reg,
   S,
+  STATUSES,
   TLB_ADDEND,
   TLB_TAG_R,
   TLB_TAG_W,
@@ -60,7 +61,7 @@ export const STATUS = {
   /** An instruction that a hypervisor takes note of is about to run (exits.ts); rip is its own. */
   EXIT: 8,
   /** rip holds the next instruction: look it up, but nobody has jumped. */
-  FALL: 9,
+  FALL: STATUSES - 1,
 } as const;
 
 /** The record's field of the first, second and third operand. */

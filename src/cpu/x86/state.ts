@@ -39,6 +39,9 @@ export const ES = 0, CS = 1, SS = 2, DS = 3, FS = 4, GS = 5, LDTR = 6, TR = 7;
 /** Offset of general register `n` (or a pseudo register). The byte registers AH..BH are at 8n + 1. */
 export const reg = (n: number): number => n * 8;
 
+/** How many values of STATUS (ops.ts) there are. */
+export const STATUSES = 10;
+
 export const S = layout({
   /** RAX..R15, ZERO, VBASE, TEMP, one spare. First, so that an offset fits a byte. */
   gpr: [8, 20],
@@ -162,7 +165,7 @@ export const S = layout({
   /** Retired in compiled regions, less what RegionTier has given them while they ran. */
   tierRetired: 8,
   /** How often the interpreter has entered a region, by the STATUS it came back with. */
-  regionsLeft: [8, 9],
+  regionsLeft: [8, STATUSES],
   /** Address in memory of the event word. */
   events: 4,
   /** Address in memory of the code map's page bytes; pages of RAM; where guest RAM starts. */

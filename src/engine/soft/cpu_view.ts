@@ -54,7 +54,8 @@ export class CpuView {
       leftByFault: left(STATUS.FAULT),
       leftBySlice: left(STATUS.SLICE),
       leftByResync: left(STATUS.RESYNC),
-      leftOtherwise: left(STATUS.NEXT) + left(STATUS.TRANSLATE) + left(STATUS.HALT) + left(STATUS.SHUTDOWN),
+      leftOtherwise: left(STATUS.NEXT) + left(STATUS.TRANSLATE) + left(STATUS.HALT) + left(STATUS.SHUTDOWN) +
+        left(STATUS.FALL),
     };
   }
 }
