@@ -63,7 +63,7 @@ const TABLE: readonly Row[] = [
   // a Worker a vCPU; boots of Linux
   { folder: "tests/smp", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
   // /dev/kvm, where there is one
-  { folder: "tests/engine/kvm", allow: ["--allow-read", "--allow-ffi"] },
+  { folder: "tests/engine/kvm", allow: [...FILES, "--allow-ffi"] },
   // a library in the place of Hypervisor.framework
   { folder: "tests/engine/hvf", allow: [...FILES, "--allow-env", "--allow-run", "--allow-ffi"], kernels: true },
   // a library in place of Hypervisor.framework, looked at with binutils
