@@ -23,6 +23,7 @@ import {
 } from "../vcpu_state.ts";
 import type { Bytes, Host } from "./host.ts";
 import { IA32_TSC_ADJUST, MSR_KVM_SYSTEM_TIME_NEW, MsrAccess } from "./msr_access.ts";
+import { RIGHTS } from "./rights.ts";
 
 /** A structure of KVM's, to be read and written as a whole. */
 class Block {
@@ -37,18 +38,6 @@ class Block {
 
 const SEGMENT_AT = SEGMENT_NAMES.map((name) => K.kvm_sregs[name === "ldtr" ? "ldt" : name]);
 const CONTROLS = ["cr0", "cr2", "cr3", "cr4", "efer"] as const;
-/** Bits of the packed access rights and the fields they come from. */
-const RIGHTS = [
-  [0, 15, K.kvm_segment.type],
-  [4, 1, K.kvm_segment.s],
-  [5, 3, K.kvm_segment.dpl],
-  [7, 1, K.kvm_segment.present],
-  [12, 1, K.kvm_segment.avl],
-  [13, 1, K.kvm_segment.l],
-  [14, 1, K.kvm_segment.db],
-  [15, 1, K.kvm_segment.g],
-  [16, 1, K.kvm_segment.unusable],
-] as const;
 const X87_SSE_AVX = 7n;
 const BREAKPOINT = 3, OVERFLOW = 4, NMI_VECTOR = 2;
 const CR0_PG = 0x8000_0000, CR4_PAE = 0x20, EFER_LMA = 0x400;

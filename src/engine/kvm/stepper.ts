@@ -11,6 +11,7 @@ import { CS, DS, ES, FS, GS, LDTR, S, SS, TR } from "../../cpu/x86/state.ts";
 import { GPR_NAMES, type VcpuParts } from "../engine.ts";
 import { SoftVcpu } from "../soft/soft.ts";
 import type { Bytes, Host } from "./host.ts";
+import { RIGHTS } from "./rights.ts";
 
 /** `unknown`: the software CPU does not know the instruction either, and the guest is as it was but for its memory. */
 export type StepResult = "done" | "halt" | "shutdown" | "unknown";
@@ -45,7 +46,6 @@ const X = {
   YMM: 576,
 } as const;
 const XSTATE_X87_SSE = 3, XSTATE_AVX = 4;
-const UNUSABLE = 1 << 16;
 const UD = 6;
 const SHADOW_IS_VALID = 4;
 
@@ -215,20 +215,8 @@ function msrAt(i: number): number {
   return K.kvm_msrs.entries + i * K.kvm_msr_entry.SIZEOF;
 }
 
-/** Bits of the packed access rights and the fields they come from. */
-const RIGHTS = [
-  [0, 15, K.kvm_segment.type],
-  [4, 1, K.kvm_segment.s],
-  [5, 3, K.kvm_segment.dpl],
-  [7, 1, K.kvm_segment.present],
-  [12, 1, K.kvm_segment.avl],
-  [13, 1, K.kvm_segment.l],
-  [14, 1, K.kvm_segment.db],
-  [15, 1, K.kvm_segment.g],
-] as const;
-
 function loadSegment(v: SoftVcpu, n: number, dv: DataView, at: number): void {
-  let rights = dv.getUint8(at + K.kvm_segment.unusable) ? UNUSABLE : 0;
+  let rights = 0;
   for (const [shift, mask, field] of RIGHTS) rights |= (dv.getUint8(at + field) & mask) << shift;
   v.put("segSelector", dv.getUint16(at + K.kvm_segment.selector, true), n);
   v.put("segRights", rights, n);
@@ -239,7 +227,6 @@ function loadSegment(v: SoftVcpu, n: number, dv: DataView, at: number): void {
 function storeSegment(v: SoftVcpu, n: number, dv: DataView, at: number): void {
   const rights = v.get("segRights", n);
   for (const [shift, mask, field] of RIGHTS) dv.setUint8(at + field, (rights >> shift) & mask);
-  dv.setUint8(at + K.kvm_segment.unusable, rights & UNUSABLE ? 1 : 0);
   dv.setUint16(at + K.kvm_segment.selector, v.get("segSelector", n), true);
   dv.setInt32(at + K.kvm_segment.limit, v.get("segLimit", n), true);
   dv.setBigUint64(at + K.kvm_segment.base, v.get64("segBase", n), true);
