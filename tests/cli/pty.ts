@@ -28,7 +28,7 @@ class Tty {
   }
 
   /** Reads until the output has `wanted`; all that was read, one character a byte. */
-  async until(wanted: string, seconds = 10): Promise<string> {
+  async until(wanted: string, seconds = 30): Promise<string> {
     const end = performance.now() + seconds * 1000;
     let seen = "";
     while (!seen.includes(wanted)) {

@@ -62,11 +62,11 @@ Deno.test({
   ignore: seabios.ignore || boot.ignore || !mkrescue || !which("xorriso") || !which("mformat"),
   fn: () =>
     withFolder(async (folder) => {
-      const machine = ["--memory", "64M", "--engine", "soft", "--timeout", "60"];
+      const machine = ["--memory", "64M", "--engine", "soft", "--timeout", "180"];
       const disk = `${await grubCd(folder)},controller=cdrom`;
       await using trike = new Trike(["run", "--quiet", "--firmware", seabios.path, "--disk", disk, ...machine]);
-      await trike.talk.until("say hello, then halt", 30);
-      await trike.talk.until("executed automatically", 20);
+      await trike.talk.until("say hello, then halt", 90);
+      await trike.talk.until("executed automatically", 90);
       await trike.talk.type("\x1b[B\r");
       const { code, stdout, stderr } = await trike.end();
       assertEquals([code, stderr], [0, ""]);
@@ -79,11 +79,11 @@ Deno.test({
   ignore: seabios.ignore || boot.ignore || !mkimage,
   fn: () =>
     withFolder(async (folder) => {
-      const machine = ["--memory", "64M", "--engine", "soft", "--timeout", "60"];
+      const machine = ["--memory", "64M", "--engine", "soft", "--timeout", "180"];
       const disk = await grubDisk(folder);
       await using trike = new Trike(["run", "--quiet", "--firmware", seabios.path, "--disk", disk, ...machine]);
-      await trike.talk.until("say hello, then halt", 20);
-      await trike.talk.until("executed automatically", 20);
+      await trike.talk.until("say hello, then halt", 90);
+      await trike.talk.until("executed automatically", 90);
       await trike.talk.type("\x1b[B\r");
       const { code, stdout, stderr } = await trike.end();
       assertEquals([code, stderr], [0, ""]);

@@ -23,7 +23,7 @@ async function withKernel(kernel: Uint8Array, body: (kernel: string, initrd: str
 
 async function run(kernel: string, initrd: string, ...more: string[]): Promise<string[]> {
   const args = ["run", "--quiet", "--kernel", kernel, "--initrd", initrd, "--append", "one two", "--memory", "64M"];
-  const { code, stdout, stderr } = await trike([...args, "--engine", "soft", "--timeout", "30", ...more]);
+  const { code, stdout, stderr } = await trike([...args, "--engine", "soft", "--timeout", "180", ...more]);
   assertEquals([code, stderr], [11, ""]); // 5 to the debug exit
   return stdout.trim().split("\n").map((line) => line.trim());
 }

@@ -12,14 +12,14 @@ if (!mtools) console.log("skipped: Linux under UEFI: the package mtools is not i
 
 /** Starts the UEFI shell, has it do `commands`, and returns what the console said. */
 async function shell(varsFile: string, commands: readonly string[]): Promise<string> {
-  const machine = ["--memory", "128M", "--engine", "soft", "--timeout", "60"];
+  const machine = ["--memory", "128M", "--engine", "soft", "--timeout", "180"];
   await using trike = new Trike(["run", "--quiet", "--firmware", code.path, "--firmware-vars", varsFile, ...machine]);
-  await trike.talk.until("seconds to skip", 40);
+  await trike.talk.until("seconds to skip", 90);
   await trike.talk.type("\x1b");
-  let said = await trike.talk.until("Shell> ", 20);
+  let said = await trike.talk.until("Shell> ", 90);
   for (const command of commands) {
     await trike.talk.type(command + "\r");
-    if (command !== "reset -s") said += await trike.talk.until("Shell> ", 20);
+    if (command !== "reset -s") said += await trike.talk.until("Shell> ", 90);
   }
   const { code: status, stdout, stderr } = await trike.end();
   assertEquals([status, stderr], [0, ""]);
@@ -81,7 +81,7 @@ Deno.test({
         "cat /sys/class/dmi/id/sys_vendor; ls /sys/firmware/efi";
       const disk = await uefiDisk(folder, `${guest.append} ${script(wanted)}`);
       const firmware = ["--firmware", code.path, "--firmware-vars", `${folder}/vars.fd`, "--disk", disk];
-      const machine = ["--memory", "512M", "--engine", "soft", "--timeout", "100"];
+      const machine = ["--memory", "512M", "--engine", "soft", "--timeout", "180"];
       await using trike = new Trike(["run", "--quiet", ...firmware, ...machine]);
       const { code: status, stdout, stderr } = await trike.end();
       assertEquals([status, stderr], [0, ""]);

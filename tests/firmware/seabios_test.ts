@@ -36,7 +36,7 @@ for (const [engine, cpus, rom] of [["soft", 1, seabios], ["soft", 2, small], ["k
     fn: () =>
       withDisk(async (disk, dir) => {
         const debug = `${dir}/debug.txt`;
-        const machine = ["--memory", "64M", "--cpus", `${cpus}`, "--engine", engine, "--timeout", "60"];
+        const machine = ["--memory", "64M", "--cpus", `${cpus}`, "--engine", engine, "--timeout", "180"];
         const allow = ["--allow-read", "--allow-write", "--allow-env", ...(engine === "kvm" ? ["--allow-ffi"] : [])];
         const files = ["--firmware", rom.path, "--debugcon", debug, "--disk", disk];
         await using trike = new Trike(["run", "--quiet", ...files, ...machine], allow);
@@ -87,8 +87,8 @@ Deno.test({
       image.set(Uint8Array.from(RESETS.match(/../g)!, (x) => parseInt(x, 16)));
       image.set([0x55, 0xaa], 510);
       await Deno.writeFile(disk, image);
-      const machine = ["--memory", "64M", "--cpus", "2", "--engine", "soft", "--timeout", "60"];
+      const machine = ["--memory", "64M", "--cpus", "2", "--engine", "soft", "--timeout", "180"];
       await using trike = new Trike(["run", "--quiet", "--firmware", seabios.path, "--disk", disk, ...machine]);
-      for (let i = 0; i < 4; i++) await trike.talk.until("once more", 20);
+      for (let i = 0; i < 4; i++) await trike.talk.until("once more", 90);
     }),
 });
