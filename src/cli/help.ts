@@ -16,6 +16,8 @@ const COMMANDS = `Usage: trike run [OPTION]...   start a virtual machine, in the
        trike ip NAME           its address
        trike snapshot NAME FILE [--compress]
                                save it; it goes on
+       trike screenshot NAME [FILE]
+                               its display as a PNG, in FILE or NAME.png
        trike publish NAME [[ADDR:]PORT:GUESTPORT[/udp]]... [--remove]
                                let clients of a port in, or no more; or list them
        trike guest             fetch the default guest and print where it is

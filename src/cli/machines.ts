@@ -1,4 +1,4 @@
-/** `trike list`, and the commands that a machine with a name is told: stop, kill, console, ip, snapshot, publish, balloon. */
+/** `trike list`, and the commands that a machine with a name is told: stop, kill, console, ip and so on. */
 import { resolve } from "@std/path";
 import { ConfigError, HostError } from "../base/errors.ts";
 import { describeSize, formatSize } from "../base/size.ts";
@@ -108,6 +108,21 @@ const VERBS: Readonly<Record<typeof MACHINE_COMMANDS[number], Verb>> = {
         const request = { do: "snapshot", path: resolve(file!), compress: given.has("compress") } as const;
         const { bytes } = await client.ask(request, Infinity) as { bytes?: unknown };
         print(`${name}: saved, ${describeSize(Number(bytes))}\n`);
+        return 0;
+      }),
+  },
+  screenshot: {
+    operands: "NAME [FILE]",
+    count: [1, 2],
+    help: "its display as a PNG, in FILE or NAME.png",
+    options: {},
+    run: async ({ operands: [name, file = `${name}.png`] }, print) =>
+      await withMachine("screenshot", name!, async (client) => {
+        const { width, height } = await client.ask({ do: "screenshot", path: resolve(file) }) as Record<
+          string,
+          unknown
+        >;
+        print(`${name}: ${Number(width)} × ${Number(height)} pixels in ${quoted(file)}\n`);
         return 0;
       }),
   },

@@ -1,7 +1,8 @@
 /** What `--name` adds to a run: the name, held while it lasts, and the control socket by which others find it. */
-import { HostError } from "../base/errors.ts";
+import { HostError, messageOf } from "../base/errors.ts";
 import { formatIp4 } from "../host/net/address.ts";
 import { NETWORK } from "../host/net/network.ts";
+import { encodeScreen } from "../host/png.ts";
 import { ConsoleHub } from "../machine/console_hub.ts";
 import { type Controlled, ControlServer } from "../machine/control_socket.ts";
 import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
@@ -70,6 +71,19 @@ function controlled(name: string, spec: MachineSpec, run: NamedRun, console: Con
       const handle = started();
       if (!handle.snapshot) throw new HostError("This machine cannot be saved");
       return await handle.snapshot(path, { compress, stop: false });
+    },
+    screenshot: async (path) => {
+      const { screen } = started();
+      if (!screen) {
+        throw new HostError(`The machine "${name}" has no display: expected one started with --vga or --vnc`);
+      }
+      const { width, height, png } = encodeScreen(screen);
+      try {
+        await Deno.writeFile(path, png);
+      } catch (error) {
+        throw new HostError(`Cannot write the picture "${path}": ${messageOf(error)}`, { cause: error });
+      }
+      return { path, bytes: png.length, width, height };
     },
     published: () => publish({ action: "list" }),
     publish: async (port) => void await publish({ action: "add", port }),

@@ -121,7 +121,17 @@ export type Command =
 
 const COMMANDS = ["run", "resume", "config", "guest", "engines"] as const;
 /** Those that read their own arguments, about machines with names. */
-export const MACHINE_COMMANDS = ["list", "stop", "kill", "console", "ip", "snapshot", "publish", "balloon"] as const;
+export const MACHINE_COMMANDS = [
+  "list",
+  "stop",
+  "kill",
+  "console",
+  "ip",
+  "snapshot",
+  "screenshot",
+  "publish",
+  "balloon",
+] as const;
 const NAMES: readonly string[] = [...COMMANDS, "disk", "xhyve", ...MACHINE_COMMANDS];
 const RUN_ALLOWED = Object.keys(OPTION_BY_NAME).filter((name) => !(name in RESUME_OPTIONS || name in CONFIG_OPTIONS));
 const ALLOWED: Readonly<Record<typeof COMMANDS[number], readonly string[]>> = {

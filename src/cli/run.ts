@@ -3,8 +3,7 @@ import { dirname, join } from "@std/path";
 import { ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
 import type { Guest, GuestKind } from "../guest/default_guest.ts";
-import { encodePng } from "../host/png.ts";
-import type { Screen } from "../host/screen.ts";
+import { encodeScreen } from "../host/png.ts";
 import { NoSerial, openSerial, type SerialBackEnd } from "../host/serial.ts";
 import { Terminal } from "../host/terminal.ts";
 import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
@@ -92,7 +91,7 @@ async function runNamed(
     const status = await run.toEnd();
     if (stats && run.handle) writeOutput(stats, "--stats", request.stats!, json(run));
     if (screenshot && run.handle?.screen) {
-      writeOutput(screenshot, "--screenshot", request.screenshot!, picture(run.handle.screen));
+      writeOutput(screenshot, "--screenshot", request.screenshot!, encodeScreen(run.handle.screen).png);
     }
     return status;
   } finally {
@@ -429,12 +428,6 @@ class Run {
 function oneLine(text: string): string {
   // deno-lint-ignore no-control-regex
   return text.replace(/[\s\x00-\x1f\x7f-\x9f]+/g, " ").trim();
-}
-
-function picture(screen: Screen): Uint8Array {
-  const size = screen.size, pixels = new Uint32Array(size.width * size.height);
-  screen.render(pixels, size);
-  return encodePng(pixels, size.width, size.height);
 }
 
 function json(run: Run): Uint8Array {

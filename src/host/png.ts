@@ -1,6 +1,7 @@
 /** PNG pictures. Spec: [png §5, §11.2] chunks, [png §9] filters. */
 import { Buffer } from "node:buffer";
 import { crc32, deflateSync } from "node:zlib";
+import type { Screen } from "./screen.ts";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const RGB = 2;
@@ -31,6 +32,13 @@ export function encodePng(pixels: Uint32Array, width: number, height: number): U
     chunk("IEND", new Uint8Array()),
   ];
   return new Uint8Array(Buffer.concat(parts));
+}
+
+/** What a display shows now. */
+export function encodeScreen(screen: Pick<Screen, "size" | "render">) {
+  const { width, height } = screen.size, pixels = new Uint32Array(width * height);
+  screen.render(pixels, { width, height });
+  return { width, height, png: encodePng(pixels, width, height) };
 }
 
 function chunk(type: string, data: Uint8Array): Uint8Array {

@@ -35,6 +35,8 @@ export interface Controlled {
   readonly ended: Promise<string>;
   /** These reject with errors whose messages are for the client. */
   snapshot(path: string, compress: boolean): Promise<{ readonly bytes: number }>;
+  /** Writes what the display shows into a file. */
+  screenshot(path: string): Promise<{ readonly bytes: number; readonly width: number; readonly height: number }>;
   published(): Promise<readonly PublishSpec[]>;
   publish(forward: PublishSpec): Promise<void>;
   unpublish(forward: PublishSpec): Promise<void>;
@@ -146,6 +148,8 @@ export class ControlServer {
         return machine.kill();
       case "snapshot":
         return await machine.snapshot(request.path, request.compress);
+      case "screenshot":
+        return await machine.screenshot(request.path);
       case "published":
         return await machine.published();
       case "publish":

@@ -16,6 +16,7 @@ export interface Greeting {
 export type Request =
   | { readonly do: "status" | "stop" | "kill" | "wait" | "console" | "published" }
   | { readonly do: "snapshot"; readonly path: string; readonly compress: boolean }
+  | { readonly do: "screenshot"; readonly path: string }
   | { readonly do: "publish" | "unpublish"; readonly forward: PublishSpec }
   /** Without a size it only asks. */
   | { readonly do: "balloon"; readonly sizeBytes?: number };
@@ -39,6 +40,7 @@ export interface MachineStatus {
 
 const PLAIN = ["status", "stop", "kill", "wait", "console", "published"] as const;
 const MAX_PATH = 4096;
+const PATH_WANTED = "path: expected a path from the root";
 
 /** A line's request, or the sentence that says what is wrong with it. */
 export function parseRequest(line: string): Request | string {
@@ -50,12 +52,12 @@ export function parseRequest(line: string): Request | string {
   switch (name) {
     case "snapshot": {
       const { path, compress } = value;
-      if (typeof path !== "string" || !path.startsWith("/") || path.length > MAX_PATH || path.includes("\0")) {
-        return "path: expected a path from the root";
-      }
+      if (!isPath(path)) return PATH_WANTED;
       if (typeof compress !== "boolean") return "compress: expected true or false";
       return { do: name, path, compress };
     }
+    case "screenshot":
+      return isPath(value.path) ? { do: name, path: value.path } : PATH_WANTED;
     case "publish":
     case "unpublish": {
       const forward = parseForward(value.forward);
@@ -70,8 +72,14 @@ export function parseRequest(line: string): Request | string {
       return { do: name, sizeBytes };
     }
     default:
-      return `do: expected one of ${[...PLAIN, "snapshot", "publish", "unpublish", "balloon"].join(", ")}`;
+      return `do: expected one of ${
+        [...PLAIN, "snapshot", "screenshot", "publish", "unpublish", "balloon"].join(", ")
+      }`;
   }
+}
+
+function isPath(value: unknown): value is string {
+  return typeof value === "string" && value.startsWith("/") && value.length <= MAX_PATH && !value.includes("\0");
 }
 
 function parseForward(value: unknown): PublishSpec | null {

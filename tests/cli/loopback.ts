@@ -8,6 +8,7 @@
  */
 import { HostError } from "../../src/base/errors.ts";
 import { ByteRing } from "../../src/base/ring.ts";
+import type { Screen } from "../../src/host/screen.ts";
 import type { MachineEnd, MachineHandle } from "../../src/machine/machine.ts";
 import type { MachineSpec, PublishSpec } from "../../src/machine/spec.ts";
 
@@ -17,6 +18,15 @@ const ENDS: Record<string, MachineEnd> = {
   died: { kind: "died", message: "triple fault\nat rip \x1b[31m0x7c00" },
   "debug-exit": { kind: "debug-exit", code: 0x21 },
   "host-error": { kind: "host-error", error: new HostError("the host gave up") },
+};
+
+/** A display of a red and a blue pixel. */
+const TWO_PIXELS: Screen = {
+  size: { width: 2, height: 1 },
+  render: (out) => out.set([0xff0000, 0x0000ff]),
+  textCells: () => null,
+  key() {},
+  mouse() {},
 };
 
 export function startLoopback(spec: MachineSpec): Promise<MachineHandle> {
@@ -68,6 +78,7 @@ export function startLoopback(spec: MachineSpec): Promise<MachineHandle> {
       notifyInput() {},
       resize: (columns, rows) => words.has("sizes") && print(`<${columns}x${rows}>`),
     },
+    screen: spec.vga ? TWO_PIXELS : null,
     snapshot: async (path) => {
       await Deno.writeTextFile(path, "saved");
       return { path, bytes: 5, ramBytes: 0 };

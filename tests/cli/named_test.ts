@@ -1,5 +1,6 @@
 /** Machines with names, as processes: found, watched, told to stop; their leftovers; clients that mean harm. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { inflateSync } from "node:zlib";
 import { TestTerminal } from "./pty.ts";
 import { decode, eventually, LOOPBACK, start, trike, withFiles } from "./trike.ts";
 
@@ -124,6 +125,25 @@ Deno.test("a guest that ignores its button is told of after --timeout, and kille
     assertEquals((await child.status).code, 137);
   }));
 
+Deno.test("the display of a machine becomes a PNG, where asked for or after its name; one without has a sentence for it", () =>
+  withPlace(async (place) => {
+    await place.run("seen", "", "--vga");
+    await place.run("blind", "");
+    const path = `${place.dir}/it.png`;
+    const shot = await place.trike("screenshot", "seen", path);
+    assertEquals([shot.code, shot.stdout], [0, `seen: 2 × 1 pixels in "${path}"\n`]);
+    const png = await Deno.readFile(path), view = new DataView(png.buffer);
+    assertEquals([view.getUint32(16), view.getUint32(20)], [2, 1], "IHDR [png §11.2.2]");
+    const data = png.subarray(33 + 8, 33 + 8 + view.getUint32(33));
+    assertEquals([...inflateSync(data)], [0, 0xff, 0, 0, 0, 0, 0xff]);
+    const none = await place.trike("screenshot", "blind", path);
+    const sentence = 'trike: The machine "blind" has no display: expected one started with --vga or --vnc\n';
+    assertEquals([none.code, none.stderr], [1, sentence]);
+    const nowhere = await place.trike("screenshot", "seen", `${place.dir}/none/it.png`);
+    assertEquals(nowhere.code, 1);
+    assertStringIncludes(nowhere.stderr, `Cannot write the picture "${place.dir}/none/it.png"`);
+  }));
+
 Deno.test("two machines cannot have one name; a killed process's can be had at once", () =>
   withPlace(async (place) => {
     const first = await place.run("one", "");
@@ -226,6 +246,7 @@ Deno.test("hostile clients: nonsense is answered or hung up on, crowds are turne
       '{"do":"snapshot","path":"relative","compress":false}\n',
       '{"do":"snapshot","path":"/x\\u0000","compress":false}\n',
       '{"do":"snapshot","path":"/x"}\n',
+      '{"do":"screenshot","path":"it.png"}\n',
       '{"do":"publish","forward":{"protocol":"tcp","address":"127.0.0.1","port":70000,"guestPort":1}}\n',
       '{"do":"publish","forward":{"protocol":"sctp","address":"127.0.0.1","port":1,"guestPort":1}}\n',
       '{"do":"publish","forward":null}\n',
