@@ -26,6 +26,9 @@ export const LPC = {
   RCBA: 0xf0,
 } as const;
 
+/** Ports that PMBASE claims [ich9 §13.1.13]. */
+export const PMBASE_BYTES = 128;
+
 export interface Ich9LpcOptions {
   /** Where the board has its ACPI registers; without it PMBASE starts as the chip's does, at 0. */
   readonly pmBase?: number;

@@ -4,6 +4,7 @@ import { CMOS } from "../../devices/cmos_rtc.ts";
 import { DEBUG_EXIT_BYTES } from "../../devices/debug_ports.ts";
 import { HPET_ID } from "../../devices/hpet.ts";
 import { wireOfIsa } from "../../devices/interrupt_router.ts";
+import { PMBASE_BYTES } from "../../devices/pci/lpc.ts";
 import { pirqOf } from "../../devices/pci/pirq.ts";
 import { RESET_PORT, RESET_VALUE } from "../../devices/reset_control.ts";
 import type { BoardDescription, Range } from "../boot/acpi/board.ts";
@@ -42,7 +43,8 @@ export function describeBoard(spec: MachineSpec, pci: PciLayout = FIXED_PCI): Bo
     pci: {
       ...pci,
       memory64: [],
-      io: [{ base: PORT.PCI_IO, length: PORT.PCI_IO_END - PORT.PCI_IO }],
+      // The LPC bridge is behind it, too, and with it what PMBASE claims.
+      io: [{ base: PORT.PCI_IO, length: PORT.PCI_IO_END - PORT.PCI_IO }, { base: PORT.PM, length: PMBASE_BYTES }],
       lpcDevice: SLOT.LPC,
       gsi: (device, pin) => PIRQ_GSI + pirqOf(device, pin + 1),
     },

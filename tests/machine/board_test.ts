@@ -3,7 +3,7 @@ import { buildAcpiTables } from "../../src/boot/acpi/acpi.ts";
 import { PcBoard } from "../../src/machine/board.ts";
 import { describeBoard } from "../../src/machine/boot.ts";
 import { allocateMachineMemory } from "../../src/machine/memory.ts";
-import { assemblePc, type PcOptions } from "../../src/machine/pc.ts";
+import { assemblePc, type PcOptions, SLOT } from "../../src/machine/pc.ts";
 import type { MachineSpec } from "../../src/machine/spec.ts";
 
 const SPEC: MachineSpec = {
@@ -63,6 +63,13 @@ Deno.test("every port and address that the ACPI tables name answers with the dev
   assertEquals(pc.mmio.nameAt(window!.base), "pci-memory");
   assertEquals(pc.mmio.nameAt(window!.base + window!.length - 1), "pci-memory");
   assertEquals(pc.apics.map((apic) => apic.pageAt()), [b.localApicBase, b.localApicBase]);
+});
+
+Deno.test("what the LPC bridge claims by PMBASE is in a window of the host bridge [ich9 §13.1.13]", () => {
+  const { pc } = fixture();
+  const pmBase = pc.pci.ecam.read((SLOT.LPC << 15) | 0x40, 4) & 0xff80;
+  const { io } = describeBoard(SPEC).pci;
+  assert(io.some((w) => w.base <= pmBase && pmBase + 128 <= w.base + w.length), `${pmBase}: ${JSON.stringify(io)}`);
 });
 
 Deno.test("no interrupt of the board has two owners, and the tables can be built", () => {
