@@ -28,7 +28,7 @@ import {
   STATUS,
   TABLE,
 } from "./ahci_registers.ts";
-import { AtapiDrive, ATTENTION, identifyPacket, MEDIA_EVENT } from "./atapi.ts";
+import { AtapiDrive, ATTENTION, identifyPacket } from "./atapi.ts";
 import type { BlockBackend } from "./block_backend.ts";
 import { Scatter } from "./scatter.ts";
 
@@ -263,22 +263,6 @@ export class AhciPort {
       this.#comeUp();
       this.parts.changed();
     }
-  }
-
-  /** Puts another disc into the drive, or none, as somebody at the drive does; `sectors` of 512 bytes. Under the machine lock. */
-  changeMedium(sectors: number): void {
-    const { s } = this;
-    if (!this.drive) return;
-    s.changed = 1;
-    s.mediumSectors = sectors;
-    s.trayOpen = 0;
-    s.mediaEvent = sectors > 0 ? MEDIA_EVENT.NEW_MEDIA : MEDIA_EVENT.MEDIA_REMOVAL;
-    if (sectors > 0) s.attention |= ATTENTION.MEDIUM;
-  }
-
-  /** The user asks the guest to let go of the disc. Under the machine lock. */
-  requestEject(): void {
-    if (this.drive) this.s.mediaEvent = MEDIA_EVENT.EJECT_REQUEST;
   }
 
   /** Looks for commands that were waiting when the machine was saved. Under the machine lock. */

@@ -81,6 +81,30 @@ export class AtapiDrive {
     return this.sectors > 0 && !this.s.trayOpen;
   }
 
+  /** The guest does not want its disc taken. */
+  get locked(): boolean {
+    return this.s.locked !== 0;
+  }
+
+  get trayOpen(): boolean {
+    return this.s.trayOpen !== 0;
+  }
+
+  /** Puts another disc in, or none, as somebody at the drive does; `sectors` of 512 bytes. Under the machine lock. */
+  changeMedium(sectors: number): void {
+    const { s } = this;
+    s.changed = 1;
+    s.mediumSectors = sectors;
+    s.trayOpen = 0;
+    s.mediaEvent = sectors > 0 ? MEDIA_EVENT.NEW_MEDIA : MEDIA_EVENT.MEDIA_REMOVAL;
+    if (sectors > 0) s.attention |= ATTENTION.MEDIUM;
+  }
+
+  /** The user asks the guest to let go of the disc. Under the machine lock. */
+  requestEject(): void {
+    this.s.mediaEvent = MEDIA_EVENT.EJECT_REQUEST;
+  }
+
   /** Carries out a packet; true if it went well, else the sense data says why it did not. */
   packet(cdb: Uint8Array, backend: BlockBackend, data: Scatter): boolean {
     const { s } = this;

@@ -82,11 +82,11 @@ Deno.test("the tray opens unless it is locked, and a new disc is told of by even
   assertEquals(packet([CDB.TEST_UNIT_READY]), failure(SENSE.NOT_READY, ASC.NO_MEDIUM_TRAY_OPEN));
   assertEquals([packet(event), bytes(8)], [GOOD, [0, 6, 4, 0x10, 3, 1, 0, 0]]);
   assertEquals([packet(event), bytes(8)], [GOOD, [0, 6, 4, 0x10, 0, 1, 0, 0]]);
-  dev.ports[1]!.changeMedium(400);
+  dev.ports[1]!.drive!.changeMedium(400);
   assertEquals([packet(event), bytes(8)], [GOOD, [0, 6, 4, 0x10, 2, 2, 0, 0]]);
   assertEquals(packet([CDB.TEST_UNIT_READY]), failure(SENSE.UNIT_ATTENTION, ASC.MEDIUM_CHANGED));
   assertEquals([packet([CDB.READ_CAPACITY]), bytes(4)], [GOOD, [0, 0, 0, 99]]);
-  dev.ports[1]!.changeMedium(0);
+  dev.ports[1]!.drive!.changeMedium(0);
   assertEquals(packet([CDB.READ_CAPACITY]), failure(SENSE.NOT_READY, ASC.NO_MEDIUM_TRAY_CLOSED));
 });
 

@@ -123,9 +123,13 @@ export class E1000Card extends PciFunction {
     return false;
   }
 
+  get linkUp(): boolean {
+    return this.#s.linkDown === 0;
+  }
+
   /** Plugs the cable in or out. Under the machine lock. */
   setLink(up: boolean): void {
-    if ((this.#s.linkDown === 0) === up) return;
+    if (this.linkUp === up) return;
     this.#s.linkDown = up ? 0 : 1;
     this.#cause(CAUSE.LSC);
   }

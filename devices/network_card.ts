@@ -19,6 +19,7 @@ export interface NetworkCard {
   /** Carries out commands of the driver's. True: more are waiting. */
   serveControl(): boolean;
   /** Plugs the cable in or out. Under the machine lock. */
+  readonly linkUp: boolean;
   setLink(up: boolean): void;
   /** Looks for what was waiting when the machine was saved. Under the machine lock. */
   renotify(): void;

@@ -171,9 +171,13 @@ export class VirtioNet extends VirtioPci implements NetworkCard {
     return Math.min(this.#pairs, this.#n.morePairs + 1);
   }
 
+  get linkUp(): boolean {
+    return this.#n.linkDown === 0;
+  }
+
   /** Plugs the cable in or out. Under the machine lock. */
   setLink(up: boolean): void {
-    if ((this.#n.linkDown === 0) === up) return;
+    if (this.linkUp === up) return;
     this.#n.linkDown = up ? 0 : 1;
     this.configChanged();
   }

@@ -28,6 +28,7 @@ export function checkFiles(request: RunRequest): void {
   if (request.screenshot !== null) check("--screenshot", request.screenshot, true, checkOutput);
   if (request.debugcon !== null) check("--debugcon", request.debugcon, true, checkOutput);
   for (const disk of request.disks) {
+    if (disk.path === "") continue; // a drive without a disc
     const writes = !disk.readonly && !disk.overlay;
     check("--disk", disk.path, writes, (flag, path) => checkDisk(flag, path, !writes, disk.format));
   }

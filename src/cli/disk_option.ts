@@ -15,10 +15,12 @@ const KEYS = [...SWITCHES, ...Object.keys(VALUES).map((key) => `${key}=`)];
 /** What a virtio disk can tell as its name; AHCI and NVMe have as much room. */
 const MAX_SERIAL = 20;
 
-/** `FILE[,readonly][,overlay][,format=][,controller=][,serial=][,discard=]`; a comma in the name is written twice. */
+/** `FILE[,readonly][,overlay][,format=][,controller=][,serial=][,discard=]`; a comma in the name is written twice. A CD-ROM drive without a file is empty. */
 export function diskOption(flag: string, text: string): DiskSpec {
   const [path = "", ...words] = splitAtSingleCommas(text);
-  if (path === "") throw mistake(flag, text, "FILE[,readonly][,overlay][,format=raw|qcow2] and so on");
+  if (path === "" && !words.includes("controller=cdrom")) {
+    throw mistake(flag, text, "FILE[,readonly][,overlay][,format=raw|qcow2] and so on");
+  }
   const given = new Map<string, string>();
   for (const word of words) {
     const equals = word.indexOf("=");

@@ -18,6 +18,11 @@ const COMMANDS = `Usage: trike run [OPTION]...   start a virtual machine, in the
                                save it; it goes on
        trike screenshot NAME [FILE]
                                its display as a PNG, in FILE or NAME.png
+       trike medium NAME [DRIVE] [FILE | --eject] [--force]
+                               put another disc into its CD-ROM drive cd0, or take it out,
+                               though the guest has locked it; or list the drives
+       trike link NAME [up | down]
+                               pull its network cable, or put it back; or tell
        trike publish NAME [[ADDR:]PORT:GUESTPORT[/udp]]... [--remove]
                                let clients of a port in, or no more; or list them
        trike guest             fetch the default guest and print where it is

@@ -5,13 +5,14 @@ import { describeSize, formatSize } from "../base/size.ts";
 import { ControlClient, SilentMachine } from "../machine/control_socket_client.ts";
 import { type MachineStatus, parseStatus } from "../machine/control_socket_protocol.ts";
 import { machineFolder, machineNames, ownerOf } from "../machine/registry.ts";
+import type { DriveState } from "../machine/media.ts";
 import type { PublishSpec } from "../machine/spec.ts";
 import { watchConsole } from "./console.ts";
 import { readWords, type WordSpec } from "./machine_words.ts";
 import { publishOptions } from "./net_option.ts";
 import type { MACHINE_COMMANDS } from "./parse.ts";
 import { balloonSize } from "./service_options.ts";
-import { hint, list, quoted, secondsOption } from "./values.ts";
+import { hint, list, mistake, quoted, secondsOption } from "./values.ts";
 
 interface Verb extends WordSpec {
   run(words: { operands: readonly string[]; given: ReadonlyMap<string, string> }, print: Print): Promise<number>;
@@ -126,6 +127,51 @@ const VERBS: Readonly<Record<typeof MACHINE_COMMANDS[number], Verb>> = {
         return 0;
       }),
   },
+  medium: {
+    operands: "NAME [DRIVE] [FILE]",
+    count: [1, 3],
+    help: "put another disc into a CD-ROM drive; without FILE, list the drives",
+    options: {
+      eject: { help: "take the disc out" },
+      force: { help: "though the guest has locked the tray" },
+    },
+    run: async ({ operands: [name, ...words], given }, print) => {
+      const eject = given.has("eject"), force = given.has("force");
+      if (words.length > (eject ? 1 : 2)) {
+        throw new ConfigError("trike medium --eject: expected NAME [DRIVE] before it");
+      }
+      const named = eject ? words[0] : words.length === 2 ? words[0] : undefined;
+      const file = eject ? undefined : words.at(-1);
+      if (!eject && file === undefined && force) {
+        throw new ConfigError("trike medium --force: expected FILE or --eject");
+      }
+      return await withMachine("medium", name!, async (client) => {
+        const drives = await client.ask({ do: "media" }) as DriveState[];
+        if (!eject && file === undefined) {
+          for (const one of drives) print(`${printable(describeDrive(one))}\n`);
+          return 0;
+        }
+        const drive = chooseDrive(name!, drives.map((one) => String(one.name)), named);
+        const path = file === undefined ? null : resolve(file);
+        await client.ask({ do: "medium", drive, path, force });
+        return 0;
+      });
+    },
+  },
+  link: {
+    operands: "NAME [up|down]",
+    count: [1, 2],
+    help: "pull the cable of its network card, or put it back; or tell",
+    options: {},
+    run: async ({ operands: [name, state] }, print) => {
+      if (state !== undefined && state !== "up" && state !== "down") throw mistake("trike link", state, "up or down");
+      return await withMachine("link", name!, async (client) => {
+        const answer = await client.ask({ do: "link", ...state === undefined ? {} : { up: state === "up" } });
+        if (state === undefined) print((answer as { up?: unknown }).up === true ? "up\n" : "down\n");
+        return 0;
+      });
+    },
+  },
   publish: {
     operands: "NAME [[ADDR:]PORT:GUESTPORT[/udp]]...",
     count: [1, 64],
@@ -213,6 +259,22 @@ async function publishedOf(client: ControlClient): Promise<string[]> {
   return ports.map(({ address, port, guestPort, protocol }) =>
     printable(`${address}:${port}:${guestPort}${protocol === "udp" ? "/udp" : ""}`)
   );
+}
+
+function describeDrive({ name, path, locked, open }: DriveState): string {
+  const tray = open ? ", the tray is open" : locked ? ", locked by the guest" : "";
+  return `${name}  ${path === null ? "empty" : quoted(String(path))}${tray}`;
+}
+
+/** The drive that is meant; the only one, if none is named. */
+function chooseDrive(machine: string, drives: readonly string[], named: string | undefined): string {
+  if (drives.length === 0) {
+    throw new ConfigError(`trike medium ${quoted(machine)}: expected a machine with a CD-ROM drive, controller=cdrom`);
+  }
+  const drive = named ?? (drives.length === 1 ? drives[0]! : "");
+  if (drives.includes(drive)) return drive;
+  if (named !== undefined) throw mistake("trike medium", named, `${list(drives)} for a drive`);
+  throw new ConfigError(`trike medium ${quoted(machine)}: expected ${list(drives)} before the file`);
 }
 
 type Row = MachineStatus | { readonly name: string; readonly pid: number | null; readonly state: string };

@@ -1,7 +1,7 @@
 /** From the arguments to the exit status. */
 import { ConfigError, HostError, messageOf, RestoreError } from "../base/errors.ts";
 import type { Guest, GuestKind } from "../guest/default_guest.ts";
-import type { MachineHandle } from "../machine/machine.ts";
+import type { MachineHandle } from "../machine/handle.ts";
 import type { MachineSpec } from "../machine/spec.ts";
 import { configText } from "./config.ts";
 import { readConfigFile } from "./config_file.ts";

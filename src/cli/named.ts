@@ -5,7 +5,7 @@ import { NETWORK } from "../host/net/network.ts";
 import { encodeScreen } from "../host/png.ts";
 import { ConsoleHub } from "../machine/console_hub.ts";
 import { type Controlled, ControlServer } from "../machine/control_socket.ts";
-import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
+import type { MachineEnd, MachineHandle } from "../machine/handle.ts";
 import { machineFolder, Registration } from "../machine/registry.ts";
 import type { MachineSpec, NetSpec } from "../machine/spec.ts";
 
@@ -84,6 +84,17 @@ function controlled(name: string, spec: MachineSpec, run: NamedRun, console: Con
         throw new HostError(`Cannot write the picture "${path}": ${messageOf(error)}`, { cause: error });
       }
       return { path, bytes: png.length, width, height };
+    },
+    media: () => started().media?.list() ?? [],
+    changeMedium: async (drive, path, force) => {
+      const { media } = started();
+      if (!media) throw new HostError(`The machine "${name}" has no drives`);
+      await media.change(drive, path, force);
+    },
+    link: async (up) => {
+      const handle = started();
+      if (!handle.link) throw new HostError(`The machine "${name}" has no network`);
+      return await handle.link(up);
     },
     published: () => publish({ action: "list" }),
     publish: async (port) => void await publish({ action: "add", port }),

@@ -129,6 +129,8 @@ export const MACHINE_COMMANDS = [
   "ip",
   "snapshot",
   "screenshot",
+  "medium",
+  "link",
   "publish",
   "balloon",
 ] as const;

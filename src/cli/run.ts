@@ -6,7 +6,7 @@ import type { Guest, GuestKind } from "../guest/default_guest.ts";
 import { encodeScreen } from "../host/png.ts";
 import { NoSerial, openSerial, type SerialBackEnd } from "../host/serial.ts";
 import { Terminal } from "../host/terminal.ts";
-import type { MachineEnd, MachineHandle } from "../machine/machine.ts";
+import type { MachineEnd, MachineHandle } from "../machine/handle.ts";
 import type { MachineSpec } from "../machine/spec.ts";
 import { checkFiles } from "./check.ts";
 import { chooseEngine, type EngineInfo, engines } from "./engines.ts";
@@ -138,7 +138,7 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
 
 /** What tells this machine from others. */
 export function identity({ uuid, name, disks, kernel }: RunRequest): string {
-  return uuid ?? name ?? disks[0]?.path ?? kernel ?? "";
+  return uuid ?? name ?? (disks[0]?.path || kernel) ?? "";
 }
 
 /** The display, and the video BIOS that Debian's SeaBIOS has for it. */

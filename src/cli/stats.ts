@@ -1,5 +1,5 @@
 /** What `--stats` reports beyond the machine's own counters: when the console spoke first, and when it said what. */
-import type { MachineHandle } from "../machine/machine.ts";
+import type { MachineHandle } from "../machine/handle.ts";
 
 const PREFIX = new TextEncoder().encode("TRIKE-MARK:");
 const MAX_NAME = 64;

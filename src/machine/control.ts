@@ -269,7 +269,10 @@ export class Control {
     Atomics.store(w, DISK_MEDIUM_DONE, 0);
     Atomics.store(w, DISK_MEDIUM, disk + 1);
     this.#ringDisks();
-    while (Atomics.load(w, DISK_MEDIUM_DONE) === 0) await Atomics.waitAsync(w, DISK_MEDIUM_DONE, 0, 100).value;
+    while (Atomics.load(w, DISK_MEDIUM_DONE) === 0) {
+      if (this.diskQuit) return false; // nobody is there to do it
+      await Atomics.waitAsync(w, DISK_MEDIUM_DONE, 0, 100).value;
+    }
     return Atomics.load(w, DISK_MEDIUM_DONE) === 1;
   }
 

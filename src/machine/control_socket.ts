@@ -15,6 +15,7 @@ import {
   type Reply,
   type Request,
 } from "./control_socket_protocol.ts";
+import type { DriveState } from "./media.ts";
 import type { BalloonState } from "./services.ts";
 import type { PublishSpec } from "./spec.ts";
 
@@ -40,6 +41,10 @@ export interface Controlled {
   published(): Promise<readonly PublishSpec[]>;
   publish(forward: PublishSpec): Promise<void>;
   unpublish(forward: PublishSpec): Promise<void>;
+  media(): readonly DriveState[];
+  changeMedium(drive: string, path: string | null, force: boolean): Promise<void>;
+  /** Pulls the guest's cable, or puts it back, if it is a boolean; resolves with whether the guest sees it in. */
+  link(up: boolean | undefined): Promise<boolean>;
   /** Asks the guest to do without so many bytes of memory, if it is a number; resolves with how it stands. */
   balloon(sizeBytes: number | undefined): Promise<BalloonState>;
 }
@@ -150,6 +155,12 @@ export class ControlServer {
         return await machine.snapshot(request.path, request.compress);
       case "screenshot":
         return await machine.screenshot(request.path);
+      case "media":
+        return machine.media();
+      case "medium":
+        return await machine.changeMedium(request.drive, request.path, request.force);
+      case "link":
+        return { up: await machine.link(request.up) };
       case "published":
         return await machine.published();
       case "publish":

@@ -14,9 +14,13 @@ export interface Greeting {
 }
 
 export type Request =
-  | { readonly do: "status" | "stop" | "kill" | "wait" | "console" | "published" }
+  | { readonly do: "status" | "stop" | "kill" | "wait" | "console" | "published" | "media" }
   | { readonly do: "snapshot"; readonly path: string; readonly compress: boolean }
   | { readonly do: "screenshot"; readonly path: string }
+  /** `drive` is cd0 and so on; a path of null takes the disc out. */
+  | { readonly do: "medium"; readonly drive: string; readonly path: string | null; readonly force: boolean }
+  /** Without `up` it only asks. */
+  | { readonly do: "link"; readonly up?: boolean }
   | { readonly do: "publish" | "unpublish"; readonly forward: PublishSpec }
   /** Without a size it only asks. */
   | { readonly do: "balloon"; readonly sizeBytes?: number };
@@ -38,7 +42,8 @@ export interface MachineStatus {
   readonly address: string | null;
 }
 
-const PLAIN = ["status", "stop", "kill", "wait", "console", "published"] as const;
+const PLAIN = ["status", "stop", "kill", "wait", "console", "published", "media"] as const;
+const WITH_FIELDS = ["snapshot", "screenshot", "medium", "link", "publish", "unpublish", "balloon"] as const;
 const MAX_PATH = 4096;
 const PATH_WANTED = "path: expected a path from the root";
 
@@ -58,6 +63,17 @@ export function parseRequest(line: string): Request | string {
     }
     case "screenshot":
       return isPath(value.path) ? { do: name, path: value.path } : PATH_WANTED;
+    case "medium": {
+      const { drive, path, force } = value;
+      if (typeof drive !== "string" || !/^cd\d{1,2}$/.test(drive)) return "drive: expected cd0 and so on";
+      if (path !== null && !isPath(path)) return `${PATH_WANTED} or null`;
+      return typeof force === "boolean" ? { do: name, drive, path, force } : "force: expected true or false";
+    }
+    case "link": {
+      const { up } = value;
+      if (up === undefined) return { do: name };
+      return typeof up === "boolean" ? { do: name, up } : "up: expected true or false";
+    }
     case "publish":
     case "unpublish": {
       const forward = parseForward(value.forward);
@@ -72,9 +88,7 @@ export function parseRequest(line: string): Request | string {
       return { do: name, sizeBytes };
     }
     default:
-      return `do: expected one of ${
-        [...PLAIN, "snapshot", "screenshot", "publish", "unpublish", "balloon"].join(", ")
-      }`;
+      return `do: expected one of ${[...PLAIN, ...WITH_FIELDS].join(", ")}`;
   }
 }
 

@@ -93,13 +93,8 @@ export function assembleDisks(p: DiskBoardParts, spec: MachineSpec, infos: reado
   const settled = [...(ahci ? [ahci] : []), ...nvme];
   return {
     served,
-    /** Tells a CD-ROM drive that its medium is another, of so many sectors, or is gone; false for what is no drive. Under the machine lock. */
-    changeMedium: (d: number, sectors: number): boolean => {
-      const port = ports.indexOf(d);
-      if (!ahci?.ports[port]?.drive) return false;
-      ahci.ports[port].changeMedium(sectors);
-      return true;
-    },
+    /** The CD-ROM drive that is disk `d`; null for what is none. */
+    driveOf: (d: number) => ahci?.ports[ports.indexOf(d)]?.drive ?? null,
     /** Where drivers ring for the virtio disks. Under the machine lock. */
     notifyAddresses: (): number[] =>
       virtio.flatMap((dev) => {

@@ -1,4 +1,5 @@
 /** The machine's disks on the host's side: checked before anything runs, served by whoever owns the files. */
+import type { BlockBackend } from "../../devices/block_backend.ts";
 import { ConfigError, messageOf } from "../base/errors.ts";
 import { FileBlock, type FileBlockOptions } from "../host/block.ts";
 import { ImageLock } from "../host/block_lock.ts";
@@ -15,6 +16,7 @@ export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {
   }
   checkControllers(disks);
   return disks.map((disk) => {
+    if (disk.path === "") return { sectors: 0, readonly: true, note: null };
     const file = FileBlock.open(blockOptions(disk));
     try {
       return { sectors: file.sectors, readonly: disk.readonly, note: file.note, discard: file.reclaims };
@@ -24,31 +26,47 @@ export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {
   });
 }
 
-function blockOptions(disk: DiskSpec): FileBlockOptions {
+/** How the file of a disk is opened. */
+export function blockOptions(disk: DiskSpec): FileBlockOptions {
   const { path, readonly, format, overlay = false, discard = true } = disk;
   // A format that only the name stands for is left to whoever opens the file, who warns of another within.
   const asked = disk.formatAsked ? { format } : {};
   return { path, readonly, overlay, discard, ...asked };
 }
 
-/** Keeps every disk's file from other writers, until released; throws ConfigError if another machine has one. */
-export function lockDisks(disks: readonly DiskSpec[]): ImageLock[] {
-  const locks: ImageLock[] = [];
+/**
+ * Keeps every disk's file from other writers, until released; throws ConfigError if another machine has one. A lock a disk, null
+ * where there is none.
+ */
+export function lockDisks(disks: readonly DiskSpec[]): (ImageLock | null)[] {
+  const locks: (ImageLock | null)[] = [];
   try {
     for (const { path, readonly, overlay } of disks) {
-      const lock = ImageLock.take({ path, readonly: readonly || overlay === true });
-      if (lock) locks.push(lock);
+      locks.push(path === "" ? null : ImageLock.take({ path, readonly: readonly || overlay === true }));
     }
     return locks;
   } catch (error) {
-    for (const lock of locks) lock.release();
+    for (const lock of locks) lock?.release();
     throw error;
   }
 }
 
+/** An open disk of the host's. */
+type OpenDisk = BlockBackend & { close(): void };
+
+/** What is in a drive without a disc, which asks for nothing. */
+const NO_DISC: OpenDisk = {
+  read: () => false,
+  write: () => false,
+  flush: () => true,
+  discard: () => false,
+  writeZeroes: () => false,
+  close() {},
+};
+
 /** The open files of all disks, in the one thread that serves their queues. */
 export class DiskServer {
-  readonly #files: FileBlock[];
+  readonly #files: OpenDisk[];
   /** Rings for what the guest has asked for without this thread's knowledge. */
   onStandstill: () => void = () => {};
 
@@ -58,17 +76,19 @@ export class DiskServer {
     private readonly disks: readonly DiskSpec[],
     private readonly onTrouble: (sentence: string) => void,
   ) {
-    this.#files = disks.map((disk) => FileBlock.open({ ...blockOptions(disk), onTrouble }));
+    this.#files = disks.map((disk) =>
+      disk.path === "" ? NO_DISC : FileBlock.open({ ...blockOptions(disk), onTrouble })
+    );
   }
 
-  /** Puts another medium into a drive; the old one stays for no medium, as the drive then asks for nothing. */
+  /** Puts another medium into a drive, or none. */
   #exchange(disk: number, path: string | null): boolean {
+    this.#files[disk]!.close();
+    this.#files[disk] = NO_DISC;
     if (path === null) return true;
     try {
       const spec = { ...this.disks[disk]!, path, format: formatOfName(path), formatAsked: false };
-      const file = FileBlock.open({ ...blockOptions(spec), onTrouble: this.onTrouble });
-      this.#files[disk]!.close();
-      this.#files[disk] = file;
+      this.#files[disk] = FileBlock.open({ ...blockOptions(spec), onTrouble: this.onTrouble });
       return true;
     } catch (error) {
       this.onTrouble(messageOf(error));

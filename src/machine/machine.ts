@@ -9,10 +9,11 @@ import { lookForHoles } from "../host/disk/open.ts";
 import type { Screen } from "../host/screen.ts";
 import { bootPc } from "./boot.ts";
 import { EndCause, NetBell, RunState } from "./control.ts";
-import { formatOfName } from "../host/disk/format_name.ts";
 import { checkDisks, lockDisks } from "./disks.ts";
 import { attachHostChips } from "./host_chips.ts";
+import type { MachineEnd, MachineHandle, SnapshotOptions } from "./handle.ts";
 import { Lifecycle, type LifeState, type MachineSnapshot, restoreMachine, saveMachine } from "./lifecycle.ts";
+import { Media } from "./media.ts";
 import { allocateMachineMemory, MAX_RAM_BYTES } from "./memory.ts";
 import { assemblePc, type Pc, type PcOptions } from "./pc.ts";
 import { readRoms } from "./roms.ts";
@@ -23,61 +24,6 @@ import { VarsKeeper } from "./vars_keeper.ts";
 import { type Balloon, checkServices, serviceNotes, Services } from "./services.ts";
 import { screenOf } from "./video.ts";
 import { BackEndWorker, type PublishRequest, VcpuWorker, type WorkerEnd } from "./workers.ts";
-
-export interface MachineHandle {
-  /** COM1 upwards. `tx` carries bytes from the guest, `rx` to it; call `notifyInput` after putting bytes into `rx`. */
-  readonly serial: { tx: ByteRing; rx: ByteRing; notifyInput(): void }[];
-  /** What the user should know about the machine, a sentence each. */
-  readonly notes: readonly string[];
-  /** Called when the host fails a disk of the guest, which sees an I/O error: a few times for each disk at most. */
-  onTrouble: (sentence: string) => void;
-  /** The virtio console; what the guest writes there is thrown away until `attach` is called. */
-  readonly console: {
-    readonly tx: ByteRing;
-    readonly rx: ByteRing;
-    attach(): void;
-    /** Call it after putting bytes into `rx`. */
-    notifyInput(): void;
-    /** The terminal at the other end has this size. */
-    resize(columns: number, rows: number): void;
-  };
-  /** What firmware and test kernels write to port 402h. */
-  readonly debug?: ByteRing;
-  /** The display, if the machine has one. */
-  readonly screen?: Screen | null;
-  /** How much memory the guest does without, if the machine has a balloon. */
-  readonly balloon?: Balloon | null;
-  /** The ACPI power button. */
-  pressPowerButton(): void;
-  /**
-   * Writes the machine into a file, from which a machine of the same parts goes on; then this one goes on too, or stops. Rejects
-   * with HostError if that fails.
-   */
-  snapshot?(path: string, options: SnapshotOptions): Promise<SnapshotFacts>;
-  /** Ports of the host's that lead to the guest, after one more or less of them was asked for. Rejects with HostError. */
-  publish?(request: PublishRequest): Promise<readonly PublishSpec[]>;
-  /** Where in its life it is. */
-  readonly state?: string;
-  /** Ends the machine as a pulled plug does. */
-  stop(): void;
-  readonly ended: Promise<MachineEnd>;
-  stats(): Record<string, unknown>;
-}
-
-export type MachineEnd =
-  | { kind: "poweroff" }
-  | { kind: "reset" }
-  | { kind: "stopped" }
-  | { kind: "died"; message: string }
-  | { kind: "debug-exit"; code: number }
-  | { kind: "host-error"; error: Error };
-
-export interface SnapshotOptions {
-  /** Pack it with Zstandard: smaller, and slower to write and to read. */
-  readonly compress: boolean;
-  /** The machine is not to go on. */
-  readonly stop: boolean;
-}
 
 export interface StartOptions {
   /** The module of the vCPU's Worker, if it is not trike's own: it calls `serveVcpu`. */
@@ -106,6 +52,7 @@ export class Machine implements MachineHandle {
   readonly console: MachineHandle["console"];
   onTrouble: (sentence: string) => void = () => {};
   readonly pc: Pc;
+  readonly media: Media;
 
   readonly #spec: MachineSpec;
   readonly #boot: (pc: Pc, spec: MachineSpec) => InitialState;
@@ -116,7 +63,7 @@ export class Machine implements MachineHandle {
   #chips: HostChips | null = null;
   #disks: BackEndWorker | null = null;
   /** Nobody else writes to the disks' files while the machine lives. */
-  #locks: { release(): void }[] = [];
+  #locks: ({ release(): void } | null)[] = [];
   #net: BackEndWorker | null = null;
   #services: Services | null = null;
   #vars: VarsKeeper | null = null;
@@ -172,6 +119,16 @@ export class Machine implements MachineHandle {
         const module = new URL("./net_worker.ts", import.meta.url);
         this.#net = backEnd("net", "Network worker", module, () => control.quitNet());
       }
+      this.media = new Media(
+        {
+          pc: this.pc,
+          withDevices: (body) => this.#withDevices(body),
+          exchanges: this.#disks !== null,
+          release: (disk) => this.#locks.splice(disk, 1, null)[0]?.release(),
+        },
+        spec.disks,
+        disks,
+      );
       this.#services = new Services(parts, this.pc, onTrouble, (body) => this.#withDevices(body));
     } catch (error) {
       this.#terminate();
@@ -237,31 +194,16 @@ export class Machine implements MachineHandle {
     if (this.#life.state !== "ended") this.pc.lock.with(body);
   }
 
-  /**
-   * Puts another disc into CD-ROM drive `disk`, counted among all disks, or takes it out. Throws ConfigError for what is no drive
-   * and for a file that is no disc, HostError if the host refuses it; the drive is then empty.
-   */
-  async changeMedium(disk: number, path: string | null): Promise<void> {
-    const drive = this.#spec.disks[disk];
-    if (drive?.controller !== "cdrom" || !this.#disks) {
-      throw new ConfigError(
-        `Cannot change the disc of disk ${disk}: expected one with controller=cdrom, without --icount`,
-      );
-    }
-    const [info] = path === null
-      ? []
-      : checkDisks([{ ...drive, path, format: formatOfName(path), formatAsked: false }]);
-    this.#withDevices(() => this.pc.changeMedium(disk, 0));
-    if (path === null || !info) return;
-    if (!await this.pc.control.exchangeMedium(disk, path)) throw new HostError(`Cannot put "${path}" into the drive`);
-    this.#withDevices(() => this.pc.changeMedium(disk, info.sectors));
-  }
-
   async publish(request: PublishRequest): Promise<readonly PublishSpec[]> {
     if (this.#spec.net?.kind !== "user" || !this.#net) {
       throw new HostError("Cannot publish ports of this machine: expected one with --net user");
     }
-    return await this.#net.publish(request);
+    return (await this.#net.askNet(request)).published;
+  }
+
+  async link(up?: boolean): Promise<boolean> {
+    if (!this.#net) throw new HostError("This machine has no network card: expected one with --net");
+    return (await this.#net.askNet({ action: "link", ...up === undefined ? {} : { up } })).linkUp;
   }
 
   stop(): void {
@@ -311,7 +253,7 @@ export class Machine implements MachineHandle {
       if (!(await control.saveVcpus())) throw cannot("the machine has ended");
       // What an image remembers until it is closed goes into its file before that is looked at.
       if (stop) await within(REST_MS, this.#disks?.close() ?? Promise.resolve());
-      return writeSnapshot(path, this.pc, this.#spec, { compress });
+      return writeSnapshot(path, this.pc, this.media.applyTo(this.#spec), { compress });
     } finally {
       if (stop) this.stop();
       else this.#afterPause(performance.now() - pausedMs);
@@ -388,6 +330,7 @@ export class Machine implements MachineHandle {
 
   /** What a machine is told first, under the machine lock: the time, or what waited when it was saved. */
   #wake(state: InitialState | "restored"): void {
+    this.media.settle();
     if (state === "restored") this.pc.renotify();
     else this.pc.setWallTime();
   }
@@ -470,7 +413,8 @@ export class Machine implements MachineHandle {
     this.#services?.close();
     for (const v of this.#vcpus) v.terminate();
     for (const b of this.#backEnds) b.terminate();
-    for (const lock of this.#locks.splice(0)) lock.release();
+    for (const lock of this.#locks.splice(0)) lock?.release();
+    this.media?.close();
   }
 }
 

@@ -24,6 +24,9 @@ export class NetService {
   readonly #parts: BackendParts;
   #backend!: OpenableBackend; // since `open`
   #flushing = false;
+  /** The other end of the cable is there, and so is this one. */
+  #carrier = true;
+  #plugged = true;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #timerAtMs = Infinity;
 
@@ -50,7 +53,10 @@ export class NetService {
       wire,
       nowMs: () => this.#nowMs(),
       armed: () => this.#armed(),
-      linkChanged: (up) => pc.lock.with(() => device.setLink(up)),
+      linkChanged: (up) => {
+        this.#carrier = up;
+        this.#showLink();
+      },
       trouble,
     };
   }
@@ -75,6 +81,20 @@ export class NetService {
 
   get forwards(): readonly PublishSpec[] {
     return this.#backend instanceof UserNet ? this.#backend.forwards : [];
+  }
+
+  /** Pulls the guest's cable, or puts it back. */
+  plug(plugged: boolean): void {
+    this.#plugged = plugged;
+    this.#showLink();
+  }
+
+  get linkUp(): boolean {
+    return this.#carrier && this.#plugged;
+  }
+
+  #showLink(): void {
+    if (this.#device.linkUp !== this.linkUp) this.pc.lock.with(() => this.#device.setLink(this.linkUp));
   }
 
   #user(what: string): UserNet {
@@ -102,6 +122,8 @@ export class NetService {
         const rung = control.takeNet();
         if (rung & NetBell.RESET) backend.guestReset();
         if (rung & NetBell.CONTROL && device.serveControl()) control.ringNet(NetBell.CONTROL);
+        // Also after a reset, or a snapshot: cards then are as they were made, or were.
+        this.#showLink();
         if (rung & NetBell.RECEIVE) backend.room();
         for (pair = 0; pair < MAX_NET_PAIRS; pair++) {
           const bell = NetBell.TRANSMIT << pair;

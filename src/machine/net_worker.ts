@@ -1,7 +1,7 @@
 /**
  * The Worker that owns the network back end: sleeps until the guest rings, a socket has something, or a timer runs out.
  *
- * Its first message is `ToBackEnd`; from then on shared words steer it. Later messages are about published ports.
+ * Its first message is `ToBackEnd`; from then on shared words steer it. Later messages are about published ports and the cable.
  */
 import { messageOf } from "../base/errors.ts";
 import { attachHostChips } from "./host_chips.ts";
@@ -36,8 +36,14 @@ async function answer(service: NetService, { id, request }: ToNetWorker): Promis
   try {
     if (request.action === "add") await service.addForward(request.port);
     else if (request.action === "remove") service.removeForward(request.port);
+    else if (request.action === "link" && request.up !== undefined) service.plug(request.up);
   } catch (refused) {
     error = messageOf(refused);
   }
-  scope.postMessage({ kind: "answer", id, published: [...service.forwards], error });
+  scope.postMessage({
+    kind: "answer",
+    id,
+    answer: { published: [...service.forwards], linkUp: service.linkUp },
+    error,
+  });
 }

@@ -389,7 +389,7 @@ export function assemblePc(options: PcOptions) {
     pci,
     serial,
     disks: diskBoard.served,
-    changeMedium: diskBoard.changeMedium,
+    driveOf: diskBoard.driveOf,
     /** Where the guest rings for the disks, and the same from a thread of ours. */
     doorbells: {
       get generation(): number {

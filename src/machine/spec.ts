@@ -6,6 +6,7 @@ export const MAX_DISKS = 16;
 export type EngineName = "hvf" | "kvm" | "soft";
 
 export interface DiskSpec {
+  /** Empty for a CD-ROM drive without a disc. */
   readonly path: string;
   readonly readonly: boolean;
   readonly format: "raw" | "qcow2";

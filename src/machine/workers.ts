@@ -111,22 +111,23 @@ export class VcpuWorker {
 /** What a back end's Worker is told, once, and what it tells. From then on shared words steer it. */
 export type ToBackEnd = PcOptions;
 
-/** Later messages, for the network's Worker alone: ports of the host's that lead to the guest. */
+/** Later messages, for the network's Worker alone: ports of the host's that lead to the guest, and the guest's cable. */
 export type PublishRequest =
   | { readonly action: "list" }
   | { readonly action: "add" | "remove"; readonly port: PublishSpec };
+export type NetRequest = PublishRequest | { readonly action: "link"; readonly up?: boolean };
 export interface ToNetWorker {
   readonly id: number;
-  readonly request: PublishRequest;
+  readonly request: NetRequest;
+}
+export interface NetAnswer {
+  readonly published: readonly PublishSpec[];
+  /** Whether the guest sees its cable in. */
+  readonly linkUp: boolean;
 }
 
 export type FromBackEnd =
-  | {
-    readonly kind: "answer";
-    readonly id: number;
-    readonly published: readonly PublishSpec[];
-    readonly error: string | null;
-  }
+  | { readonly kind: "answer"; readonly id: number; readonly answer: NetAnswer; readonly error: string | null }
   | { readonly kind: "ready" }
   | { readonly kind: "trouble"; readonly sentence: string }
   | { readonly kind: "closed" }
@@ -148,7 +149,7 @@ export class BackEndWorker {
   readonly #ready = new Deferred<void>();
   readonly #failure = new Deferred<WorkerEnd>();
   readonly #closed = new Deferred<void>();
-  readonly #asked = new Map<number, Deferred<readonly PublishSpec[]>>();
+  readonly #asked = new Map<number, Deferred<NetAnswer>>();
   #lastId = 0;
 
   constructor(pc: PcOptions, private readonly backEnd: BackEnd, onTrouble: (sentence: string) => void) {
@@ -161,7 +162,7 @@ export class BackEndWorker {
         case "answer": {
           const asked = this.#asked.get(data.id);
           this.#asked.delete(data.id);
-          return data.error === null ? asked?.resolve(data.published) : asked?.reject(new HostError(data.error));
+          return data.error === null ? asked?.resolve(data.answer) : asked?.reject(new HostError(data.error));
         }
         case "trouble":
           return onTrouble(data.sentence);
@@ -184,9 +185,9 @@ export class BackEndWorker {
     return this.#failure.promise;
   }
 
-  /** Asks the network's Worker; resolves with the ports that are published then. Rejects with HostError. */
-  publish(request: PublishRequest): Promise<readonly PublishSpec[]> {
-    const id = ++this.#lastId, asked = new Deferred<readonly PublishSpec[]>();
+  /** Asks the network's Worker; resolves with how it stands then. Rejects with HostError. */
+  askNet(request: NetRequest): Promise<NetAnswer> {
+    const id = ++this.#lastId, asked = new Deferred<NetAnswer>();
     this.#asked.set(id, asked);
     const message: ToNetWorker = { id, request };
     this.#worker.postMessage(message);

@@ -9,7 +9,7 @@
 import { HostError } from "../../src/base/errors.ts";
 import { ByteRing } from "../../src/base/ring.ts";
 import type { Screen } from "../../src/host/screen.ts";
-import type { MachineEnd, MachineHandle } from "../../src/machine/machine.ts";
+import type { MachineEnd, MachineHandle } from "../../src/machine/handle.ts";
 import type { MachineSpec, PublishSpec } from "../../src/machine/spec.ts";
 
 const ENDS: Record<string, MachineEnd> = {

@@ -193,7 +193,7 @@ export const STORAGE_SUBJECTS: readonly Subject[] = [
           issue,
           issue,
           collect,
-          (random) => dev.ports[1]!.changeMedium(random.pick([0, 64, 400])),
+          (random) => dev.ports[1]!.drive!.changeMedium(random.pick([0, 64, 400])),
         ],
         powerOn: assign,
         settle: () => {

@@ -241,7 +241,7 @@ export const SCRIPTS = {
     for (;;) yield "slice";
   },
 
-  /** Gives back what comes in on COM1, in capitals, until a full stop. */
+  /** Gives back what comes in on COM1, in capitals, until a full stop; "!" resets. */
   *echo(g) {
     g.openPic(4);
     g.out8(0x3fa, 0x01);
@@ -254,6 +254,7 @@ export const SCRIPTS = {
         const byte = g.in8(0x3f8);
         g.print(String.fromCharCode(byte).toUpperCase());
         if (byte === 0x2e) g.powerOff();
+        if (byte === 0x21) g.out8(0xcf9, 0x06);
       }
       g.endOfInterrupt(vector);
     }
