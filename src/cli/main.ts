@@ -1,8 +1,11 @@
 /** From the arguments to the exit status. */
+import { join } from "@std/path";
 import { ConfigError, HostError, messageOf, RestoreError } from "../base/errors.ts";
+import { cacheRoot } from "../guest/cache.ts";
 import type { Guest, GuestKind } from "../guest/default_guest.ts";
 import type { MachineHandle } from "../machine/handle.ts";
 import type { MachineSpec } from "../machine/spec.ts";
+import { type EngineImages, programImages } from "../machine/engine_images.ts";
 import { configText } from "./config.ts";
 import { readConfigFile } from "./config_file.ts";
 import { engines, enginesPage } from "./engines.ts";
@@ -19,8 +22,27 @@ export interface MainParts {
 
 // Both are imported when they are needed: --help is to be quick, and a mistake is found before anything is loaded.
 const OWN: MainParts = {
-  start: async (spec) => (await import("../machine/machine.ts")).startMachine(spec),
+  start: async (spec) => {
+    const { startMachine } = await import("../machine/machine.ts");
+    return startMachine(spec, { images: images() });
+  },
 };
+
+/** What engines have made before; in the user's cache, if this process may know where that is. */
+function images(): EngineImages | null {
+  const known = ["XDG_CACHE_HOME", "HOME"].every((variable) =>
+    Deno.permissions.querySync({ name: "env", variable }).state === "granted"
+  );
+  return programImages(known ? imageFolder() : null);
+}
+
+function imageFolder(): string | null {
+  try {
+    return join(cacheRoot(), "images");
+  } catch {
+    return null; // no home
+  }
+}
 
 async function defaultGuest(quiet: boolean, kind: GuestKind = "cloud"): Promise<Guest> {
   const { debianGuest } = await import("../guest/default_guest.ts");
@@ -85,7 +107,7 @@ async function dispatch(command: Command, parts: MainParts): Promise<number> {
       return Status.OK;
     case "resume": {
       const { resumeMachine } = await import("./resume.ts");
-      return await resumeMachine(command.request, { defaultGuest, say });
+      return await resumeMachine(command.request, { defaultGuest, say }, images());
     }
   }
 }

@@ -1,5 +1,6 @@
 /** `trike resume`: a machine that was saved goes on in the foreground, with this process's terminal, files and sockets. */
 import { ConfigError } from "../base/errors.ts";
+import type { EngineImages } from "../machine/engine_images.ts";
 import { startMachine } from "../machine/machine.ts";
 import { Snapshot } from "../machine/snapshot.ts";
 import { changedDisk } from "../machine/snapshot_spec.ts";
@@ -10,7 +11,11 @@ import type { ResumeRequest, RunRequest } from "./parse.ts";
 import { findEngine, type RunParts, runSpec } from "./run.ts";
 import { mistake, quoted } from "./values.ts";
 
-export async function resumeMachine(request: ResumeRequest, parts: Omit<RunParts, "start">): Promise<number> {
+export async function resumeMachine(
+  request: ResumeRequest,
+  parts: Omit<RunParts, "start">,
+  images: EngineImages | null,
+): Promise<number> {
   const snapshot = new Snapshot(request.file);
   try {
     const saved = snapshot.machine, run = runRequest(request, saved.spec);
@@ -21,7 +26,7 @@ export async function resumeMachine(request: ResumeRequest, parts: Omit<RunParts
         throw new ConfigError(`Cannot resume ${quoted(request.file)}: ${changed}; --force resumes all the same`);
       }
     }
-    const start = (spec: MachineSpec) => startMachine(spec, { snapshot });
+    const start = (spec: MachineSpec) => startMachine(spec, { snapshot, images });
     const engine = await findEngine(run, { ...parts, start });
     const net = netOf(request, saved.spec);
     const { disks, serial, noReboot, trace } = run;

@@ -141,6 +141,8 @@ export interface VcpuParts {
   readonly cpu?: CpuSpec;
   /** 1 if the software CPU is not to compile hot code. */
   readonly tiers?: 1;
+  /** What `takeImage` gave for the same vCPU of the same kind of machine, in this process or another of the same program. */
+  readonly image?: Uint8Array<ArrayBuffer>;
   readonly memory: WebAssembly.Memory;
   readonly ram: GuestRam;
   /** ROM, video memory and the like. Without it RAM is all there is. */
@@ -224,6 +226,8 @@ export interface Vcpu {
    * one that this engine can be in. What waits in the event word goes back there.
    */
   restore?(state: VcpuState): void;
+  /** What would spare the next start work that this one has done, once; null if this one was given it. */
+  takeImage?(): Uint8Array<ArrayBuffer> | null;
   /** Makes a vCPU of the machine look at its events at once. Absent where vCPUs do so often enough by themselves. */
   poke?(vcpu: number): void;
   /** A few lines for a person: registers and where it stopped. */

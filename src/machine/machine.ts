@@ -10,6 +10,7 @@ import type { Screen } from "../host/screen.ts";
 import { bootPc } from "./boot.ts";
 import { EndCause, NetBell, RunState } from "./control.ts";
 import { checkDisks, lockDisks } from "./disks.ts";
+import type { EngineImages } from "./engine_images.ts";
 import { attachHostChips } from "./host_chips.ts";
 import type { MachineEnd, MachineHandle, SnapshotOptions } from "./handle.ts";
 import { Lifecycle, type LifeState, type MachineSnapshot, restoreMachine, saveMachine } from "./lifecycle.ts";
@@ -23,13 +24,16 @@ import { prepareTrace } from "./trace.ts";
 import { VarsKeeper } from "./vars_keeper.ts";
 import { type Balloon, checkServices, serviceNotes, Services } from "./services.ts";
 import { screenOf } from "./video.ts";
-import { BackEndWorker, type PublishRequest, VcpuWorker, type WorkerEnd } from "./workers.ts";
+import { keepImages, openVcpus } from "./vcpu_images.ts";
+import { BackEndWorker, type PublishRequest, VcpuWorker, within, type WorkerEnd } from "./workers.ts";
 
 export interface StartOptions {
   /** The module of the vCPU's Worker, if it is not trike's own: it calls `serveVcpu`. */
   readonly vcpuWorker?: URL;
   /** Puts the guest into RAM, at start and after each reset; `bootPc` if it is not given. */
   readonly boot?: (pc: Pc, spec: MachineSpec) => InitialState;
+  /** Where images of engines are kept; without it, each start makes them. */
+  readonly images?: EngineImages | null;
   /** What the machine goes on from, instead of starting; it is closed when it has been read. */
   readonly snapshot?: Snapshot;
 }
@@ -60,6 +64,9 @@ export class Machine implements MachineHandle {
   readonly #life = new Lifecycle();
   readonly #vcpus: VcpuWorker[] = [];
   readonly #memory: WebAssembly.Memory;
+  readonly #parts: PcOptions;
+  readonly #images: EngineImages | null;
+  #kept: Promise<unknown> = Promise.resolve();
   #chips: HostChips | null = null;
   #disks: BackEndWorker | null = null;
   /** Nobody else writes to the disks' files while the machine lives. */
@@ -77,6 +84,7 @@ export class Machine implements MachineHandle {
     this.#spec = spec;
     this.#boot = options.boot ?? bootPc;
     this.#snapshot = options.snapshot ?? null;
+    this.#images = options.images ?? null;
     this.ended = new Promise((resolve) => this.#resolveEnded = resolve);
     if (!(spec.memoryBytes > 0 && spec.memoryBytes <= MAX_RAM_BYTES)) {
       throw new ConfigError(
@@ -101,13 +109,12 @@ export class Machine implements MachineHandle {
       prepareTrace(spec);
       const roms = readRoms(spec);
       const memory = this.#memory = allocate(spec.memoryBytes, roms.extraBytes);
-      const parts: PcOptions = { memory, spec, disks, ...roms.options };
+      const parts: PcOptions = this.#parts = { memory, spec, disks, ...roms.options };
       this.pc = assemblePc(parts);
       roms.load(this.pc);
       const kept = spec.firmware?.vars ? this.pc.firmware?.vars : null;
       if (kept) this.#vars = new VarsKeeper(spec.firmware!.vars!, kept.bytes, kept.changes, onTrouble);
       this.pc.powerOn();
-      for (const v of this.#vcpus) v.open(parts);
       const { control } = this.pc;
       const backEnd = (name: string, title: string, module: URL, quit: () => void) =>
         new BackEndWorker(parts, { name, title, module, quit }, onTrouble);
@@ -152,6 +159,7 @@ export class Machine implements MachineHandle {
   /** Loads the guest and lets it run. Once. */
   async start(): Promise<void> {
     try {
+      await openVcpus(this.#vcpus, this.#parts, this.#images);
       this.#chips = await attachHostChips(this.pc, this.#spec, this.#memory);
       // Read while the Workers get ready; nothing runs yet that could want the lock.
       const state = this.#snapshot ? this.#load(this.#snapshot) : this.#boot(this.pc, this.#spec);
@@ -163,6 +171,7 @@ export class Machine implements MachineHandle {
       ]);
       if (state === "restored") await this.#restoreVcpus();
       this.#go(state);
+      this.#kept = keepImages(this.#vcpus, this.#parts.spec, this.#images);
     } catch (error) {
       this.#terminate();
       throw error;
@@ -398,7 +407,7 @@ export class Machine implements MachineHandle {
     this.#life.to("ended");
     this.pc.clock.stop();
     this.#wallSeconds = (performance.now() - this.#startedMs) / 1000;
-    await within(REST_MS, Promise.all(this.#backEnds.map((b) => b.close())));
+    await within(REST_MS, Promise.all([this.#kept, ...this.#backEnds.map((b) => b.close())]));
     this.#terminate();
     for (const { tx, rx } of this.serial) {
       tx.close();
@@ -423,19 +432,6 @@ function allocate(bytes: number, extraBytes: number): WebAssembly.Memory {
     return allocateMachineMemory(bytes, extraBytes);
   } catch (error) {
     throw new HostError(`Cannot allocate ${bytes} bytes of guest memory: ${messageOf(error)}`, { cause: error });
-  }
-}
-
-/** What `promise` resolves to, or null if that takes longer than `ms`. */
-async function within<T>(ms: number, promise: Promise<T>): Promise<T | null> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

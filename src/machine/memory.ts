@@ -12,7 +12,7 @@
 import { HostError, messageOf } from "../base/errors.ts";
 
 export const PAGE_BYTES = 4096;
-const WASM_PAGE_BYTES = 65536;
+export const WASM_PAGE_BYTES = 65536;
 const MIB = 1 << 20;
 
 export const ARENA_BASE = 64 * 1024;

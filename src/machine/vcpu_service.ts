@@ -24,13 +24,21 @@ import { TraceLog, TracingBoard, TracingVcpu } from "./trace.ts";
 import { runVcpu } from "./vcpu_loop.ts";
 
 export type ToVcpu =
-  | { readonly kind: "open"; readonly pc: PcOptions; readonly index: number }
+  | {
+    readonly kind: "open";
+    readonly pc: PcOptions;
+    readonly index: number;
+    /** An image that the engine has made before, or null. */
+    readonly image: Uint8Array<ArrayBuffer> | null;
+  }
   | { readonly kind: "restore" }
   | { readonly kind: "run"; readonly state: InitialState | null | "restored" };
 
+type Opening = Extract<ToVcpu, { kind: "open" }>;
+
 export type FromVcpu =
-  /** `saves`: the engine can save and restore its vCPUs. */
-  | { readonly kind: "ready"; readonly saves: boolean }
+  /** `saves`: the engine can save and restore its vCPUs; `image`: what it has made anew, to be kept. */
+  | { readonly kind: "ready"; readonly saves: boolean; readonly image: Uint8Array<ArrayBuffer> | null }
   | {
     readonly kind: "left";
     /** What the vCPU died of, or null. */
@@ -52,12 +60,12 @@ export function serveVcpu(loadEngine: (spec: MachineSpec) => Promise<Engine>): v
     try {
       if (data.kind === "open") {
         const onTrouble = (sentence: string) => scope.postMessage({ kind: "trouble", sentence });
-        opened = new OpenedVcpu(await loadEngine(data.pc.spec), data.pc, data.index, onTrouble);
+        opened = new OpenedVcpu(await loadEngine(data.pc.spec), data, onTrouble);
         await attachHostChips(opened.pc, data.pc.spec, data.pc.memory);
-        scope.postMessage({ kind: "ready", saves: opened.saves });
+        scope.postMessage({ kind: "ready", saves: opened.saves, image: opened.takeImage() });
       } else if (data.kind === "restore") {
         opened!.restore();
-        scope.postMessage({ kind: "ready", saves: true });
+        scope.postMessage({ kind: "ready", saves: true, image: null });
       } else {
         scope.postMessage(opened!.run(data.state));
       }
@@ -74,7 +82,7 @@ class OpenedVcpu {
   readonly #vcpu: Vcpu;
   readonly #log: TraceLog | null;
 
-  constructor(engine: Engine, options: PcOptions, index: number, onTrouble: (sentence: string) => void) {
+  constructor(engine: Engine, { pc: options, index, image }: Opening, onTrouble: (sentence: string) => void) {
     const { memory, spec } = options;
     const pc = this.pc = assemblePc(options);
     this.#index = index;
@@ -86,6 +94,7 @@ class OpenedVcpu {
       vcpus: spec.cpus,
       ...(spec.cpu ? { cpu: spec.cpu } : {}),
       ...(spec.tiers ? { tiers: spec.tiers } : {}),
+      ...(image ? { image } : {}),
       memory,
       ram: pc.ram,
       memoryMap: pc.memoryMap,
@@ -110,6 +119,10 @@ class OpenedVcpu {
 
   get saves(): boolean {
     return this.#vcpu.save !== undefined && this.#vcpu.restore !== undefined;
+  }
+
+  takeImage(): Uint8Array<ArrayBuffer> | null {
+    return this.#vcpu.takeImage?.() ?? null;
   }
 
   /** Throws RestoreError. */

@@ -47,6 +47,8 @@ export class VcpuWorker {
   stats: VcpuStats = {};
   /** Whether the engine can save and restore it; known once it is ready. */
   saves = false;
+  /** What its engine has made anew and would like to have next time; known once it is ready. */
+  image: Uint8Array<ArrayBuffer> | null = null;
   readonly #worker: Worker;
   #ready = new Deferred<void>();
   #left = new Deferred<WorkerEnd>();
@@ -58,6 +60,7 @@ export class VcpuWorker {
       switch (data.kind) {
         case "ready":
           this.saves = data.saves;
+          this.image = data.image;
           return this.#ready.resolve();
         case "left":
           this.stats = data.stats;
@@ -75,8 +78,9 @@ export class VcpuWorker {
     return this.#ready.promise;
   }
 
-  open(pc: PcOptions): void {
-    this.#post({ kind: "open", pc, index: this.index });
+  /** `image`: of its engine, if there is one. */
+  open(pc: PcOptions, image: Uint8Array<ArrayBuffer> | null): void {
+    this.#post({ kind: "open", pc, index: this.index, image });
   }
 
   /** Lets it become what its record says; rejects if the engine refuses. */
@@ -212,5 +216,18 @@ export class BackEndWorker {
     this.#failure.resolve(failure(text));
     for (const asked of this.#asked.values()) asked.reject(new HostError(text));
     this.#closed.resolve();
+  }
+}
+
+/** What `promise` resolves to, or null if that takes longer than `ms`. */
+export async function within<T>(ms: number, promise: Promise<T>): Promise<T | null> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<null>((resolve) => {
+    timer = setTimeout(() => resolve(null), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }

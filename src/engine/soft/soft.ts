@@ -26,7 +26,7 @@ import {
 } from "../engine.ts";
 import { Activity, VcpuRecord, type VcpuState } from "../vcpu_state.ts";
 import { boardImports } from "./board_imports.ts";
-import { interpreterFor } from "./interpreter.ts";
+import { openInterpreter } from "./interpreter.ts";
 import { CodeCache } from "./code_cache.ts";
 import { CodeNotices } from "./code_notices.ts";
 import { CpuView } from "./cpu_view.ts";
@@ -54,6 +54,7 @@ export const softEngine: Engine = {
 export class SoftVcpu extends CpuView implements Vcpu {
   lastError: Error | null = null;
   readonly exports: CpuExports;
+  readonly takeImage: () => Uint8Array<ArrayBuffer> | null;
   readonly #u8: Uint8Array;
   readonly #parts: VcpuParts;
   readonly #interp: Interpreter;
@@ -92,7 +93,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.#u8 = new Uint8Array(buffer);
     const vcpus = this.#vcpus = parts.vcpus ?? 1;
     const model = parts.cpu ?? DEFAULT_CPU;
-    this.#interp = interpreterFor(parts.memory, this.base, vcpus > 1, limitsOf(model));
+    ({ interpreter: this.#interp, takeImage: this.takeImage } = openInterpreter(parts, this.base, limitsOf(model)));
     const ramPages = Math.floor(parts.ram.backedBytes / 4096);
     const codeBytes = Math.floor((parts.codeBytes ?? CODE_BYTES) / vcpus / PAGE_BYTES) * PAGE_BYTES;
     this.#cache = new CodeCache(buffer, CODE_BASE + parts.index * codeBytes, codeBytes, ramPages, parts.codeMap);
