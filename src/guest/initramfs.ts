@@ -30,7 +30,7 @@ export const MODULES: readonly string[] = [
   ],
   ...["ahci", "nvme", "sr_mod"],
   ...["vmw_vsock_virtio_transport", "9pnet_virtio", "9p", "virtiofs"],
-  ...["button", "evdev", "pvpanic_mmio", "pvpanic_pci"],
+  ...["button", "evdev", "virtio_input", "pvpanic_mmio", "pvpanic_pci"],
   ...["ext4", "crc32c_generic", "crc32c_intel", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "isofs", "squashfs"],
   ...["loop", "overlay", "af_packet"],
 ];

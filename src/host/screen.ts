@@ -10,6 +10,11 @@ export interface Screen {
   textCells(): { readonly columns: number; readonly rows: number; readonly codes: Uint8Array } | null;
   /** A key's make or break code in scan code set 2. */
   key(codes: readonly number[]): void;
+  /**
+   * The pointer is at a place of the display, its wheel turned towards the user; buttons as the mouse's. False if the guest does
+   * not use such a pointer.
+   */
+  point(x: number, y: number, dz: number, buttons: number): boolean;
   /** The mouse moved right, up, its wheel towards the user; buttons: left 1, right 2, middle 4. */
   mouse(dx: number, dy: number, dz: number, buttons: number): void;
 }

@@ -309,7 +309,7 @@ export function assemblePc(options: PcOptions) {
   });
   mmio.add("vm-generation", ADDRESS.VM_GENERATION, VM_GENERATION_BYTES, vmGeneration.region);
 
-  const video = options.vga ? assembleVideo(options.vga, { arena, ram, ports, mmio, pci, clock }) : null;
+  const video = options.vga ? assembleVideo(options.vga, { arena, ram, ports, mmio, pci, clock, msi: router }) : null;
 
   // What is not plainly RAM, worked out from the records each time one of them changes it.
   const memoryMap = ram.extraBytes > 0
@@ -337,7 +337,9 @@ export function assemblePc(options: PcOptions) {
 
   /** Looks for requests that were on the queues when the machine was saved. Under the machine lock. */
   const renotify = () => {
-    for (const f of [entropy, virtioConsole, ...(net ? [net.card] : [])]) f.renotify();
+    for (const f of [entropy, virtioConsole, ...(net ? [net.card] : []), ...(video ? [video.tablet] : [])]) {
+      f.renotify();
+    }
     diskBoard.renotify();
     services.renotify();
   };

@@ -12,8 +12,10 @@ import {
   VGA_PORT,
   VgaRecord,
 } from "../../devices/vga_registers.ts";
+import { TABLET_MAX, VirtioTablet } from "../../devices/virtio/tablet.ts";
 import type { Arena } from "../base/arena.ts";
 import type { Bus } from "../base/bus.ts";
+import type { MsiSink } from "../base/irq.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Mapping } from "../base/memory_map.ts";
 import type { GuestRam } from "../base/ram.ts";
@@ -25,6 +27,9 @@ import type { Pc } from "./pc.ts";
 
 /** Enough for the largest mode, 2560 × 1600 in 32 bits. */
 export const VRAM_BYTES = 16 * 1024 * 1024;
+
+/** Beside the adapter's own. */
+const TABLET_FUNCTION = 1;
 
 /** What a thread has to know of the display to assemble the board: where in the memory after guest RAM its parts are. */
 export interface VgaInfo {
@@ -41,19 +46,22 @@ export interface VideoParts {
   readonly mmio: Bus;
   readonly pci: PciHost;
   readonly clock: Clock;
+  readonly msi: MsiSink;
 }
 
 /** Adds the parts. The same in every thread. */
-export function assembleVideo(info: VgaInfo, { arena, ram, ports, mmio, pci, clock }: VideoParts) {
+export function assembleVideo(info: VgaInfo, { arena, ram, ports, mmio, pci, clock, msi }: VideoParts) {
   const record = arena.place("vga", VgaRecord);
   const vram = ram.extra(info.vramAt, VRAM_BYTES), rom = ram.extra(info.romAt, info.romBytes);
   const vga = pci.add(SLOT.VGA, 0, new Vga(record, arena.place("vga-pci", PciFunctionRecord), { clock, vram, rom }));
+  const tablet = pci.add(SLOT.VGA, TABLET_FUNCTION, new VirtioTablet(arena, "tablet", { ram, msi }));
   ports.add("vga", VGA_PORT.BASE, VGA_PORT.BYTES, vga.legacyPorts);
   ports.add("vga-dispi", DISPI_PORT, DISPI_PORT_BYTES, vga.dispiPorts);
   mmio.add("vga-window", VGA_WINDOW.BASE, VGA_WINDOW.BYTES, vga.window);
   return {
     vga,
     display: new VgaDisplay(record, vram),
+    tablet,
     /** The framebuffer is memory to the processor. */
     mappings: (): Mapping[] => {
       const base = vga.framebufferBase;
@@ -86,8 +94,8 @@ export function setLinearMode(pc: Pc, width: number, height: number): Framebuffe
 
 /** A machine's display for whoever shows it; `withDevices` takes the machine lock, while there is a machine. */
 export function screenOf(pc: Pc, withDevices: (body: () => void) => void): Screen | null {
-  const display = pc.video?.display;
-  if (!display) return null;
+  if (!pc.video) return null;
+  const { display, tablet } = pc.video;
   return {
     get size() {
       return display.size;
@@ -96,6 +104,17 @@ export function screenOf(pc: Pc, withDevices: (body: () => void) => void): Scree
     render: (out, size) => display.render(out, size, blinkAt(pc.clock.nowNs() / 1e6)),
     textCells: () => display.textCells(),
     key: (codes) => withDevices(() => pc.keyboard.injectKey(codes)),
+    point: (x, y, dz, buttons) => {
+      const { width, height } = display.size;
+      // The middle of a pixel, whichever way the guest rounds.
+      const place = (v: number, of: number) => Math.floor(((v + 0.5) * (TABLET_MAX + 1)) / of);
+      let used = false;
+      withDevices(() => {
+        used = tablet.used;
+        if (used) tablet.point(place(x, width), place(y, height), buttons, -dz);
+      });
+      return used;
+    },
     mouse: (dx, dy, dz, buttons) => withDevices(() => pc.keyboard.injectMouse(dx, dy, dz, buttons)),
   };
 }

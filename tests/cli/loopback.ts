@@ -26,6 +26,7 @@ const TWO_PIXELS: Screen = {
   render: (out) => out.set([0xff0000, 0x0000ff]),
   textCells: () => null,
   key() {},
+  point: () => false,
   mouse() {},
 };
 

@@ -1,6 +1,7 @@
 /** Virtio devices that connect guest and host, mounted for the laws. */
 import { VirtioBalloon } from "../../devices/virtio/balloon.ts";
 import { VirtioP9 } from "../../devices/virtio/p9.ts";
+import { VirtioTablet } from "../../devices/virtio/tablet.ts";
 import { VirtioVsock, type VsockHeader } from "../../devices/virtio/vsock.ts";
 import type { Subject } from "./bench.ts";
 import { mountVirtio, msi, ramOf } from "./pci_subjects.ts";
@@ -51,6 +52,17 @@ export const SERVICE_SUBJECTS: readonly Subject[] = [
       return mountVirtio(bench, ram, dev, [
         (random) => bench.note(`took ${dev.deliver(PACKET, data.subarray(0, random.below(600)))}`),
         () => dev.transportReset(),
+      ]);
+    },
+  },
+  {
+    name: "virtio-tablet",
+    mount(bench) {
+      const ram = ramOf(bench);
+      const dev = new VirtioTablet(bench.arena, "tablet", { ram, msi: msi(bench) });
+      return mountVirtio(bench, ram, dev, [
+        (random) => dev.point(random.below(0x9000), random.below(0x9000), random.below(16), random.below(5) - 2),
+        () => bench.note(`used ${dev.used}`),
       ]);
     },
   },

@@ -46,7 +46,7 @@ const IDLE_FRAMES = 30, IDLE_MS = 100;
 /** The connection is over: by its client, or because of what that sent. */
 export class Disconnect extends Error {}
 
-/** Where the mouse is, for all clients: RFB tells places, the guest's mouse tells ways. */
+/** Where the pointer is, for all clients: RFB tells places, as a guest's tablet does; a guest's mouse tells ways. */
 export class Pointer {
   #x = -1;
   #y = -1;
@@ -60,7 +60,9 @@ export class Pointer {
     const pressed = buttons & ~this.#buttons;
     const wheel = (pressed & 16 ? 1 : 0) - (pressed & 8 ? 1 : 0);
     const ps2 = (buttons & 1) | ((buttons & 4) >> 1) | ((buttons & 2) << 1);
-    if (dx !== 0 || dy !== 0 || wheel !== 0 || (buttons ^ this.#buttons) & 7) this.screen.mouse(dx, dy, wheel, ps2);
+    const acted = dx !== 0 || dy !== 0 || wheel !== 0 || ((buttons ^ this.#buttons) & 7) !== 0;
+    const pointed = (acted || this.#x < 0) && this.screen.point(x, y, wheel, ps2);
+    if (acted && !pointed) this.screen.mouse(dx, dy, wheel, ps2);
     this.#x = x;
     this.#y = y;
     this.#buttons = buttons;

@@ -9,7 +9,7 @@ import { NATIVE } from "./pixel_format.ts";
 /** A display of one colour that a test changes, and a server with one client over a real connection. */
 async function session(password: string | null = null) {
   const events: string[] = [];
-  const state = { width: 100, height: 40, color: 0x102030 };
+  const state = { width: 100, height: 40, color: 0x102030, tablet: false };
   const screen: Screen = {
     get size() {
       return { width: state.width, height: state.height };
@@ -17,6 +17,7 @@ async function session(password: string | null = null) {
     render: (out) => void out.fill(state.color),
     textCells: () => null,
     key: (codes) => events.push(`key ${codes.map((c) => c.toString(16)).join(" ")}`),
+    point: (...args) => state.tablet && events.push(`point ${args.join(" ")}`) > 0,
     mouse: (...args) => events.push(`mouse ${args.join(" ")}`),
   };
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -161,6 +162,19 @@ Deno.test("RFB: keys become scan codes of set 2, and are released when the clien
   await s.read(4); // what was sent before has been read by now
   await s[Symbol.asyncDispose]();
   assertEquals(s.events, ["key 12", "key 1c", "key f0 1c", "key e0 75", "key e0 f0 75", "key f0 12"]);
+});
+
+Deno.test("RFB: a guest with a tablet is told places, from the first on, and its mouse is left alone", async () => {
+  await using s = await session();
+  s.state.tablet = true;
+  await s.open();
+  const pointer = (buttons: number, x: number, y: number) => s.write([5, buttons, ...u16(x), ...u16(y)]);
+  for (const [buttons, x, y] of [[0, 50, 20], [0, 50, 20], [2, 51, 20], [16, 51, 20]] as const) {
+    await pointer(buttons, x, y);
+  }
+  await s.write(request(1));
+  await s.read(4);
+  assertEquals(s.events, ["point 50 20 0 0", "point 51 20 0 4", "point 51 20 1 0"]);
 });
 
 Deno.test("RFB: the pointer moves the mouse by what it moved, up being positive, with buttons and wheel", async () => {
