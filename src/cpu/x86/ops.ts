@@ -24,6 +24,7 @@ import {
 } from "../../wasm/value.ts";
 import type { Var } from "../../wasm/code.ts";
 import { condition, type FlagFuncs, KIND } from "./flags.ts";
+import { lateBits, type LateName } from "./late_flags.ts";
 import { lockedUpdate } from "./locked.ts";
 import {
   AF,
@@ -388,6 +389,26 @@ export class Ops {
     if (!this.flagsLive) return;
     const extra = this.c.let(cfOfAf());
     this.flagsOfResult(r, extra, bits);
+  }
+  /** The same by a formula of LATE, over the operand size: see there what `a`, `b` (i64) and `extra` (i32) are. */
+  flagsLate(name: LateName, r: Value, a: Num = 0, b: Num = 0, extra: Num = 0): void {
+    if (!this.flagsLive) return;
+    const c = this.c, size = this.size;
+    const x = {
+      result: c.let(this.sext(r)),
+      a: c.let(lift(a, "i64")),
+      b: c.let(lift(b, "i64")),
+      extra: c.let(lift(extra, "i32")),
+    };
+    const bits = c.let(lateBits({ name, size }, x, { c, mulHighS: this.deep("mulHighS") }));
+    this.flagsOfResult(x.result, bits, 64);
+  }
+  /** CF and OF of a rotation to `r` by a count that is not 0; the other flags stay. */
+  flagsRotated(name: "ROL" | "ROR", r: Value): void {
+    if (!this.flagsLive) return;
+    const c = this.c, size = this.size;
+    const x = { result: i64(0), a: c.let(r.zx()), b: i64(0), extra: i32(0) };
+    this.replaceFlags(CF | OF, c.let(lateBits({ name, size }, x, { c, mulHighS: this.deep("mulHighS") })));
   }
   protected flagsOfResult(r: Value, extra: Value, bits: number): void {
     this.kind(KIND.RES, r, undefined, undefined, bits);

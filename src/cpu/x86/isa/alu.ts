@@ -22,24 +22,16 @@ const logic = (name: "and" | "or" | "xor"): Alu => (o, a, b) => {
   o.flagsLogic(r);
   return r;
 };
-/** CF, OF and AF of a ± b ± carry, from the carry-out vector. */
-function carries(o: Ops, vector: Value, cf = true): Value {
-  const v = o.let(vector);
-  const top = o.signBit(v), next = o.size === 64 ? v.bit(62) : v.lo().shrU(o.size - 2).and(1);
-  const t = o.let(top);
-  const rest = t.xor(next).shl(11).or(v.lo().shl(1).and(AF));
-  return cf ? rest.or(t) : rest;
-}
 const adc: Alu = (o, a, b) => {
   const carry = o.cf();
   const r = o.let(a.add(b).add(o.size === 64 ? carry.zx() : carry));
-  o.flagsResult(r, () => carries(o, a.and(b).or(a.or(b).and(r.not()))));
+  o.flagsLate("ADC", r, a.zx(), b.zx());
   return r;
 };
 const sbb: Alu = (o, a, b) => {
   const carry = o.cf();
   const r = o.let(a.sub(b).sub(o.size === 64 ? carry.zx() : carry));
-  o.flagsResult(r, () => carries(o, a.not().and(b).or(a.not().or(b).and(r))));
+  o.flagsLate("SBB", r, a.zx(), b.zx());
   return r;
 };
 
@@ -107,13 +99,7 @@ function incDec(by: 1 | -1) {
   return (o: Ops, a: Operand) => {
     a.update((x) => {
       const r = o.let(x.add(by));
-      // CF stays; OF when the result is the most negative (INC) or the most positive (DEC) number.
-      o.flagsResult(r, () => {
-        const s = o.let(o.sext(r));
-        const edge = by > 0 ? -(2n ** BigInt(o.size - 1)) : 2n ** BigInt(o.size - 1) - 1n;
-        const low = o.let(r.lo().and(15));
-        return o.cf().or(s.eq(edge).shl(11)).or(low.eq(by > 0 ? 0 : 15).shl(4));
-      });
+      if (o.flagsLive) o.flagsLate(by > 0 ? "INC" : "DEC", r, 0, 0, o.cf());
       return r;
     });
   };

@@ -89,19 +89,10 @@ function multiply(signed: boolean) {
 }
 function imul(o: Ops, a: Operand, b: Operand, third?: Operand): void {
   const x = third ? b.get() : a.get(), y = third ? third.get() : b.get();
-  if (o.size === 64) {
-    const p = o.let(x.mul(y));
-    if (o.flagsLive) {
-      const high = o.c.call1(o.deep("mulHighS"), x, y);
-      a.set(p);
-      o.flagsResult(p, () => high.ne(p.shrS(63)).mul(CF_OF));
-    } else a.set(p);
-    return;
-  }
   if (!o.flagsLive) return a.set(x.mul(y));
   const p = o.let(o.sext(x).mul(o.sext(y)));
-  a.set(p.lo());
-  o.flagsResult(p.lo(), () => o.sext(p).ne(p).mul(CF_OF));
+  a.set(o.size === 64 ? p : p.lo());
+  o.flagsLate("IMUL", p, o.sext(x), o.sext(y));
 }
 
 function divide(signed: boolean) {

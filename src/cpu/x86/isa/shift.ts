@@ -15,26 +15,14 @@ function maskedCount(o: Ops, b: Operand): Value {
  * the result and, one place further, the bit that went into CF.
  */
 function shift(kind: "shl" | "shr" | "sar") {
+  const name = kind === "shl" ? "SHL" : kind === "shr" ? "SHR" : "SAR";
   return (o: Ops, a: Operand, b: Operand) => {
     const n = maskedCount(o, b), size = o.size;
     a.update((x0) => {
       const x = o.let(kind === "sar" ? o.sext(x0) : x0.zx());
       const wide = o.let(kind === "shl" ? x.shl(n) : kind === "shr" ? x.shrU(n) : x.shrS(n));
       const r = size === 64 ? wide : o.let(o.zext(wide.lo()));
-      if (!o.flagsLive) return r;
-      o.c.if(n.eqz().eqz(), () => {
-        o.flagsResult(r, () => {
-          const before = n.sub(1);
-          if (kind === "shl") {
-            // A count above the size pushes zeros into CF: bit `size` of the widened result says so for sizes below 64.
-            const cf = o.let(size === 64 ? x.shl(before).shrU(63).lo() : wide.shrU(size).lo().and(1));
-            return o.cfOf(cf, cf.xor(o.signBit(r)));
-          }
-          const cf = o.let((kind === "shr" ? x.shrU(before) : x.shrS(before)).lo().and(1));
-          // OF of a one-bit SHR is the old sign; of SAR zero. For longer counts it is undefined, and this is as good.
-          return kind === "shr" ? o.cfOf(cf, o.signBit(x, size)) : cf;
-        });
-      });
+      if (o.flagsLive) o.c.if(n.eqz().eqz(), () => o.flagsLate(name, r, x, n));
       return r;
     });
   };
@@ -57,13 +45,7 @@ function rotate(left: boolean) {
         const k = o.let(n.lo().and(size - 1)), other = i32(size).sub(k).and(size - 1);
         r = o.let(o.zext(left ? x.shl(k).or(x.shrU(other)) : x.shrU(k).or(x.shl(other))));
       }
-      o.c.if(n.eqz().eqz(), () => {
-        const top = o.let(o.signBit(r));
-        if (left) {
-          const cf = o.let(r.lo().and(1));
-          rotateFlags(o, cf, cf.xor(top));
-        } else rotateFlags(o, top, top.xor(size === 64 ? r.bit(62) : r.shrU(size - 2).and(1)));
-      });
+      if (o.flagsLive) o.c.if(n.eqz().eqz(), () => o.flagsRotated(left ? "ROL" : "ROR", r));
       return r;
     });
   };

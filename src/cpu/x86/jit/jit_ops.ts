@@ -1,27 +1,18 @@
 /**
  * Ops for a region: the same semantics, with guest registers in locals and what is known while generating used.
  *
- * Registers live in locals from the region's entry to its exits. Status flags stay pending, as the values they would be worked
- * out from, until something could look at them: then they are written to the state. What a fault needs (registers, flags, the
- * record, the instruction count) is written on the way out only.
+ * Registers live in locals from the region's entry to its exits. Status flags stay what they would be worked out from
+ * (kept_flags.ts). What a fault needs (registers, flags, the record, the instruction count) is written on the way out only.
  */
 import { Bug } from "../../../base/errors.ts";
 import type { Code, Var } from "../../../wasm/code.ts";
 import { i32, i64, lift, type Operand as Num, select, type Value } from "../../../wasm/value.ts";
 import { KIND } from "../flags.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "../ops.ts";
-import { AF, BOUNCE, CF, MICRO_HOSTS, OF, S, ZF } from "../state.ts";
+import type { LateName } from "../late_flags.ts";
+import { BOUNCE, CF, MICRO_HOSTS, OF, S, ZF } from "../state.ts";
+import type { Pending } from "./kept_flags.ts";
 import type { RegionState } from "./region_state.ts";
-
-/** Flags not yet written: by kind, the values that formulas need, sign-extended. */
-interface Pending {
-  readonly kind: number;
-  readonly result: Value;
-  readonly a?: Value;
-  readonly b?: Value;
-  /** For RES: CF, OF, AF at their places. */
-  readonly extra?: Value;
-}
 
 /** What the instruction at hand is: constants of its record. */
 export interface Place {
@@ -42,9 +33,8 @@ export const WAY = { RIP: 16, ABSOLUTE: 17, FS: 18, GS: 19, INDEX: 20 } as const
 
 export class JitOps extends Ops {
   override readonly expands = true;
-  pending: Pending | null = null;
-  /** Flags go straight to the state: the instruction may or may not set them. */
-  direct = false;
+  /** The instruction may or may not set its flags: it does so in code that may be jumped over. */
+  maybe = false;
   /** How the address at hand is made: see WAY. */
   way = 0;
   place_!: Place;
@@ -56,7 +46,6 @@ export class JitOps extends Ops {
     ea: Var,
     size: number,
     flagsLive: boolean,
-    previous: JitOps | null,
   ) {
     super(
       c,
@@ -69,7 +58,6 @@ export class JitOps extends Ops {
       flagsLive,
       true,
     );
-    if (previous) this.pending = previous.pending;
   }
 
   // ---- registers ---------------------------------------------------------------------------------------------------------
@@ -137,19 +125,15 @@ export class JitOps extends Ops {
 
   #leave(status: Value): void {
     const r = this.region;
-    this.exitFlags();
+    r.flags.place();
     r.exitRecord.set(this.place_.record);
     r.exitAdjust.set(this.place_.remaining);
     r.status.set(status);
     this.c.br(r.epilogue!);
   }
-  /** What the epilogue has to write of the flags: they are in the kept locals. */
-  exitFlags(): void {
-    if (this.pending) this.region.flagKind.set(this.pending.kind + 1);
-  }
   /** Leaves to page offset `at`; `remaining` instructions of the block have not run. */
   exitTo(at: number, remaining: number): void {
-    this.exitFlags();
+    this.region.flags.place();
     this.region.jumpOut_(at, remaining, false);
   }
 
@@ -221,140 +205,65 @@ export class JitOps extends Ops {
 
   // ---- flags -------------------------------------------------------------------------------------------------------------
 
+  #set(p: Pending): void {
+    if (this.maybe) this.region.flags.keepMaybe(p);
+    else this.region.flags.keep(p);
+  }
   protected override kind(kind: number, r: Value, a?: Value, b?: Value, bits = this.size): void {
-    const p: Pending = {
+    this.#set({
       kind,
       result: this.c.let(this.sext(r, bits)),
       ...(a ? { a: this.c.let(this.sext(a, bits)) } : {}),
       ...(b ? { b: this.c.let(this.sext(b, bits)) } : {}),
-    };
-    this.#set(p);
+    });
   }
   protected override flagsOfResult(r: Value, extra: Value, bits: number): void {
     this.#set({ kind: KIND.RES, result: this.c.let(this.sext(r, bits)), extra });
+  }
+  override flagsLate(name: LateName, r: Value, a?: Num, b?: Num, extra?: Num): void {
+    if (!this.flagsLive) return;
+    const c = this.c;
+    this.#set({
+      kind: KIND.RES,
+      result: c.let(this.sext(r)),
+      ...(a ? { a: c.let(lift(a, "i64")) } : {}),
+      ...(b ? { b: c.let(lift(b, "i64")) } : {}),
+      ...(extra ? { extra: c.let(lift(extra, "i32")) } : {}),
+      late: { name, size: this.size },
+    });
+  }
+  override flagsRotated(name: "ROL" | "ROR", r: Value): void {
+    if (!this.flagsLive) return;
+    const { flags } = this.region, p = flags.pending;
+    if (!p || p.kind === KIND.EXPLICIT) return super.flagsRotated(name, r);
+    const extra = this.c.let(flags.outside(p, CF | OF)), a = this.c.let(r.zx());
+    this.#set({ kind: KIND.RES, result: p.result, a, extra, late: { name, size: this.size } });
   }
   override setFlags(bits: Value): void {
     const v = this.c.let(bits);
     this.#set({ kind: KIND.EXPLICIT, result: this.c.let(select(v.and(ZF), i64(0), i64(1))), extra: v });
   }
   override replaceFlags(mask: number, bits: Value): void {
-    const p = this.pending;
-    if (!p || this.direct) return super.replaceFlags(mask, bits);
-    const kept = this.c.let(p.extra ? p.extra.and(~mask).or(bits) : this.#outsideResult(p, mask).or(bits));
-    this.#set({ kind: p.kind === KIND.EXPLICIT ? KIND.EXPLICIT : KIND.RES, result: p.result, extra: kept });
+    const { flags } = this.region, p = flags.pending;
+    if (!p) return super.replaceFlags(mask, bits);
+    const extra = this.c.let(flags.outside(p, mask).or(bits));
+    this.#set({ kind: p.kind === KIND.EXPLICIT ? KIND.EXPLICIT : KIND.RES, result: p.result, extra });
   }
-  /** CF, OF and AF of a sum, a difference or a logical result, at their places, without those of `mask`. */
-  #outsideResult(p: Pending, mask: number): Value {
-    if (p.kind === KIND.LOGIC) return i32(0);
-    const a = p.a!, b = p.b!, r = p.result, sub = p.kind === KIND.SUB;
-    let bits = a.xor(b).xor(r).lo().and(AF);
-    if (!(mask & CF)) bits = bits.or(sub ? a.ltU(b) : r.ltU(a));
-    const overflow = sub ? a.xor(b).and(a.xor(r)) : a.xor(r).and(b.xor(r));
-    if (!(mask & OF)) bits = bits.or(overflow.shrU(63).lo().shl(Math.log2(OF)));
-    return bits;
-  }
-  /** This instruction has set the pending flags. */
-  #fresh = false;
-  #set(p: Pending): void {
-    this.pending = p;
-    this.#fresh = true;
-    if (!this.direct) this.region.inState = false;
-    if (this.direct) {
-      this.writeFlags();
-      this.pending = null;
-    }
-  }
-
-  /** Moves pending flags into locals of the region, which outlive the instruction's own. */
-  keepFlags(): void {
-    const p = this.pending;
-    if (!p || !this.#fresh) return;
-    const k = this.region.kept;
-    k.result.set(p.result);
-    if (p.a) k.a.set(p.a);
-    if (p.b) k.b.set(p.b);
-    if (p.extra) k.extra.set(p.extra);
-    this.pending = {
-      kind: p.kind,
-      result: k.result.get(),
-      ...(p.a ? { a: k.a.get() } : {}),
-      ...(p.b ? { b: k.b.get() } : {}),
-      ...(p.extra ? { extra: k.extra.get() } : {}),
-    };
-  }
-
-  /** Writes pending flags to the state; they stay pending too. */
-  writeFlags(): void {
-    const p = this.pending, c = this.c;
-    if (!p) return;
-    c.st64(this.cpu, p.result, S.fRes);
-    if (p.a) c.st64(this.cpu, p.a, S.fA);
-    if (p.b) c.st64(this.cpu, p.b, S.fB);
-    if (p.extra) c.st64(this.cpu, p.extra.zx(), S.fB);
-    c.st32(this.cpu, p.kind, S.fKind);
-  }
-  /** Writes them and forgets them: from here on the state is right. */
-  settleFlags(): void {
-    const r = this.region;
-    if (this.pending) {
-      this.writeFlags();
-      this.pending = null;
-      r.flagKind.set(0);
-    } else if (!r.inState) {
-      r.settleKept();
-    }
-    r.inState = true;
-  }
-
   override getFlags(): Value {
-    this.settleFlags();
+    this.region.flags.settle();
     return super.getFlags();
   }
   override cf(): Value {
-    const p = this.pending;
-    if (p?.kind === KIND.SUB) return this.c.let(p.a!.ltU(p.b!));
-    if (p?.kind === KIND.ADD) return this.c.let(p.result.ltU(p.a!));
-    if (p?.kind === KIND.LOGIC) return i32(0);
-    if (p?.extra) return this.c.let(p.extra.and(1));
-    const r = this.region, c = this.c;
-    if (p || r.inState) {
-      this.settleFlags();
-      return super.cf();
-    }
-    // A loop that ends in DEC and JNZ asks for what the last round's DEC has kept: not worth a way through the state.
-    return c.choose(r.flagKind.get().eq(KIND.RES + 1), () => r.kept.extra.get().and(1), () => {
-      r.settleKept();
-      return super.cf();
-    }, "i32");
+    return this.region.flags.cf(() => super.cf());
   }
   override cond(cc: number): Value {
-    const p = this.pending;
-    const direct = p && this.#condition(p, cc & ~1);
-    if (!direct) {
-      this.settleFlags();
+    const { flags } = this.region, p = flags.pending;
+    if (!p) {
+      flags.settle();
       return super.cond(cc);
     }
-    return this.c.let(cc & 1 ? direct.eqz() : direct);
-  }
-  /** An even condition straight from the operands, if that is simple. */
-  #condition(p: Pending, cc: number): Value | undefined {
-    const sub = p.kind === KIND.SUB, logic = p.kind === KIND.LOGIC;
-    switch (cc) {
-      case 4:
-        return sub ? p.a!.eq(p.b!) : p.result.eqz();
-      case 8:
-        return p.kind === KIND.EXPLICIT ? undefined : p.result.ltS(0);
-      case 2:
-        return sub ? p.a!.ltU(p.b!) : p.kind === KIND.ADD ? p.result.ltU(p.a!) : logic ? i32(0) : p.extra!.and(1);
-      case 6:
-        return sub ? p.a!.leU(p.b!) : logic ? p.result.eqz() : undefined;
-      case 12:
-        return sub ? p.a!.ltS(p.b!) : logic ? p.result.ltS(0) : undefined;
-      case 14:
-        return sub ? p.a!.leS(p.b!) : logic ? p.result.leS(0) : undefined;
-      default:
-        return undefined;
-    }
+    const even = flags.condition(p, cc & ~1);
+    return this.c.let(cc & 1 ? even.eqz() : even);
   }
 }
 

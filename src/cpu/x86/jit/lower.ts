@@ -21,8 +21,10 @@ import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./regi
 import { importFunctions, type RegionHost } from "./region_host.ts";
 import { findRegisters } from "./used_registers.ts";
 import { Memory, notWritable, Register, Vector } from "./operands.ts";
+import { KeptFlags, type Known } from "./kept_flags.ts";
 import {
   type Block,
+  constantCount,
   doesNothing,
   End,
   fieldRegister,
@@ -107,7 +109,10 @@ class Lowering {
   readonly #state: RegionState;
   readonly #ea: Var;
   readonly #structure: Structure;
-  #previous: JitOps | null = null;
+  /** By block where ways come together: what is known of the flags on all of those so far. */
+  readonly #arrived = new Map<number, Known>();
+  /** The block to come goes on where the last edge was: what is known there holds. */
+  #carried = false;
   /** By block: what may be dirty where it begins. */
   #dirty!: Int32Array;
   /** A vector instruction before in the block has made sure that they do not trap. */
@@ -123,7 +128,7 @@ class Lowering {
     private readonly f: CpuFuncs,
     private readonly handler: Signature,
   ) {
-    this.#state = new RegionState(c, host.cpu, f.more.get("extend")!, host.exact);
+    this.#state = new RegionState(c, host.cpu, f, host.exact);
     this.#ea = c.variable("i64");
     this.#structure = new Structure({
       successors: region.blocks.map((b) => {
@@ -148,10 +153,12 @@ class Lowering {
     const c = this.c, s = this.#state;
     const list = b.instructions;
     s.budget.set(s.budget.get().sub(list.length));
-    this.#previous = null;
-    s.inState = false;
+    if (!this.#carried) {
+      s.flags.known = this.#structure.isHeader(b.number) ? null : this.#arrived.get(b.number) ?? null;
+      this.#unitsChecked = 0;
+    }
+    this.#carried = false;
     s.dirty = this.#dirty[b.number]!;
-    this.#unitsChecked = 0;
     let stopped = false;
     for (let k = 0; k < list.length && !stopped; k++) {
       const i = list[k]!, remaining = list.length - 1 - k;
@@ -177,13 +184,7 @@ class Lowering {
       case End.Jcc: {
         const o = this.#ops(i, 64, true, 0);
         const take = o.cond(b.cc);
-        this.#previous = o;
-        const pending = o.pending;
-        c.if(take, () => {
-          o.pending = pending;
-          this.#edge(b, b.targetBlock, b.target, true);
-        });
-        o.pending = pending;
+        c.if(take, () => this.#edge(b, b.targetBlock, b.target, true));
         return this.#edge(b, b.nextBlock, b.next, false);
       }
       case End.Call:
@@ -196,7 +197,7 @@ class Lowering {
         const t = o.read(sp, 64);
         c.rarely(t.ne(s.back), () => o.gpIf(t.shl(16).shrS(16).ne(t)));
         o.setGpr(RSP, sp.add(i.imm + 8));
-        return this.#exit(o, t);
+        return this.#exit(t);
       }
       case End.IndirectJmp:
         return this.#jump(b, i);
@@ -207,8 +208,7 @@ class Lowering {
   #jump(b: Block, i: Instruction): void {
     const c = this.c, s = this.#state, o = this.#ops(i, 64, true, 0);
     const t = this.#target(o, i);
-    o.exitFlags();
-    this.#previous = null;
+    s.flags.place();
     if (b.jumps.length > 0) {
       const last = Math.max(...b.jumps.map((jump) => jump.id));
       const cases = Array.from({ length: last + 1 }, (_, id) => b.jumps.find((jump) => jump.id === id));
@@ -234,7 +234,7 @@ class Lowering {
   }
 
   #ops(i: Instruction, size: number, live: boolean, remaining: number): JitOps {
-    const o = new JitOps(this.c, this.f, this.#state, this.#ea, size, live, this.#previous);
+    const o = new JitOps(this.c, this.f, this.#state, this.#ea, size, live);
     o.place_ = { record: i.record, at: i.at, length: i.length, remaining, imm: i.imm, fields: [i.d, i.s, i.x] };
     return o;
   }
@@ -251,34 +251,29 @@ class Lowering {
     if ((unit & ~this.#unitsChecked) !== 0) {
       // Only whole instructions of tier 0 change what traps, and they look their successor up.
       this.#unitsChecked |= unit;
-      const previous = this.#previous, pending = previous?.pending ?? null;
-      const { inState, dirty } = this.#state;
+      const { dirty } = s, { known } = s.flags;
       this.c.rarely(this.c.ld32(this.host.cpu, S.unitTraps).and(unit), () => void this.#cold(i, remaining, false));
-      this.#previous = previous;
-      if (previous) previous.pending = pending;
-      this.#state.inState = inState;
-      this.#state.dirty = dirty;
+      s.flags.known = known;
+      s.dirty = dirty;
     }
     const o = this.#ops(i, i.size, i.live || !row.flags, remaining);
     const args = this.host.variants.args[i.row]!;
     const memory = i.hasMemory && args.some((a) => isMemoryLetter(a.letter));
     if (memory) this.#address(o, i);
     if (row.name === "PUSH" || row.name === "POP" || row.name === "LEAVE") o.way = memory ? o.way : RSP;
-    // A count of zero leaves flags alone: unless the count is known, they go straight to the state.
-    const count = args[args.length - 1];
-    const known = count && (count.letter === "I" || count.letter === "1");
-    if (row.maybe && !known) {
-      o.settleFlags();
-      o.direct = true;
+    // A count of zero leaves flags alone: unless the count is known, it is not known after it how they are kept.
+    const maybe = o.flagsLive && !!row.maybe && constantCount(row, i) === undefined;
+    if (maybe) {
+      s.flags.place();
+      o.maybe = true;
     }
     if (STORES.test(row.name)) o.afterStore = () => {};
     else if (row.name === "PUSH") o.afterStore = () => o.setGpr(RSP, s.register(RSP).get().sub(8));
     if (row.cpl0) o.gpIf(this.c.ld32(this.host.cpu, S.cpl).bool());
     row.sem(o, ...args.map((a) => this.#operand(o, i, a)));
+    if (maybe) s.flags.known = null;
     if (CHANGES_TLB.has(row.name)) s.lookAtTlb();
-    o.keepFlags();
     if (o.stores) this.#checkEpoch(o, i, remaining);
-    this.#previous = o;
     return false;
   }
 
@@ -367,7 +362,7 @@ class Lowering {
       ? FORM.EA
       : FORM.REG;
     const h = host.variants.find(i.row, i.size, form, true, true);
-    o.settleFlags();
+    s.flags.settle();
     if (h < 0) {
       o.fault(EXC.UD);
       return true;
@@ -388,7 +383,6 @@ class Lowering {
     });
     s.reload(true);
     s.lookAtTlb();
-    this.#previous = null;
     c.rarely(c.ld32(host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
       s.jumpOut_(i.at + i.length, remaining, false);
     });
@@ -408,8 +402,8 @@ class Lowering {
     o.setGpr(RSP, sp);
     // Where decoded code has changed by this, that is seen before anything is run: the target is looked up.
     if (o.stores) s.slow.set(0);
-    if (b.nextBlock < 0) return this.#exit(o, t);
-    o.settleFlags();
+    if (b.nextBlock < 0) return this.#exit(t);
+    s.flags.settle();
     s.spill(s.dirty, false);
     c.block((done) => {
       c.block((none) => {
@@ -441,35 +435,38 @@ class Lowering {
     c.st64(cpu, s.vbase, reg(VBASE));
     s.reload(false);
     s.lookAtTlb();
-    this.#previous = null;
     c.rarely(c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()), () => s.jumpOut_(b.next, 0, false));
     this.#edge(b, b.nextBlock, b.next, false);
   }
 
   /** Goes on with a block of the region, or leaves to a page offset. Where it goes round, the budget is looked at. */
   #edge(b: Block, to: number, offset: number, jumped: boolean): void {
-    const s = this.#state;
-    if (to < 0 || !this.#structure.expressible(b.number, to)) return this.#exitTo(offset, jumped);
-    const o = this.#previous;
-    if (o && this.region.blocks[to]!.liveIn !== 0) o.exitFlags();
-    if (s.exact ? jumped : this.#structure.isBackEdge(b.number, to)) {
+    const s = this.#state, from = b.number;
+    if (to < 0 || !this.#structure.expressible(from, to)) return this.#exitTo(offset, jumped);
+    if (s.exact ? jumped : this.#structure.isBackEdge(from, to)) {
       s.ifSpent(() => {
-        o?.exitFlags();
+        s.flags.place();
         s.jumpOut_(offset, 0, true);
       });
     }
-    const previous = this.#previous;
-    this.#previous = null;
-    this.#structure.follow(b.number, to);
-    this.#previous = previous;
+    const { known } = s.flags, checked = this.#unitsChecked;
+    this.#carried = this.#structure.isInline(from, to);
+    if (!this.#carried) {
+      if (this.region.blocks[to]!.liveIn !== 0) s.flags.place();
+      const other = this.#arrived.get(to);
+      this.#arrived.set(to, other === undefined || KeptFlags.same(other, known) ? known : null);
+    }
+    this.#structure.follow(from, to);
+    s.flags.known = known;
+    this.#unitsChecked = checked;
   }
 
   #exitTo(offset: number, jumped = false): void {
-    this.#previous?.exitFlags();
+    this.#state.flags.place();
     this.#state.jumpOut_(offset, 0, jumped);
   }
-  #exit(o: JitOps, target: Value): void {
-    o.exitFlags();
+  #exit(target: Value): void {
+    this.#state.flags.place();
     this.#state.goOnAt(target);
   }
 }

@@ -258,12 +258,11 @@ export class RegionFinder {
           continue;
         }
         if (i.hasMemory && x.stores) live = ALL_FLAGS;
-        const wanted = (x.writes & live) !== 0 || !x.dead;
+        // Handlers of tier 0 set them all the same.
+        const wanted = (x.writes & live) !== 0;
         if (mark) i.live = wanted;
-        if (wanted) {
-          live &= ~x.kills;
-          if (x.writes !== 0 && x.writes !== ALL_FLAGS) live = ALL_FLAGS;
-        }
+        const sure = x.kills !== 0 || (constantCount(this.decoder.rows[i.row]!, i) ?? 0) !== 0;
+        if (wanted && sure) live &= ~x.writes;
         live |= x.reads;
         if (x.leaves || i.hasMemory) live = ALL_FLAGS;
       }
@@ -303,4 +302,10 @@ export function eachInstruction(region: Region, body: (i: Instruction) => void):
 /** Instructions that a region has no code for. */
 export function doesNothing(row: Row, i: Instruction): boolean {
   return row.name === "NOP" || row.name === "PAUSE" || (row.op === "90 +r" && i.d === 0);
+}
+
+/** The count of a shift or rotation, if it is a constant that tells whether flags are set. */
+export function constantCount(row: Row, i: Instruction): number | undefined {
+  if (!row.maybe || !/,(Iub|1)$/.test(row.args ?? "") || row.name.startsWith("RC")) return undefined;
+  return i.imm & (i.size === 64 ? 63 : 31);
 }

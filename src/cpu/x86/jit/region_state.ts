@@ -12,9 +12,9 @@ import { Bug } from "../../../base/errors.ts";
 import type { Code, Label, Signature, Var } from "../../../wasm/code.ts";
 import type { Func } from "../../../wasm/module.ts";
 import { i32, select, type Type, type Value } from "../../../wasm/value.ts";
-import { KIND } from "../flags.ts";
-import { STATUS } from "../ops.ts";
+import { type CpuFuncs, STATUS } from "../ops.ts";
 import { DTLB, ITLB_ENTRIES, MICRO, MODE_64, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { KeptFlags } from "./kept_flags.ts";
 
 export const REGION: { readonly params: readonly Type[]; readonly results: readonly Type[] } = {
   params: ["i32", "i32", "i64", "i64", "i64"],
@@ -53,18 +53,14 @@ export class RegionState {
   readonly slow: Var;
   /** Where the MICRO table in force lies. */
   readonly micro: Var;
-  /** Pending flags from one instruction to the next. */
-  readonly kept: { readonly result: Var; readonly a: Var; readonly b: Var; readonly extra: Var };
+  readonly flags: KeptFlags;
   /** Where everything leaves: with `exit*` set; for `jumpOut` the page offset to go on at, for `goOn` the address. */
   epilogue: Label | undefined;
   jumpOut: Label | undefined;
   goOn: Label | undefined;
   /** The same with the registers but RSP, and the flags, in the state already. */
   settled: Label | undefined;
-  /** Where the flags are when no pending ones are known: 0 in the state, else one more than their kind, in the kept locals. */
-  readonly flagKind: Var;
-  /** While generating: the flags are in the state for sure. */
-  inState = false;
+  private readonly extend: Func;
   readonly exitRecord: Var;
   readonly exitAdjust: Var;
   readonly exitAt: Var;
@@ -73,7 +69,9 @@ export class RegionState {
   readonly fell: Var;
 
   /** `exact`: the budget is looked at where the interpreter does, and nowhere else. */
-  constructor(readonly c: Code, readonly cpu: number, private readonly extend: Func, readonly exact: boolean) {
+  constructor(readonly c: Code, readonly cpu: number, f: CpuFuncs, readonly exact: boolean) {
+    this.extend = f.more.get("extend")!;
+    this.flags = new KeptFlags(c, cpu, f);
     this.depth = c.param(0);
     this.budget = c.paramVar(1);
     this.vbase = c.param(2);
@@ -83,13 +81,11 @@ export class RegionState {
     this.epoch = c.variable("i32");
     this.slow = c.variable("i32");
     this.micro = c.variable("i32");
-    this.flagKind = c.variable("i32");
     this.exitRecord = c.variable("i32");
     this.exitAdjust = c.variable("i32");
     this.exitAt = c.variable("i32");
     this.exitTarget = c.variable("i64");
     this.fell = c.variable("i32");
-    this.kept = { result: c.variable("i64"), a: c.variable("i64"), b: c.variable("i64"), extra: c.variable("i32") };
   }
 
   register(n: number): Var {
@@ -131,14 +127,14 @@ export class RegionState {
           });
           this.exitTarget.set(this.vbase.add(this.exitAt.get().sx()));
         });
-        this.#writeKept();
+        this.flags.write();
         this.spill(~0, false);
         this.budget.set(this.budget.get().add(this.exitAdjust.get()));
         this.exitAdjust.set(0);
       });
       this.#goOn(links);
     });
-    this.#writeKept();
+    this.flags.write();
     c.st32(this.cpu, this.exitRecord.get(), S.curOp);
     this.spill(~0, true);
     this.left(this.status.get());
@@ -194,23 +190,6 @@ export class RegionState {
     c.st32(this.cpu, this.budget.get().add(this.exitAdjust.get()), S.budget);
     c.st32(this.cpu, status, S.exitStatus);
     c.return(LEFT, 0);
-  }
-
-  /** Writes kept flags to the state, if that is where they are. */
-  #writeKept(): void {
-    const c = this.c, k = this.kept;
-    c.if(this.flagKind.get(), () => {
-      const kind = c.let(this.flagKind.get().sub(1));
-      c.st64(this.cpu, k.result.get(), S.fRes);
-      c.st64(this.cpu, k.a.get(), S.fA);
-      c.st64(this.cpu, select(kind.leU(KIND.EXPLICIT), k.extra.get().zx(), k.b.get()), S.fB);
-      c.st32(this.cpu, kind, S.fKind);
-    });
-  }
-  /** Kept flags go to the state, and are there from now on. */
-  settleKept(): void {
-    this.#writeKept();
-    this.flagKind.set(0);
   }
 
   /** Writes registers to the state: those of `mask` that the region changes, RSP only if asked for. */

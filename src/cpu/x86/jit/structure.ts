@@ -111,6 +111,15 @@ export class Structure {
     return !this.isBackEdge(from, to) || this.dominates(to, from);
   }
 
+  /** Whether the target's code stands where the edge is: nothing else leads there. */
+  isInline(from: number, to: number): boolean {
+    return !this.isBackEdge(from, to) && !this.#merge[to] && !this.#header[to];
+  }
+  /** Whether back edges lead to the node. */
+  isHeader(n: number): boolean {
+    return this.#header[n]!;
+  }
+
   /** Emits everything: `node(n)` emits node n's own code and, through `edge`, what follows it. */
   emit(code: Code, node: (n: number) => void): void {
     this.#code = code;
