@@ -14,15 +14,15 @@ import { type Contender, contenders } from "./bench/contenders.ts";
 import { type Mean, type Row, table } from "./bench/figures.ts";
 import { benchAppend, benchInitrd } from "./bench/guest.ts";
 import { facts, reportJson, withFigures } from "./bench/host.ts";
+import { benchDisk, SETUPS } from "./bench/disk.ts";
 import { benchNet } from "./bench/net.ts";
 import { benchGroup } from "./bench/programs.ts";
-import { withScratchDisk } from "./bench/scratch_disk.ts";
 import { benchResume } from "./bench/resume.ts";
 import { benchSmp } from "./bench/smp.ts";
 import { SYSTEMD_APPEND, systemdRoot } from "./bench/systemd_root.ts";
 import { BOOT_GOAL, GROUPS, IDLE_GOAL, MEMORY_GOAL } from "./bench/suite.ts";
 
-const PROCESS_BENCHES = ["boot", "root", "login", "footprint", "smp", "resume", "net"] as const;
+const PROCESS_BENCHES = ["boot", "root", "login", "footprint", "smp", "resume", "net", "disk"] as const;
 
 interface Options {
   /** All, if none is named. */
@@ -52,6 +52,7 @@ function parse(words: readonly string[]): Options {
   const names = new Set(args._.map(String));
   const known = [
     ...PROCESS_BENCHES,
+    ...SETUPS.map(({ name }) => name),
     ...GROUPS.flatMap(({ name, programs }) => [name, ...programs.map((program) => program.name)]),
   ];
   for (const name of names) {
@@ -97,13 +98,7 @@ class Bench {
       if (wanted.length === 0) continue;
       const boot = await this.#boot(group.packages ?? false);
       const { rounds } = this.options;
-      const run = (disk: { disk?: string }) => {
-        const withDisk = (limit: number, names: readonly string[]) => ({ ...boot(limit, names), ...disk });
-        return benchGroup(group, wanted, this.contenders, withDisk, rounds, this.#say);
-      };
-      const { rows, mean } = group.diskMib === undefined
-        ? await run({})
-        : await withScratchDisk(group.diskMib, (disk) => run({ disk }));
+      const { rows, mean } = await benchGroup(group, wanted, this.contenders, boot, rounds, this.#say);
       this.rows.push(...rows);
       if (mean) this.means.push(mean);
     }
@@ -116,6 +111,13 @@ class Bench {
     if (this.#wants("footprint")) await this.#footprint();
     if (this.#wants("net")) {
       this.rows.push(...await benchNet(this.contenders, this.guest, this.options.rounds, this.#say));
+    }
+    const disks = SETUPS.filter(({ name }) => this.#wants("disk") || this.options.names.has(name));
+    if (disks.length > 0) {
+      const { rounds } = this.options;
+      const found = await benchDisk(disks, this.contenders, this.guest, rounds, this.#progress, this.#say);
+      this.rows.push(...found.rows);
+      this.means.push(...found.means);
     }
     if (this.#wants("resume")) {
       this.rows.push(await benchResume(this.guest, this.options.engine, this.options.rounds, this.#say));
@@ -152,7 +154,10 @@ class Bench {
     const about = "generic kernel, ext4 on a virtio disk, to the shell";
     const figure = { name: "root", about, unit: "s", goal: { of: "ratio", atMost: BOOT_GOAL } } as const;
     const measure = (contender: Contender) =>
-      withCopy(image, async (disk) => [await secondsToMark(contender, { ...guest, append, disk }, "prompt")]);
+      withCopy(
+        image,
+        async (disk) => [await secondsToMark(contender, { ...guest, append, disk: { path: disk } }, "prompt")],
+      );
     this.rows.push(...await benchBoots("root", [figure], this.contenders, measure, this.options.rounds, this.#say));
   }
 
@@ -163,7 +168,7 @@ class Bench {
     const about = "generic kernel, Debian with systemd on ext4, to login:";
     const figure = { name: "login", about, unit: "s", goal: { of: "ratio", atMost: BOOT_GOAL } } as const;
     const measure = (contender: Contender) =>
-      withCopy(image, async (disk) => [await secondsToLogin(contender, { ...guest, append, disk })]);
+      withCopy(image, async (disk) => [await secondsToLogin(contender, { ...guest, append, disk: { path: disk } })]);
     this.rows.push(...await benchBoots("login", [figure], this.contenders, measure, this.options.rounds, this.#say));
   }
 

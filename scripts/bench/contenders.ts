@@ -2,12 +2,18 @@
 
 import { V8_FLAGS } from "../build/v8_flags.ts";
 
+/** An image that the guest may write to, and the controller it is at. */
+export interface DiskBoot {
+  readonly path: string;
+  readonly controller?: "virtio" | "ahci" | "nvme";
+  readonly format?: "raw" | "qcow2";
+}
+
 export interface Boot {
   readonly kernel: string;
   readonly initrd: string;
   readonly append: string;
-  /** A raw image that the guest may write to. */
-  readonly disk?: string;
+  readonly disk?: DiskBoot;
   readonly cpus?: number;
   /** With a network card, and the user network behind it. */
   readonly net?: boolean;
@@ -27,11 +33,14 @@ export function trike(engine: string): Contender {
     command({ kernel, initrd, append, disk, cpus, net }) {
       // what the software CPU needs and no more; the others reach the host by FFI
       const permissions = ["--no-prompt", "--allow-read", ...engine === "soft" ? [] : ["--allow-ffi"]];
-      if (disk !== undefined) permissions.push(`--allow-write=${disk}`);
+      if (disk !== undefined) permissions.push(`--allow-write=${disk.path}`);
       if (net) permissions.push("--allow-net");
       const machine = ["--engine", engine, "--memory", `${MEMORY_MIB}M`];
       if (cpus !== undefined) machine.push("--cpus", `${cpus}`);
-      if (disk !== undefined) machine.push("--disk", disk.replaceAll(",", ",,"));
+      if (disk !== undefined) {
+        const { path, format = "raw", controller = "virtio" } = disk;
+        machine.push("--disk", `${path.replaceAll(",", ",,")},format=${format},controller=${controller}`);
+      }
       const files = ["--kernel", kernel, "--initrd", initrd, "--append", append];
       return [
         Deno.execPath(),
@@ -51,12 +60,25 @@ export function trike(engine: string): Contender {
 
 export const QEMU = "qemu-system-x86_64";
 
+const QEMU_DISK = {
+  virtio: ["-device", "virtio-blk-pci,drive=disk"],
+  ahci: ["-device", "ich9-ahci,id=sata", "-device", "ide-hd,drive=disk,bus=sata.0"],
+  nvme: ["-device", "nvme,drive=disk,serial=disk0"],
+} as const;
+
 export const qemu: Contender = {
   name: "qemu",
   command({ kernel, initrd, append, disk, cpus, net }) {
     const machine = ["-accel", "tcg", "-cpu", "max", "-m", `${MEMORY_MIB}`, "-nodefaults", "-display", "none"];
     if (cpus !== undefined) machine.push("-smp", `${cpus}`);
-    if (disk !== undefined) machine.push("-drive", `file=${disk.replaceAll(",", ",,")},if=virtio,format=raw`);
+    if (disk !== undefined) {
+      const { path, format = "raw", controller = "virtio" } = disk;
+      machine.push(
+        "-drive",
+        `file=${path.replaceAll(",", ",,")},if=none,id=disk,format=${format}`,
+        ...QEMU_DISK[controller],
+      );
+    }
     if (net) machine.push("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net");
     const files = ["-kernel", kernel, "-initrd", initrd, "-append", append];
     return [QEMU, ...machine, "-no-reboot", "-serial", "stdio", ...files];

@@ -1,6 +1,7 @@
 /** Figures, what is made of them, and how they are printed. */
 
-export type Unit = "s" | "MiB" | "%" | "×" | "Mb/s";
+/** `s/op`: seconds of an operation. */
+export type Unit = "s" | "s/op" | "MiB" | "%" | "×" | "Mb/s";
 
 /** One line of the table: samples of either contender, or why there are none. */
 export interface Row {
@@ -79,6 +80,7 @@ export function goalText(goal: Goal | undefined): string {
 export function valueText(value: number | null, unit: Unit): string {
   if (value === null) return "–";
   if (unit === "s") return value < 0.1 ? `${(value * 1000).toFixed(1)} ms` : `${value.toFixed(2)} s`;
+  if (unit === "s/op") return value < 1e-3 ? `${(value * 1e6).toFixed(0)} µs` : `${(value * 1000).toFixed(2)} ms`;
   if (unit === "MiB" || unit === "Mb/s") return `${value.toFixed(0)} ${unit}`;
   return `${value.toFixed(2)} ${unit}`;
 }

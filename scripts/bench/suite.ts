@@ -18,8 +18,6 @@ export interface Group {
   readonly programs: readonly Program[];
   /** Debian's packages whose files the scripts use. */
   readonly packages?: true;
-  /** The programs work on /dev/vda, of so many mebibytes. */
-  readonly diskMib?: number;
 }
 
 /** What gzip and sha256sum work on, made in the guest before either is timed. */
@@ -89,20 +87,6 @@ export const GROUPS: readonly Group[] = [
         script: "for n in 1 2; do perl -e 'use strict; use warnings; use POSIX (); " +
           'use List::Util qw(sum); print sum(map { POSIX::floor($_ / 3) } 1 .. 1000), "\\n"\' || exit 1; done',
       },
-    ],
-  },
-  {
-    name: "disk",
-    title: "The disk",
-    goal: 1,
-    goalOf: "each",
-    diskMib: 256,
-    programs: [
-      { name: "diskread", about: "1 GiB read, 1 MiB at a time, past the guest's cache" },
-      { name: "diskwrite", about: "256 MiB written, 1 MiB at a time, then fsync" },
-      { name: "randread", about: "8,000 random reads of 4 KiB, one at a time" },
-      { name: "randread16", about: "32,000 random reads of 4 KiB by 16 threads" },
-      { name: "randwrite", about: "4,000 random writes of 4 KiB, each 32nd synced" },
     ],
   },
 ];

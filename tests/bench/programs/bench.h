@@ -13,7 +13,6 @@ program crc32, sieve, fib, xorshift, memory, quicksort, dispatch;
 program nbody, mandelbrot, matmul;
 program syscalls, devzero, pipes, forks, execs, pagefaults, signals;
 program parallel;
-program diskread, diskwrite, randread, randread16, randwrite;
 
 /* Writes text that compresses as prose does. */
 int make_text(const char *path, uint64_t bytes);

@@ -35,11 +35,6 @@ static const struct {
     {"pagefault", pagefaults, 60000},
     {"signal", signals, 60000},
     {"parallel", parallel, 2},
-    {"diskread", diskread, 1024},
-    {"diskwrite", diskwrite, 256},
-    {"randread", randread, 8000},
-    {"randread16", randread16, 32000},
-    {"randwrite", randwrite, 4000},
 };
 
 void fail(const char *what) {
