@@ -115,7 +115,7 @@ class Bench {
     const disks = SETUPS.filter(({ name }) => this.#wants("disk") || this.options.names.has(name));
     if (disks.length > 0) {
       const { rounds } = this.options;
-      const found = await benchDisk(disks, this.contenders, this.guest, rounds, this.#progress, this.#say);
+      const found = await benchDisk(disks, this.contenders, this.#diskGuest, rounds, this.#progress, this.#say);
       this.rows.push(...found.rows);
       this.means.push(...found.means);
     }
@@ -138,6 +138,10 @@ class Bench {
       append: benchAppend(this.guest, limit, names),
     });
   }
+
+  /** Debian's cloud kernel has no driver of AHCI. */
+  readonly #diskGuest = async (controller: string): Promise<Guest> =>
+    controller === "ahci" && !this.options.guest ? await debianGuest("generic", this.#progress) : this.guest;
 
   async #bootToInit(): Promise<void> {
     const boot = { ...this.guest, append: `${this.guest.append} trike.marks` };

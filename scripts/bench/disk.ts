@@ -80,7 +80,9 @@ export function jobScript(device: string, jobs: readonly Job[]): string {
     "cat >/tmp/jobs <<END",
     ...file,
     "END",
+    "modprobe -q sd_mod",
     `for n in 1 2 3 4 5 6 7 8 9 10; do [ -b ${device} ] && break; sleep 0.5; done`,
+    `[ -b ${device} ] || echo "FIO-FAIL there is no ${device}"`,
     "read -r up _ </proc/uptime; echo FIO-FROM $up",
     "fio --output-format=terse --terse-version=3 /tmp/jobs",
     "read -r up _ </proc/uptime; echo FIO-TO $up",
@@ -111,6 +113,10 @@ async function measure(
   const found = new Map<string, number>();
   let from: { guest: number; host: number } | null = null, failure: string | null = null;
   const line = (text: string, host: number) => {
+    if (text.startsWith("FIO-FAIL ")) {
+      failure = text.slice("FIO-FAIL ".length);
+      return "stop" as const;
+    }
     const clock = /^FIO-(FROM|TO) ([\d.]+)$/.exec(text);
     if (clock?.[1] === "FROM") from = { guest: Number(clock[2]), host };
     if (clock?.[1] === "TO" && from !== null) {
@@ -137,16 +143,17 @@ function linesOf(job: string): string {
 export async function benchDisk(
   setups: readonly Setup[],
   contenders: readonly Contender[],
-  guest: Guest,
+  guestFor: (controller: Setup["controller"]) => Promise<Guest>,
   rounds: number,
   progress: Progress,
   say: (line: string) => void,
 ): Promise<{ rows: Row[]; means: Mean[] }> {
-  const initrd = await fioInitrd(guest, progress);
   const rows: Row[] = [], means: Mean[] = [];
   await withScratchDisk(DISK_MIB, async (raw) => {
     for (const setup of setups) {
-      const one = (path: string) => benchSetup(setup, path, contenders, { ...guest, initrd }, rounds, say);
+      const plain = await guestFor(setup.controller);
+      const guest = { ...plain, initrd: await fioInitrd(plain, progress) };
+      const one = (path: string) => benchSetup(setup, path, contenders, guest, rounds, say);
       const found = setup.format === "raw" ? await one(raw) : await withQcow2(raw, one);
       rows.push(...found);
       const goal = { of: "ratio", atMost: DISK_GOAL } as const;
