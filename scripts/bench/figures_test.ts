@@ -1,7 +1,7 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { chart } from "./chart.ts";
 import { geometricMean, meanOf, median, ratio, type Row, rowMet, table, valueText } from "./figures.ts";
-import { reportJson, withFigures } from "./host.ts";
+import { partOf, reportJson, withFigures } from "./host.ts";
 
 const ROW: Row = { bench: "integer", name: "fib", about: "calls", unit: "s", trike: [3, 1, 2], qemu: [4] };
 
@@ -81,4 +81,14 @@ Deno.test("figures take the place of older ones in a document, and nothing else 
   ]);
   assertEquals(withFigures(once, { rows: [ROW], means: [] }, { deno: "2" }, 3), once);
   assertThrows(() => withFigures("no comments", { rows: [], means: [] }, {}, 1));
+});
+
+Deno.test("the disk's figures have a place of their own in the document", () => {
+  const disk: Row = { ...ROW, bench: "disk", name: "virtio, raw: randread", unit: "s/op" };
+  const report = { rows: [ROW, disk], means: [] };
+  assertEquals([partOf(report, "all").rows, partOf(report, "disk").rows], [[ROW], [disk]]);
+  const page = "<!-- figures: deno task bench --docs -->\nold\n<!-- end of figures -->\n" +
+    "<!-- disk: deno task bench disk --docs -->\n<!-- end of disk -->\n";
+  const text = withFigures(page, partOf(report, "disk"), {}, 1, "disk");
+  assertEquals([text.includes("old"), text.includes("| fib"), text.includes("randread")], [true, false, true]);
 });

@@ -31,14 +31,32 @@ export function reportJson(report: Report, machine: Record<string, string>, roun
   return JSON.stringify(whole, null, 2) + "\n";
 }
 
-const BEGIN = "<!-- figures: deno task bench --docs -->\n", END = "<!-- end of figures -->";
+/** The disk's figures take as long as all others together, so they are measured, and told, apart. */
+const BLOCKS = {
+  all: { begin: "<!-- figures: deno task bench --docs -->\n", end: "<!-- end of figures -->", picture: true },
+  disk: { begin: "<!-- disk: deno task bench disk --docs -->\n", end: "<!-- end of disk -->", picture: false },
+} as const;
+export type Block = keyof typeof BLOCKS;
 
-/** The document with the figures in place of those between its two comments. */
-export function withFigures(page: string, report: Report, machine: Record<string, string>, rounds: number): string {
-  const begin = page.indexOf(BEGIN), end = page.indexOf(END);
-  if (begin < 0 || end < begin) throw new HostError(`Cannot put the figures in: expected ${BEGIN.trim()} and ${END}`);
+/** What of a report goes into a block of the document. */
+export function partOf(report: Report, block: Block): Report {
+  const mine = ({ bench }: { readonly bench: string }) => (bench === "disk") === (block === "disk");
+  return { rows: report.rows.filter(mine), means: report.means.filter(mine) };
+}
+
+/** The document with the figures in place of those between the block's two comments. */
+export function withFigures(
+  page: string,
+  report: Report,
+  machine: Record<string, string>,
+  rounds: number,
+  block: Block = "all",
+): string {
+  const { begin: from, end: to, picture } = BLOCKS[block];
+  const begin = page.indexOf(from), end = page.indexOf(to);
+  if (begin < 0 || end < begin) throw new HostError(`Cannot put the figures in: expected ${from.trim()} and ${to}`);
   const facts = Object.entries(machine).map(([name, value]) => `- ${name}: ${value}`);
-  const body = ["![The ratios as bars](performance.svg)", "", ...facts, `- rounds: ${rounds}`, "", ...table(report)]
-    .join("\n");
-  return `${page.slice(0, begin + BEGIN.length)}\n${body}\n\n${page.slice(end)}`;
+  const bars = picture ? ["![The ratios as bars](performance.svg)", ""] : [];
+  const body = [...bars, ...facts, `- rounds: ${rounds}`, "", ...table(report)].join("\n");
+  return `${page.slice(0, begin + from.length)}\n${body}\n\n${page.slice(end)}`;
 }
