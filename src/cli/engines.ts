@@ -65,23 +65,18 @@ export interface EngineRequest {
   readonly icount: boolean;
   /** The user has chosen a processor. */
   readonly cpu?: CpuSpec | null;
-  readonly firmware?: unknown;
-  readonly vga?: boolean;
 }
 
 /** The engine for a request; what `auto` passed over, and why, goes to `say`. */
 export function chooseEngine(
   known: readonly EngineInfo[],
-  { engine: asked, icount, cpu, firmware, vga }: EngineRequest,
+  { engine: asked, icount, cpu }: EngineRequest,
   say: (line: string) => void,
 ): EngineName {
   /** An option that the engine cannot serve, and why. */
   const unfit = ({ name }: EngineInfo): readonly [string, string] | null => {
     if (name === "soft") return null;
     if (icount) return ["--icount", "cannot count instructions"];
-    // It follows the map of memory, but its test's host has none above 3 GiB, where ROM and frame buffers are.
-    if (name === "hvf" && firmware) return ["--firmware", "has not been tried with it"];
-    if (name === "hvf" && vga) return ["--vga", "has not been tried with it"];
     return cpu ? ["--cpu", "has the host's processor"] : null;
   };
   if (asked !== "auto") {

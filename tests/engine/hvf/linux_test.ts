@@ -1,20 +1,18 @@
 /** Linux under the engine hvf, on the double of the framework: two processors, to the shell, and on under the engine soft. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { isMapped } from "../../../src/engine/hvf/vm.ts";
-import { bootPc } from "../../../src/machine/boot.ts";
-import { type Machine, startMachine, type StartOptions } from "../../../src/machine/machine.ts";
+import { type Machine, startMachine } from "../../../src/machine/machine.ts";
 import { Snapshot } from "../../../src/machine/snapshot.ts";
 import type { MachineSpec } from "../../../src/machine/spec.ts";
 import { guestOrSkip, script, withFolder } from "../../boot/guests.ts";
-import { doubleWorker } from "../../double/double.ts";
-import { library, refusal } from "./double.ts";
+import { refusal } from "./double.ts";
+import { doubled } from "./machine.ts";
 
 if (refusal !== null) console.log(`skipped: ${refusal}`);
 const { guest, ignore } = refusal === null
   ? await guestOrSkip("cloud")
   : { guest: { kernel: "", initrd: "", append: "" }, ignore: true };
 
-const LIMIT_MS = 180_000;
+const LIMIT_MS = 300_000;
 const COMMANDS = script(`
   echo processors $(nproc)
   for i in 0 1; do taskset -c $i sh -c 'seq 2000 | awk "{ s += \\$1 / 4 } END { print \\"sum\\", s }"' & done
@@ -26,16 +24,6 @@ const COMMANDS = script(`
   dmesg | grep -E 'BUG|WARNING|stall|lockup|unchecked MSR'
   true
 `);
-
-const doubled: StartOptions = {
-  vcpuWorker: doubleWorker(library),
-  boot: (pc, spec) => {
-    // The double moves the memory that it is given: what is loaded meanwhile would stay behind.
-    const never = new Int32Array(new SharedArrayBuffer(4));
-    while (!isMapped(pc.ram.buffer)) Atomics.wait(never, 0, 0, 5);
-    return bootPc(pc, spec);
-  },
-};
 
 /** What the machine says until it says `wanted` or ends. */
 async function said(machine: Machine, wanted?: RegExp): Promise<string> {
