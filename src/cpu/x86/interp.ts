@@ -10,6 +10,7 @@ import { i32, type Type } from "../../wasm/value.ts";
 import { exportEntries } from "./exports.ts";
 import type { Exits } from "./exits.ts";
 import { flagFuncs } from "./flags.ts";
+import { defineHot } from "./hot.ts";
 import { emitVariant, type Variant, Variants } from "./handlers.ts";
 import { importAll, type ImportName } from "./imports.ts";
 import { BASE_ROWS, define, ROWS } from "./isa/index.ts";
@@ -76,12 +77,15 @@ export function generate(
     m.tableEntry(handlerFunc(m, f, v, cpu, exits));
   }
 
+  const alsoFunctions = variants.all.slice(0, variants.hotCount).filter((v) => v.row.unit).length;
+  const functions = variants.all.length - variants.hotCount + alsoFunctions;
+  const hot = defineHot(m);
   m.export(
     m.func(
       "run",
       ["i32", "i32", "i32"],
       ["i32"],
-      (c) => new Loop(c, f, i32(cpu), variants, inLoop, signature, exits).emit(),
+      (c) => new Loop(c, f, i32(cpu), variants, inLoop, inLoop + functions, signature, hot, exits).emit(),
     ),
   );
   // Handlers of the loop that compiled regions call have a function too.
@@ -90,7 +94,6 @@ export function generate(
     if (!v.row.unit) return;
     shadows.set(SPECIALS + i, m.tableEntry(handlerFunc(m, f, v, cpu, exits)));
   });
-  const functions = variants.all.length - variants.hotCount + shadows.size;
   m.exportTable("table");
   exportEntries(m, f, cpu);
   const vectorFuncs = [...f.more].filter(([name]) =>

@@ -3,6 +3,7 @@
  * have their code here; every other handler is a call.
  */
 import type { Code, Label, Var } from "../../wasm/code.ts";
+import type { Func } from "../../wasm/module.ts";
 import { i64, select, type Type, type Value } from "../../wasm/value.ts";
 import type { Exits } from "./exits.ts";
 import { condition, KIND } from "./flags.ts";
@@ -24,6 +25,8 @@ export class Loop {
    * is needed depends on what is decoded and compiled already, and no guest may see that.
    */
   readonly jumped: Var;
+  /** What is looked up is where a region was left for. */
+  readonly left: Var;
   #outer!: Label;
   #dispatch!: Label;
   #leave!: Label;
@@ -34,7 +37,10 @@ export class Loop {
     readonly cpu: Value,
     readonly variants: Variants,
     readonly inLoop: number,
+    /** Handlers from this number on are compiled regions. */
+    readonly firstRegion: number,
     readonly signature: { params: readonly Type[]; results: readonly Type[]; typeIndex: number },
+    readonly hot: Func,
     readonly exits: Exits | null = null,
   ) {
     this.pc = c.paramVar(1);
@@ -44,6 +50,7 @@ export class Loop {
     this.target = c.variable("i64");
     this.indirect = c.variable("i32");
     this.jumped = c.variable("i32");
+    this.left = c.variable("i32");
   }
 
   emit(): void {
@@ -111,6 +118,7 @@ export class Loop {
     this.budget.set(c.ld32(this.cpu, S.budget));
     c.rarely(status!, () => {
       this.status.set(status!);
+      this.left.set(h.geU(this.firstRegion));
       c.br(this.#leave);
     });
     this.#next();
@@ -211,6 +219,12 @@ export class Loop {
     c.st64(cpu, page, reg(VBASE));
     c.st32(cpu, c.ld32(entry, 12), S.lookedPage);
     c.st32(cpu, target.lo().and(0xfff).or(c.ld32(cpu, S.mode).shl(12)), S.lookedOffset);
+    c.rarely(this.left.get(), () => {
+      this.left.set(0);
+      c.if(c.ld16u(op.get(), OP.h).ltU(this.firstRegion), () => {
+        c.call(this.hot, cpu, op.get());
+      });
+    });
     this.pc.set(op.get());
   }
 

@@ -181,6 +181,9 @@ export const S = layout({
   /** What was looked up last: its page of RAM, and its offset there with the mode from bit 12. */
   lookedPage: 4,
   lookedOffset: 4,
+  /** Places that compiled code is often left for (hot.ts): how many, and each as lookedPage and lookedOffset had it. */
+  hotPlaces: 4,
+  hot: [4, 2 * 16],
   /** Guest nanoseconds when readTsc was last asked, and the budget then; tscKnown: that is not long ago. */
   tscRead: 8,
   tscBudget: 4,
@@ -234,7 +237,12 @@ export const MICRO = ITLB + 2 * ITLB_BYTES;
 export const MICRO_BYTES = 512;
 export const MICRO_HOSTS = 3 * MICRO_BYTES;
 export const MICRO_EMPTY = 0x9d;
-export const VCPU_BYTES = MICRO + 6 * MICRO_BYTES;
+/** Counts of places that compiled code is left for (hot.ts): the address of a record (4) and a count (4). */
+export const HOT = MICRO + 6 * MICRO_BYTES;
+export const HOT_ENTRIES = 1024;
+/** How many may wait to be compiled. */
+export const HOT_PLACES = 16;
+export const VCPU_BYTES = HOT + HOT_ENTRIES * 8;
 
 /** How deep compiled regions may call each other: each level is a frame on the host's stack. */
 export const MAX_DEPTH = 200;

@@ -252,7 +252,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
       switch (status) {
         case STATUS.SLICE:
           this.#statuses.slices++;
-          this.#tier?.sample(this);
+          // One instruction by itself ends where nobody has jumped to.
+          if (!slow) this.#tier?.sample(this);
           break;
         case STATUS.TRANSLATE:
           this.#translate();

@@ -185,6 +185,7 @@ export class RegionTier {
   /** A slice has ended at a jump's target; where that is compiled, what has led there is to blame. */
   sample(cpu: CpuView): void {
     this.poll();
+    this.#takeHot(cpu);
     const rip = cpu.get("rip");
     if ((cpu.get("mode") & 3) === MODE_64 && this.exports.look(cpu.base, rip, cpu.get("rip", 1)) === 0) {
       if (this.#count(cpu.get("physLo") >>> 12, rip & 0xfff)) return;
@@ -207,6 +208,18 @@ export class RegionTier {
     this.#counts.set(key, enough ? 0 : count);
     if (enough && !this.#isPending(at)) this.compile(page, RAM_BASE + page * 4096, offset);
     return true;
+  }
+
+  /** What compiled code is often left for. */
+  #takeHot(cpu: CpuView): void {
+    let places = cpu.get("hotPlaces");
+    // The last one first; where there is no room for it the others wait with it.
+    for (; places > 0 && this.#pending.size < MAX_PENDING; cpu.put("hotPlaces", --places)) {
+      const page = cpu.get("hot", 2 * places - 2), looked = cpu.get("hot", 2 * places - 1);
+      if (((looked >> 12) & 3) !== MODE_64) continue;
+      const at = this.cache.entryOf(page, MODE_64, looked & 0xfff);
+      if (at !== 0 && !this.#isPending(at)) this.compile(page, RAM_BASE + page * 4096, looked & 0xfff);
+    }
   }
 
   #isPending(at: number): boolean {

@@ -19,6 +19,7 @@ import {
   ITLB,
   ITLB_BYTES,
   LDTR,
+  MICRO,
   MMU_SUPERVISOR_AC,
   MODE_32,
   MODE_64,
@@ -26,7 +27,6 @@ import {
   S,
   SS,
   TR,
-  VCPU_BYTES,
   VM,
 } from "../state.ts";
 
@@ -98,7 +98,7 @@ export function defineSegments(m: Module, f: CpuFuncs): void {
     c.st32(cpu, cpu.add(DTLB).add(tlb.mul(DTLB_BYTES)), S.dtlb);
     c.st32(cpu, cpu.add(ITLB).add(user.mul(ITLB_BYTES)), S.itlb);
     // What the instruction TLBs point to was decoded for the old mode.
-    c.if(mode.ne(old), () => c.fill(cpu.add(ITLB), 0xff, VCPU_BYTES - ITLB));
+    c.if(mode.ne(old), () => c.fill(cpu.add(ITLB), 0xff, MICRO - ITLB));
 
     const emTs = c.let(cr0.and(CR0.EM | CR0.TS).bool());
     const sse = emTs.or(cr4.and(CR4.OSFXSR).eqz());
