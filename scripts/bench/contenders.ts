@@ -1,5 +1,7 @@
 /** The emulators that are compared, as commands that boot the same files with the console on their output. */
 
+import { join } from "@std/path";
+import { cacheRoot } from "../../src/guest/cache.ts";
 import { V8_FLAGS } from "../build/v8_flags.ts";
 
 /** An image that the guest may write to, and the controller it is at. */
@@ -31,9 +33,11 @@ export function trike(engine: string): Contender {
   return {
     name: "trike",
     command({ kernel, initrd, append, disk, cpus, net }) {
-      // what the software CPU needs and no more; the others reach the host by FFI
-      const permissions = ["--no-prompt", "--allow-read", ...engine === "soft" ? [] : ["--allow-ffi"]];
-      if (disk !== undefined) permissions.push(`--allow-write=${disk.path}`);
+// what the software CPU needs, with the place for its image, and no more; the others reach the host by FFI
+      const soft = engine === "soft", writes = soft ? [join(cacheRoot(), "images")] : [];
+      if (disk !== undefined) writes.push(disk.path);
+      const permissions = ["--no-prompt", "--allow-read", soft ? "--allow-env=HOME,XDG_CACHE_HOME" : "--allow-ffi"];
+      if (writes.length > 0) permissions.push(`--allow-write=${writes.join()}`);
       if (net) permissions.push("--allow-net");
       const machine = ["--engine", engine, "--memory", `${MEMORY_MIB}M`];
       if (cpus !== undefined) machine.push("--cpus", `${cpus}`);

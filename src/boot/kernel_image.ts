@@ -28,7 +28,7 @@ export type KernelImage =
   };
 
 /** Reads the whole file. */
-export function readKernel(path: string): { name: Named; bytes: Uint8Array } {
+export function readKernel(path: string): { name: Named; bytes: Uint8Array<ArrayBuffer> } {
   const name: Named = { what: "kernel", path };
   const bytes = withFile(name, (file, sizeBytes) => {
     if (sizeBytes > MAX_FILE_BYTES) throw cannotLoad(name, `${sizeBytes} bytes is too large for a kernel`);

@@ -4,6 +4,7 @@ import type { GuestRam } from "../base/ram.ts";
 import { describeSize } from "../base/size.ts";
 import type { InitialState } from "../engine/engine.ts";
 import { loadFreeBsd } from "./freebsd.ts";
+import type { Named } from "./host_file.ts";
 import { readKernel, recognise } from "./kernel_image.ts";
 import { loadBzImage, loadVmlinux } from "./linux.ts";
 import { LOW } from "./low_memory.ts";
@@ -26,6 +27,15 @@ export function loadKernel(ram: GuestRam, options: LoadOptions): InitialState {
     );
   }
   const { name, bytes } = readKernel(options.kernel);
+  try {
+    return place(ram, bytes, name, options);
+  } finally {
+    // The file's bytes are in RAM now. The collector would keep them for as long as this thread is at rest.
+    bytes.buffer.transfer(0);
+  }
+}
+
+function place(ram: GuestRam, bytes: Uint8Array<ArrayBuffer>, name: Named, options: LoadOptions): InitialState {
   const kernel = recognise(bytes, name);
   if (kernel.kind !== "freebsd") {
     const [flag, value] = options.modules?.length

@@ -4,7 +4,8 @@
  * A directory has one word a page of RAM; a page with code has an info block there: which of its 64-byte lines hold decoded
  * bytes (8 bytes, a bit a line), then for each of the eight decode modes the address of a table of 4096 entry points. Records
  * are laid one behind the other and never reused: stale ones are turned into RESYNC, so that whoever still runs or jumps into
- * them looks their address up again. When the region is full, everything is forgotten at once.
+ * them looks their address up again. Tables grow down from the region's end, on pages of their own: a page of code uses few of
+ * its entry points, and what was never written costs the host no memory. When the two meet, everything is forgotten at once.
  */
 import { Bug } from "../../base/errors.ts";
 import type { CodeMap } from "../../base/code_map.ts";
@@ -44,6 +45,11 @@ export class CodeCache implements OpSink {
   readonly #directory: number;
   readonly #limit: number;
   #next: number;
+  /** The lowest table. */
+  #tables: number;
+  /** What lies from #used up to #clean has never been written: the highest #next and the lowest #tables there were. */
+  #used: number;
+  #clean: number;
   #page: Page | undefined;
   #mode = 0;
   #table = 0;
@@ -71,7 +77,8 @@ export class CodeCache implements OpSink {
     this.#u32 = new Uint32Array(buffer as ArrayBuffer, 0, Math.floor(buffer.byteLength / 4));
     this.#directory = region;
     this.#limit = region + regionBytes;
-    this.#next = this.#first();
+    this.#next = this.#used = this.#first();
+    this.#tables = this.#clean = this.#limit;
   }
 
   #first(): number {
@@ -83,7 +90,7 @@ export class CodeCache implements OpSink {
     return this.#directory;
   }
   get usedBytes(): number {
-    return this.#next - this.#directory;
+    return this.#next - this.#directory + this.#limit - this.#tables;
   }
 
   /** For --stats. */
@@ -93,7 +100,7 @@ export class CodeCache implements OpSink {
 
   /** Whether another trace fits; if not, `flush` first. */
   hasRoom(): boolean {
-    return this.#next + INFO_BYTES + TABLE_BYTES + 64 * 1024 < this.#limit;
+    return this.#next + INFO_BYTES + 64 * 1024 < this.#tables - TABLE_BYTES;
   }
 
   /** Forgets everything. The instruction TLBs must be flushed with it. */
@@ -103,7 +110,9 @@ export class CodeCache implements OpSink {
       this.#release(page);
     }
     this.#pages.clear();
+    this.#used = Math.max(this.#used, this.#next);
     this.#next = this.#first();
+    this.#tables = this.#limit;
     this.flushes++;
     this.epoch++;
   }
@@ -157,8 +166,7 @@ export class CodeCache implements OpSink {
     const page = this.#pageOf(number);
     let table = page.tables[mode] ?? 0;
     if (table === 0) {
-      table = this.#alloc(TABLE_BYTES);
-      this.#u8.fill(0, table, table + TABLE_BYTES);
+      table = this.#newTable();
       page.tables[mode] = table;
       this.#u32[(page.info + CODE_INFO.TABLES + mode * 4) >> 2] = table;
     }
@@ -347,15 +355,32 @@ export class CodeCache implements OpSink {
     }
     for (const slot of entries) this.#u32[slot >> 2] = 0;
     for (const table of page.tables) {
-      if (table) this.#u8.fill(0, table + ENTRY_TABLE.TARGETS, table + ENTRY_TABLE.BYTES);
+      if (table) this.#clear(table + ENTRY_TABLE.TARGETS, table + ENTRY_TABLE.BYTES);
     }
     this.#u8.fill(0, page.info, page.info + 8);
   }
 
   #alloc(bytes: number): number {
     const at = Math.ceil(this.#next / 64) * 64;
-    if (at + bytes > this.#limit) throw new Bug("Code region overrun");
+    if (at + bytes > this.#tables) throw new Bug("Code region overrun");
     this.#next = at + bytes;
     return at;
+  }
+
+  /** A table of zeros. */
+  #newTable(): number {
+    const table = this.#tables - TABLE_BYTES;
+    if (table < this.#next) throw new Bug("Code region overrun");
+    if (table < this.#used || table >= this.#clean) this.#u8.fill(0, table, table + TABLE_BYTES);
+    this.#tables = table;
+    this.#clean = Math.min(this.#clean, table);
+    return table;
+  }
+
+  /** Makes zeros of what is none: reading leaves the host's page out of memory if it is. */
+  #clear(from: number, to: number): void {
+    for (let at = from >> 2; at < to >> 2; at++) {
+      if (this.#u32[at] !== 0) return void this.#u8.fill(0, from, to);
+    }
   }
 }
