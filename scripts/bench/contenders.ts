@@ -33,7 +33,7 @@ export function trike(engine: string): Contender {
   return {
     name: "trike",
     command({ kernel, initrd, append, disk, cpus, net }) {
-// what the software CPU needs, with the place for its image, and no more; the others reach the host by FFI
+      // what the software CPU needs, with the place for its image, and no more; the others reach the host by FFI
       const soft = engine === "soft", writes = soft ? [join(cacheRoot(), "images")] : [];
       if (disk !== undefined) writes.push(disk.path);
       const permissions = ["--no-prompt", "--allow-read", soft ? "--allow-env=HOME,XDG_CACHE_HOME" : "--allow-ffi"];

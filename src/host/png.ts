@@ -1,7 +1,6 @@
 /** PNG pictures. Spec: [png §5, §11.2] chunks, [png §9] filters. */
-import { Buffer } from "node:buffer";
-import { crc32, deflateSync } from "node:zlib";
 import type { Screen } from "./screen.ts";
+import { zlib } from "./zlib.ts";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const RGB = 2;
@@ -28,10 +27,16 @@ export function encodePng(pixels: Uint32Array, width: number, height: number): U
   const parts = [
     Uint8Array.from(SIGNATURE),
     chunk("IHDR", new Uint8Array(header.buffer)),
-    chunk("IDAT", deflateSync(raw)),
+    chunk("IDAT", zlib().deflateSync(raw)),
     chunk("IEND", new Uint8Array()),
   ];
-  return new Uint8Array(Buffer.concat(parts));
+  const png = new Uint8Array(parts.reduce((bytes, part) => bytes + part.length, 0));
+  let end = 0;
+  for (const part of parts) {
+    png.set(part, end);
+    end += part.length;
+  }
+  return png;
 }
 
 /** What a display shows now. */
@@ -46,6 +51,6 @@ function chunk(type: string, data: Uint8Array): Uint8Array {
   view.setUint32(0, data.length);
   bytes.set(new TextEncoder().encode(type), 4);
   bytes.set(data, 8);
-  view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
+  view.setUint32(8 + data.length, zlib().crc32(bytes.subarray(4, 8 + data.length)));
   return bytes;
 }

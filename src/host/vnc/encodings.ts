@@ -3,7 +3,7 @@
  *
  * Spec: [rfc6143 §7.7.1] raw, [rfc6143 §7.7.4] hextile, [rfc6143 §7.7.6] ZRLE.
  */
-import { constants, deflateRawSync } from "node:zlib";
+import { zlib } from "../zlib.ts";
 import type { PixelWriter } from "./pixel_format.ts";
 
 export const ENCODING = { RAW: 0, HEXTILE: 5, ZRLE: 16, DESKTOP_SIZE: -223 } as const;
@@ -145,6 +145,7 @@ export class ZrleEncoder {
   encode(p: Picture, r: Rect, w: PixelWriter): Uint8Array {
     const data = this.#tiles(p, r, w);
     // Blocks that refer to nothing before them may follow each other: the stream never ends, and so has no checksum.
+    const { constants, deflateRawSync } = zlib();
     const packed = deflateRawSync(data, { level: 3, finishFlush: constants.Z_SYNC_FLUSH });
     const header = this.#started ? new Uint8Array() : ZLIB_HEADER;
     this.#started = true;

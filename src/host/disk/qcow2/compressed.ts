@@ -4,8 +4,8 @@
  * Spec: [qcow2 §Compressed Clusters Descriptor]. What follows a stream within its last sector is of no meaning, so the end of a
  * zstd frame has to be found first [rfc8878 §3.1.1].
  */
-import { deflateRawSync, inflateRawSync, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { messageOf } from "../../../base/errors.ts";
+import { zlib } from "../../zlib.ts";
 import type { Compression } from "./format.ts";
 
 const WINDOW_BITS = 12;
@@ -14,7 +14,7 @@ const WINDOW_BITS = 12;
 export function decompressCluster(kind: Compression, stream: Uint8Array, clusterBytes: number): Uint8Array {
   let bytes: Uint8Array;
   try {
-    const options = { maxOutputLength: clusterBytes };
+    const { inflateRawSync, zstdDecompressSync } = zlib(), options = { maxOutputLength: clusterBytes };
     bytes = kind === "zlib"
       ? inflateRawSync(stream, options)
       : zstdDecompressSync(stream.subarray(0, zstdFrameBytes(stream)), options);
@@ -27,6 +27,7 @@ export function decompressCluster(kind: Compression, stream: Uint8Array, cluster
 
 /** Null if the bytes do not become fewer. */
 export function compressCluster(kind: Compression, bytes: Uint8Array): Uint8Array | null {
+  const { deflateRawSync, zstdCompressSync } = zlib();
   const stream = kind === "zlib" ? deflateRawSync(bytes, { windowBits: WINDOW_BITS }) : zstdCompressSync(bytes);
   return stream.length < bytes.length ? stream : null;
 }
