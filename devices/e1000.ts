@@ -70,6 +70,8 @@ export interface E1000Options {
   readonly mac: Uint8Array;
   /** The back end takes checksums that are not complete, and segments to be cut. */
   readonly offload: boolean;
+  /** An expansion ROM, a power of two long, by which firmware boots from the card. */
+  readonly rom?: Uint8Array;
 }
 
 export class E1000Card extends PciFunction {
@@ -100,6 +102,7 @@ export class E1000Card extends PciFunction {
         [MEMORY_BAR]: { kind: "memory32", sizeBytes: MEMORY_BYTES },
         [IO_BAR]: { kind: "io", sizeBytes: IO_BYTES },
       },
+      ...(options.rom ? { rom: options.rom } : {}),
     });
     const s = this.#s = arena.place(`${id}.card`, E1000Record);
     this.#file = new RegisterFile(s.registers);

@@ -13,7 +13,7 @@
 import { ones, type Region } from "../src/base/bus.ts";
 import type { Clock } from "../src/base/clock.ts";
 import type { View } from "../src/base/record.ts";
-import { PciFunction, type PciFunctionRecord, ROM_BAR } from "./pci/function.ts";
+import { PciFunction, type PciFunctionRecord } from "./pci/function.ts";
 import { VgaPorts } from "./vga_ports.ts";
 import {
   DISPI,
@@ -55,7 +55,7 @@ export class Vga extends PciFunction {
   constructor(
     private readonly s: View<typeof VgaRecord>,
     pci: View<typeof PciFunctionRecord>,
-    private readonly parts: VgaParts,
+    parts: VgaParts,
   ) {
     const { vram, rom } = parts;
     super(pci, {
@@ -69,7 +69,7 @@ export class Vga extends PciFunction {
         [VGA_PCI.FRAMEBUFFER_BAR]: { kind: "memory32", sizeBytes: vram.length, prefetchable: true },
         [VGA_PCI.REGISTERS_BAR]: { kind: "memory32", sizeBytes: VGA_PCI.REGISTERS_BYTES },
       },
-      ...(rom.length > 0 ? { romBytes: rom.length } : {}),
+      rom,
     });
     this.#vram = vram;
     this.#mask = vram.length - 1;
@@ -101,7 +101,6 @@ export class Vga extends PciFunction {
 
   override barRead(bar: number, offset: number, size: number): number {
     if (bar === VGA_PCI.FRAMEBUFFER_BAR) return littleEndian(this.#vram, offset, size);
-    if (bar === ROM_BAR) return littleEndian(this.parts.rom, offset, size);
     const { PORTS, PORTS_END, DISPI: AT, DISPI_END } = VGA_MMIO;
     if (offset >= PORTS && offset + size <= PORTS_END) return this.legacyPorts.read(offset - PORTS + 0x10, size);
     if (offset >= AT && offset < DISPI_END && size === 2 && !(offset & 1)) {

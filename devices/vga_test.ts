@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { ManualClock } from "../src/base/clock.ts";
-import { PciFunctionRecord, ROM_BAR } from "./pci/function.ts";
+import { PciFunctionRecord } from "./pci/function.ts";
 import { Vga } from "./vga.ts";
 import { blinkAt, VgaDisplay } from "./vga_display.ts";
 import { DISPI, DISPI_ENABLE, VGA_PCI, VgaRecord } from "./vga_registers.ts";
@@ -358,7 +358,7 @@ Deno.test("VGA: the register BAR has the ports at 400h and DISPI at 500h, the ex
   c.dev.barWrite(VGA_PCI.REGISTERS_BAR, 0x400 + 0x0e, 2, 0x0503); // 3CEh, 3CFh
   assertEquals(c.dev.barRead(VGA_PCI.REGISTERS_BAR, 0x40f, 1), 5);
   assertEquals(c.dev.barRead(VGA_PCI.REGISTERS_BAR, 0x500, 2), 0xb0c5);
-  assertEquals(c.dev.barRead(ROM_BAR, 0, 4), 0x0704aa55);
+  assertEquals(c.dev.romRead(0, 4), 0x0704aa55);
   c.dev.writeConfig(0x30, 4, 0xffffffff);
   assertEquals(c.dev.readConfig(0x30, 4), (-2048 | 1) >>> 0);
 });

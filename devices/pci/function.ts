@@ -44,8 +44,6 @@ export const STATUS = { INTERRUPT: 1 << 3, CAPABILITIES_LIST: 1 << 4 } as const;
 /** Capability identifiers. */
 export const CAPABILITY = { VENDOR_SPECIFIC: 0x09, MSIX: 0x11 } as const;
 
-/** The number by which a function is asked for its expansion ROM. */
-export const ROM_BAR = 6;
 const ROM_ENABLE = 1 << 0; // in EXPANSION_ROM
 
 const HEADER_BYTES = 0x40;
@@ -81,8 +79,8 @@ export interface PciFunctionSpec {
   readonly interruptPin?: 1 | 2 | 3 | 4;
   /** By BAR number; a 64-bit one takes the next number too. */
   readonly bars?: Readonly<Record<number, BarSpec>>;
-  /** Of the expansion ROM: a power of two, at least 2 KiB. The function answers for it as for BAR `ROM_BAR`. */
-  readonly romBytes?: number;
+  /** The expansion ROM: a power of two long, at least 2 KiB, or empty for none. */
+  readonly rom?: Uint8Array;
 }
 
 /** What a function tells the host bridge it sits under. */
@@ -95,8 +93,7 @@ export interface PciParent {
 export class PciFunction {
   readonly bars: readonly (BarSpec | null)[];
   readonly interruptPin: number;
-  /** Of the expansion ROM, 0 if there is none. */
-  readonly romBytes: number;
+  readonly #rom: Uint8Array;
   /** Where it sits: device × 8 + function. Set by the host bridge. */
   devfn = -1;
   #parent: PciParent | null = null;
@@ -125,14 +122,15 @@ export class PciFunction {
       this.#defineBar(PCI.BAR0 + 4 * i, bar);
     }
     this.bars = bars;
-    this.romBytes = spec.romBytes ?? 0;
+    this.#rom = spec.rom ?? new Uint8Array(0);
     if (this.romBytes > 0) this.define(PCI.EXPANSION_ROM, 4, 0, ((-this.romBytes) >>> 0 | ROM_ENABLE) >>> 0);
   }
 
   #defineBar(at: number, bar: BarSpec): void {
     if (bar.sizeBytes & (bar.sizeBytes - 1) || bar.sizeBytes < 4) throw new Bug(`BAR of ${bar.sizeBytes} bytes`);
     const addressMask = (-bar.sizeBytes) >>> 0;
-    if (bar.kind === "io") return this.define(at, 4, 1, addressMask & 0xfffc);
+    // All 32 bits: SeaBIOS takes a size for what is left of them, though bits 31..16 may be fixed [pci §6.2.5.1].
+    if (bar.kind === "io") return this.define(at, 4, 1, addressMask & 0xfffffffc);
     const type = (bar.kind === "memory64" ? 4 : 0) | (bar.prefetchable ? 8 : 0);
     this.define(at, 4, type, addressMask & 0xfffffff0);
     if (bar.kind === "memory64") this.define(at + 4, 4, 0, 0xffffffff);
@@ -222,9 +220,21 @@ export class PciFunction {
     const io = bar.kind === "io";
     if (!(this.command & (io ? COMMAND.IO_SPACE : COMMAND.MEMORY_SPACE))) return -1;
     const lo = this.readConfig(PCI.BAR0 + 4 * i, 4);
-    if (io) return lo & 0xfffc;
+    if (io) return (lo & ~3) >>> 0;
     const hi = bar.kind === "memory64" ? this.readConfig(PCI.BAR0 + 4 * i + 4, 4) : 0;
     return ((lo & ~0xf) >>> 0) + hi * 0x1_0000_0000;
+  }
+
+  /** Of the expansion ROM, 0 if there is none. */
+  get romBytes(): number {
+    return this.#rom.length;
+  }
+
+  /** The access lies inside the ROM; `size` is 1, 2 or 4. */
+  romRead(offset: number, size: number): number {
+    let value = 0;
+    for (let i = 0; i < size; i++) value = (value | (this.#rom[offset + i]! << (8 * i))) >>> 0;
+    return value;
   }
 
   /** Where the expansion ROM is, or -1 if it is not decoded now. */

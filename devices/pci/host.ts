@@ -11,7 +11,7 @@
 import { ones, type Region } from "../../src/base/bus.ts";
 import { Bug } from "../../src/base/errors.ts";
 import { record, type View } from "../../src/base/record.ts";
-import { COMMAND, PCI, type PciFunction, type PciParent, ROM_BAR } from "./function.ts";
+import { COMMAND, PCI, type PciFunction, type PciParent } from "./function.ts";
 
 /** I/O ports of configuration mechanism #1, from CF8h. */
 export const PCI_CONFIG_PORTS = {
@@ -21,6 +21,8 @@ export const PCI_CONFIG_PORTS = {
 
 const ENABLE = 0x80000000;
 const DEVFNS = 256;
+/** Stands for the expansion ROM where others have the number of a BAR. */
+const ROM = -1;
 
 export const PciHostRecord = record("pci-host", 1, {
   configAddress: "u32",
@@ -123,11 +125,14 @@ export class PciHost implements PciParent {
     return {
       read: (offset, size) => {
         const d = this.#decode(false, base + offset, size);
-        return d ? d.fn.barRead(d.bar, base + offset - d.base, size) : ones(size);
+        if (!d) return ones(size);
+        return d.bar === ROM
+          ? d.fn.romRead(base + offset - d.base, size)
+          : d.fn.barRead(d.bar, base + offset - d.base, size);
       },
       write: (offset, size, value) => {
         const d = this.#decode(false, base + offset, size);
-        if (d) d.fn.barWrite(d.bar, base + offset - d.base, size, value);
+        if (d && d.bar !== ROM) d.fn.barWrite(d.bar, base + offset - d.base, size, value);
       },
     };
   }
@@ -173,7 +178,7 @@ export class PciHost implements PciParent {
       }
       const rom = fn.romBase(), romEnd = rom + fn.romBytes;
       if (rom >= 0 && !this.#memory.some((d) => rom < d.end && d.base < romEnd)) {
-        this.#memory.push({ base: rom, end: romEnd, fn, bar: ROM_BAR });
+        this.#memory.push({ base: rom, end: romEnd, fn, bar: ROM });
       }
     }
   }

@@ -100,6 +100,8 @@ export interface VirtioNetOptions {
   readonly offload: boolean;
   readonly mtu?: number;
   readonly pairs?: number;
+  /** An expansion ROM, a power of two long, by which firmware boots from the card. */
+  readonly rom?: Uint8Array;
 }
 
 export class VirtioNet extends VirtioPci implements NetworkCard {
@@ -133,6 +135,7 @@ export class VirtioNet extends VirtioPci implements NetworkCard {
       features,
       queues: 2 * pairs + 1,
       queueSize: QUEUE_SIZE,
+      ...(options.rom ? { rom: options.rom } : {}),
     });
     this.#pairs = pairs;
     this.#held = Array.from({ length: pairs }, () => null);

@@ -60,6 +60,8 @@ export interface VirtioSpec {
   readonly features: readonly number[];
   readonly queues: number;
   readonly queueSize: number;
+  /** An expansion ROM, a power of two long. */
+  readonly rom?: Uint8Array;
 }
 
 /** A device-specific configuration structure with nothing in it. */
@@ -94,6 +96,7 @@ export abstract class VirtioPci extends PciFunction implements RegisterDevice<ty
         [STRUCTURES_BAR]: { kind: "memory32", sizeBytes: 0x4000 },
         [MSIX_BAR]: { kind: "memory32", sizeBytes: 0x1000 },
       },
+      ...(spec.rom ? { rom: spec.rom } : {}),
     });
     this.#s = arena.place(`${id}.virtio`, VirtioPciRecord);
     this.queues = Array.from(

@@ -22,26 +22,6 @@ export function readRom(name: Named, limits = { min: MIN_ROM_BYTES, max: MAX_ROM
   });
 }
 
-/** [pcifw §5.1.1] An expansion ROM starts with this, then its length in units of 512 bytes. */
-const OPTION_ROM_SIGNATURE = 0xaa55;
-const MAX_OPTION_ROM_BYTES = 256 * 1024;
-
-/** Reads an expansion ROM; what is given is a power of two long, as its BAR is. */
-export function readOptionRom(name: Named): Uint8Array {
-  const bytes = withFile(name, (file, sizeBytes) => {
-    if (sizeBytes > MAX_OPTION_ROM_BYTES) throw cannotLoad(name, `${sizeBytes} bytes is too large for an option ROM`);
-    const all = new Uint8Array(sizeBytes);
-    readInto(name, file, all);
-    return all;
-  });
-  if (bytes.length < 3 || (bytes[0]! | (bytes[1]! << 8)) !== OPTION_ROM_SIGNATURE) {
-    throw cannotLoad(name, "it is not an option ROM: the first two bytes were expected to be 55h and AAh");
-  }
-  const padded = new Uint8Array(2 ** Math.ceil(Math.log2(Math.max(PAGE_BYTES, bytes.length))));
-  padded.set(bytes);
-  return padded;
-}
-
 /** Most RAM that leaves room for what firmware lays out below 4 GiB. */
 export const MAX_FIRMWARE_RAM_BYTES = 0xb000_0000;
 

@@ -3,7 +3,7 @@ import { ConfigError, messageOf } from "../base/errors.ts";
 
 /** A file to load: what it is for, and its path as the user wrote it. */
 export interface Named {
-  readonly what: "kernel" | "initrd" | "module" | "firmware" | "firmware variables" | "video BIOS";
+  readonly what: "kernel" | "initrd" | "module" | "firmware" | "firmware variables" | "video BIOS" | "option ROM";
   readonly path: string;
 }
 

@@ -43,6 +43,8 @@ export function checkFiles(request: RunRequest): void {
   }
   const { net } = request;
   if (net && net.kind !== "none" && net.pcap !== null) check("--net", net.pcap, true, checkOutput);
+  if (net && net.kind !== "none" && net.rom !== undefined) check("--net", net.rom, false, checkInput);
+  if (net?.kind === "user" && net.tftp !== undefined) checkFolder("--net", net.tftp);
   if (request.pidFile !== null) check("--pid-file", request.pidFile, true, checkOutput);
   if (request.stats !== null) check("--stats", request.stats, true, checkOutput);
   if (request.trace !== null) check("--trace", request.trace.path, true, checkOutput);

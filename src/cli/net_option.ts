@@ -1,4 +1,5 @@
 /** The values of --net and --publish, and the network of a machine that was told nothing of it. */
+import { MAX_BOOT_FILE } from "../host/net/dhcp.ts";
 import { parseIp4, parseIp6, parseMac } from "../host/net/address.ts";
 import {
   MAX_NET_PAIRS,
@@ -12,8 +13,9 @@ import {
 import { countOption, hint, list, mistake, quoted, splitAtSingleCommas } from "./values.ts";
 
 const KINDS = ["user", "none", "stream:PATH", "dgram:PATH", "switch:NAME", "tap:NAME", "vmnet[:MODE]"] as const;
-const COMMON_KEYS = ["model=MODEL", "queues=N", "pcap=FILE", "mac=MAC"] as const;
-const USER_KEYS = ["restrict", "dns=ADDRESS", ...COMMON_KEYS] as const;
+const COMMON_KEYS = ["model=MODEL", "queues=N", "pcap=FILE", "mac=MAC", "rom=FILE"] as const;
+const BOOT_KEYS = ["tftp=FOLDER", "bootfile=NAME", "bootfile-uefi=NAME"] as const;
+const USER_KEYS = ["restrict", "dns=ADDRESS", ...BOOT_KEYS, ...COMMON_KEYS] as const;
 const DNS_PORT = 53;
 const MAX_PUBLISHED = 256;
 /** The length of sun_path on macOS, less the terminating zero; Linux allows four bytes more. */
@@ -37,6 +39,8 @@ export function netOption(flag: string, text: string): NetRequest {
   let pcap: string | null = null, mac: readonly number[] | null = null, restrict = false;
   let model: NetModel | undefined, queues: number | undefined;
   let dns: { address: string; port: number } | null = null;
+  let rom: string | undefined, tftp: string | undefined;
+  const bootFiles: { bootFile?: string; bootFileUefi?: string } = {};
   for (const part of more) {
     const equals = part.indexOf("=");
     const key = equals < 0 ? part : part.slice(0, equals), value = equals < 0 ? "" : part.slice(equals + 1);
@@ -51,6 +55,10 @@ export function netOption(flag: string, text: string): NetRequest {
       if (!model) throw mistake(flag, text, `${list(NET_MODELS)} after "model="${hint(value, NET_MODELS)}`);
     } else if (key === "queues" && equals > 0) queues = countOption(flag, value, 1, MAX_NET_PAIRS);
     else if (key === "dns" && equals > 0 && user) dns = dnsOption(flag, text, value);
+    else if (key === "rom" && value !== "") rom = value;
+    else if (key === "tftp" && value !== "" && user) tftp = value;
+    else if (key === "bootfile" && equals > 0 && user) bootFiles.bootFile = bootFileOption(flag, text, value);
+    else if (key === "bootfile-uefi" && equals > 0 && user) bootFiles.bootFileUefi = bootFileOption(flag, text, value);
     else {
       const keys = user ? USER_KEYS : COMMON_KEYS;
       throw mistake(flag, text, `${list(keys)} after the comma and found ${quoted(part)}${hint(part, keys)}`);
@@ -59,8 +67,19 @@ export function netOption(flag: string, text: string): NetRequest {
   if (model === "e1000" && queues !== undefined) {
     throw mistake(flag, text, "no queues= beside model=e1000, which has one pair");
   }
-  const device = { mac, pcap, ...(model ? { model } : {}), ...(queues ? { queues } : {}) };
-  return backend ? { ...backend, ...device } : { kind: "user", ...device, restrict, dns };
+  if (tftp === undefined && Object.keys(bootFiles).length > 0) {
+    throw mistake(flag, text, "tftp=FOLDER beside a bootfile, which is in that folder");
+  }
+  const device = { mac, pcap, ...(model ? { model } : {}), ...(queues ? { queues } : {}), ...(rom ? { rom } : {}) };
+  return backend
+    ? { ...backend, ...device }
+    : { kind: "user", ...device, restrict, dns, ...(tftp ? { tftp } : {}), ...bootFiles };
+}
+
+function bootFileOption(flag: string, text: string, value: string): string {
+  const { length } = new TextEncoder().encode(value);
+  if (length >= 1 && length <= MAX_BOOT_FILE) return value;
+  throw mistake(flag, text, `a name of 1 to ${MAX_BOOT_FILE} bytes after "bootfile="`);
 }
 
 /** All but `user` and `none`. */

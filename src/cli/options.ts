@@ -1,7 +1,7 @@
 /** What `trike run` understands: the parser and the help page both read this table, in this order. */
 import { formatSize } from "../base/size.ts";
 import { MAX_RAM_BYTES, MAX_VCPUS } from "../machine/memory.ts";
-import { DISK_CONTROLLERS, MAX_DISKS, MAX_SHARES } from "../machine/spec.ts";
+import { BOOT_SOURCES, DISK_CONTROLLERS, MAX_DISKS, MAX_SHARES } from "../machine/spec.ts";
 import { TRACE_CATEGORIES as CATEGORIES } from "../machine/trace.ts";
 
 export interface Option {
@@ -70,11 +70,16 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
   "Firmware, in place of a kernel": {
     firmware: {
       value: "FILE",
-      help: ["Start with this ROM image: SeaBIOS, OVMF_CODE. It finds a system on the disks."],
+      help: ["Start with this ROM image: SeaBIOS, OVMF_CODE. It finds a system by itself."],
     },
     "firmware-vars": {
       value: "FILE",
       help: ["A copy of OVMF_VARS that it may write: flash for UEFI variables."],
+    },
+    boot: {
+      value: "SOURCE[,SOURCE]...",
+      schema: { pattern: `^(${BOOT_SOURCES.join("|")})(,(${BOOT_SOURCES.join("|")}))*$` },
+      help: [`What it tries, in this order: ${BOOT_SOURCES.join(", ")} [in its own order].`],
     },
     debugcon: { value: "FILE", help: ["Write what firmware and test kernels say at port 402h into a file."] },
   },
@@ -169,13 +174,16 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
   "The network": {
     net: {
       value: "WHERE",
-      paths: /(?<=^(?:stream|dgram):|,pcap=)(?:[^,]|,,)+/g,
+      paths: /(?<=^(?:stream|dgram):|,(?:pcap|tftp|rom)=)(?:[^,]|,,)+/g,
       help: [
         "What the network device is plugged into [user, with --allow-net; else none].",
         "user[,restrict][,dns=ADDRESS[:PORT]]",
         "           a network of its own, 10.0.2.0/24 and fd74:7269:6b65::/64, with a",
         "           way out through this process: DHCP, DNS, TCP and UDP; this host is",
         "           10.0.2.2 and fd74:7269:6b65::2",
+        "user,tftp=FOLDER[,bootfile=NAME][,bootfile-uefi=NAME]",
+        "           10.0.2.2 also gives these files by TFTP, and tells firmware that",
+        "           boots from the network which one to load",
         "switch:NAME",
         "           the machines of this user on this host that name the same switch",
         "stream:PATH, dgram:PATH",
@@ -185,6 +193,7 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
         "           vmnet.framework (macOS)",
         "none       nothing, and there is no device",
         "Each may be followed by ,model=virtio|e1000 ,queues=N ,pcap=FILE ,mac=MAC",
+        "and ,rom=FILE, the option ROM that firmware boots by [the package ipxe-qemu's]",
       ],
     },
     publish: {

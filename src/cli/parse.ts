@@ -4,6 +4,8 @@ import { ConfigError } from "../base/errors.ts";
 import { parseCpuModel } from "../engine/soft/models.ts";
 import { MAX_RAM_BYTES, PAGE_BYTES } from "../machine/memory.ts";
 import {
+  BOOT_SOURCES,
+  type BootSource,
   type CpuSpec,
   type DiskSpec,
   type EngineName,
@@ -346,17 +348,29 @@ function readFirmware(
   vars: string | null,
   given: Given,
 ): FirmwareSpec | null {
+  const boot = given.get("boot")?.[0];
   if (path === null) {
     if (vars !== null) throw mistake("--firmware-vars", vars, "it with --firmware");
+    if (boot !== undefined) throw mistake("--boot", boot, "it with --firmware");
     return null;
   }
   for (const name of ["kernel", "initrd", "append"]) {
     const value = given.get(name)?.[0];
     if (value !== undefined) {
-      throw mistake(`--${name}`, value, "none with --firmware, which finds a system on the disks");
+      throw mistake(`--${name}`, value, "none with --firmware, which finds a system by itself");
     }
   }
-  return { path, vars };
+  return { path, vars, ...(boot === undefined ? {} : { boot: bootOption("--boot", boot) }) };
+}
+
+function bootOption(flag: string, text: string): BootSource[] {
+  const sources = text.split(",").map((word) => {
+    const source = BOOT_SOURCES.find((name) => name === word);
+    if (!source) throw mistake(flag, text, `${list(BOOT_SOURCES)}, with commas between${hint(word, BOOT_SOURCES)}`);
+    return source;
+  });
+  if (new Set(sources).size < sources.length) throw mistake(flag, text, "each once");
+  return sources;
 }
 
 function readDisplay(file: (name: string) => string | null, given: Given) {

@@ -8,6 +8,7 @@ import { NoSerial, openSerial, type SerialBackEnd } from "../host/serial.ts";
 import { Terminal } from "../host/terminal.ts";
 import type { MachineEnd, MachineHandle } from "../machine/handle.ts";
 import type { MachineSpec } from "../machine/spec.ts";
+import { withBootRom } from "./boot_rom.ts";
 import { checkFiles } from "./check.ts";
 import { chooseEngine, type EngineInfo, engines } from "./engines.ts";
 import type { VncServer } from "../host/vnc/server.ts";
@@ -106,7 +107,7 @@ async function runNamed(
 
 async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], parts: RunParts): Promise<MachineSpec> {
   const { memoryBytes, cpus, cpu, disks, serial, noReboot, icount, trace, irqchip, tiers, uuid } = request;
-  const { net, note } = chooseNet({
+  const { net: chosen, note } = chooseNet({
     net: request.net,
     publish: request.publish,
     icount,
@@ -114,6 +115,7 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
     allowed: (parts.networkAllowed ?? networkAllowed)(),
   });
   if (note !== null && !request.quiet) parts.say(note);
+  const net = withBootRom(request.firmware, chosen, isFile);
   const optional = {
     ...(irqchip ? { irqchip } : {}),
     ...(tiers === 1 ? { tiers } : {}),

@@ -35,7 +35,7 @@ export interface DiskBoardParts {
 /** Request queues of a virtio disk, at most: one a vCPU. */
 const MAX_QUEUES = 4;
 /** The SATA controller is where the chipset has it: function 2 beside the LPC bridge. */
-const AHCI_FUNCTION = 2;
+export const AHCI_FUNCTION = 2;
 
 /** Throws ConfigError if the board has no place for so many. */
 export function checkControllers(disks: readonly DiskSpec[]): void {
@@ -48,7 +48,7 @@ export function checkControllers(disks: readonly DiskSpec[]): void {
   }
 }
 
-function isSata({ controller }: DiskSpec): boolean {
+export function isSata({ controller }: DiskSpec): boolean {
   return controller === "ahci" || controller === "cdrom";
 }
 

@@ -14,6 +14,7 @@ import { buildLoaderBlobs, LOADER_FILES, type LoaderBlobs } from "../boot/acpi/l
 import { buildSmbios, type Smbios, uuidBytes } from "../boot/smbios.ts";
 import { MemoryType } from "../boot/low_memory.ts";
 import { ADDRESS, PORT } from "./addresses.ts";
+import { bootOrder } from "./boot_order.ts";
 import { describeBoard } from "./board_description.ts";
 import { PAGE_BYTES } from "./memory.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -25,7 +26,7 @@ const MIB = 1 << 20;
 
 /** Bytes of the second CMOS bank's notes to firmware: the boot order, the number of processors. */
 const CMOS_NOTES = { BOOT_FLAGS_1: 0x38, BOOT_FLAGS_2: 0x3d, OTHER_CPUS: 0x5f } as const;
-const BOOT = { DISK: 2, CD: 3 } as const;
+const BOOT = { DISK: 2, CD: 3, NETWORK: 4 } as const;
 
 /** What a thread has to know of firmware to assemble the board. */
 export interface FirmwareInfo {
@@ -85,10 +86,10 @@ export function assembleFirmware(info: FirmwareInfo, parts: FirmwareParts) {
   };
 }
 
-/** Leaves notes in CMOS: firmware boots disks, then CDs. */
+/** Leaves notes in CMOS: firmware boots disks, then CDs, then from the network. */
 export function writeCmosNotes(set: (index: number, value: number) => void, cpus: number): void {
   set(CMOS_NOTES.BOOT_FLAGS_2, BOOT.DISK | (BOOT.CD << 4));
-  set(CMOS_NOTES.BOOT_FLAGS_1, 0);
+  set(CMOS_NOTES.BOOT_FLAGS_1, BOOT.NETWORK << 4);
   set(CMOS_NOTES.OTHER_CPUS, cpus - 1);
 }
 
@@ -157,6 +158,7 @@ function contents(spec: MachineSpec, mch: MemoryController): FwCfgContents {
         .filter((r) => r.length > 0),
     }));
   };
+  const boot = spec.firmware?.boot;
   return {
     items: {
       [FwCfgItem.UUID]: () => new Uint8Array(16),
@@ -173,6 +175,7 @@ function contents(spec: MachineSpec, mch: MemoryController): FwCfgContents {
       "etc/smbios/smbios-anchor": () => smbios(spec).anchor,
       "etc/smbios/smbios-tables": () => smbios(spec).table,
       "etc/e820": () => words(0, 0, spec.memoryBytes, 0, MemoryType.RAM),
+      ...(boot ? { bootorder: () => new TextEncoder().encode(bootOrder(spec, boot)) } : {}),
       // Where there is no display, the firmware's text goes to COM1.
       ...(spec.vga ? {} : { "etc/sercon-port": () => Uint8Array.of(PORT.COM[0] & 0xff, PORT.COM[0] >> 8) }),
     },

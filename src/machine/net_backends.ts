@@ -1,6 +1,7 @@
 /** Which back end a network device has. Those that need FFI, or are seldom wanted, are loaded when they are. */
 import { DenoSockets } from "../host/net/host_sockets.ts";
 import { StreamNet } from "../host/net/stream_net.ts";
+import { TftpFolder } from "../host/net/tftp_folder.ts";
 import { UserNet } from "../host/net/user_net.ts";
 import type { NetBackend, Wire } from "../host/net/wire.ts";
 import type { NetSpec } from "./spec.ts";
@@ -29,6 +30,7 @@ export async function makeBackend(net: NetSpec, p: BackendParts): Promise<Openab
       return new UserNet({
         wire,
         sockets: new DenoSockets(),
+        ...(net.tftp === undefined ? {} : { files: await TftpFolder.of(net.tftp) }),
         now: p.nowMs,
         random: () => crypto.getRandomValues(new Uint32Array(1))[0]!,
         armed: p.armed,

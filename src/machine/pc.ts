@@ -54,7 +54,7 @@ import { CLOCK_BYTES, HostClock, IcountClock, type MachineClock } from "../host/
 import { Control, EndCause } from "./control.ts";
 import { Counters } from "./counters.ts";
 import { assembleDisks } from "./disk_board.ts";
-import { assembleNet } from "./net_board.ts";
+import { assembleNet, type RomInfo } from "./net_board.ts";
 import { assembleServices } from "./service_board.ts";
 import { assembleFirmware, type FirmwareInfo, VIDEO_WINDOW, writeCmosNotes } from "./firmware.ts";
 import { ARENA_BASE, ARENA_BYTES, PAGE_BYTES, RAM_BASE } from "./memory.ts";
@@ -92,6 +92,8 @@ export interface PcOptions {
   readonly extraBytes?: number;
   readonly firmware?: FirmwareInfo | null;
   readonly vga?: VgaInfo | null;
+  /** Where in the memory after guest RAM the option ROM of the network card is. */
+  readonly netRom?: RomInfo | null;
 }
 
 export type Pc = ReturnType<typeof assemblePc>;
@@ -293,7 +295,9 @@ export function assemblePc(options: PcOptions) {
   const diskBoard = assembleDisks({ arena, ram, msi: router, lock, control, pci }, spec, diskInfo);
 
   const services = assembleServices({ arena, ram, msi: router, lock, pci }, spec);
-  const net = spec.net ? assembleNet({ arena, ram, msi: router, lock, control, pci, clock, timers }, spec.net) : null;
+  const netRom = ram.extra(options.netRom?.at ?? 0, options.netRom?.bytes ?? 0);
+  const netParts = { arena, ram, msi: router, lock, control, pci, clock, timers, rom: netRom };
+  const net = spec.net ? assembleNet(netParts, spec.net) : null;
 
   const chips: ChipRecords = {
     pic: picRecord,
@@ -401,6 +405,8 @@ export function assemblePc(options: PcOptions) {
     } satisfies Doorbells,
     ringVirtioDisks: diskBoard.ringVirtio,
     net: net?.card ?? null,
+    /** Puts the option ROM of the network card where firmware will find it. */
+    loadNetRom: (rom: Uint8Array) => net?.loadRom(rom),
     services,
     console: { device: virtioConsole, tx: consoleTx, rx: consoleRx, attach: () => consoleOutput.attach() },
     debugTx,

@@ -1,5 +1,6 @@
 /** The files that fill the memory after guest RAM, and what lies where in it. */
-import { checkFirmwareMemory, readOptionRom, readRom } from "../boot/firmware.ts";
+import { checkFirmwareMemory, readRom } from "../boot/firmware.ts";
+import { readOptionRom } from "../boot/option_rom.ts";
 import { PAGE_BYTES } from "./memory.ts";
 import type { Pc, PcOptions } from "./pc.ts";
 import type { MachineSpec } from "./spec.ts";
@@ -7,7 +8,7 @@ import { VRAM_BYTES } from "./video.ts";
 
 export interface Roms {
   readonly extraBytes: number;
-  readonly options: Pick<PcOptions, "extraBytes" | "firmware" | "vga">;
+  readonly options: Pick<PcOptions, "extraBytes" | "firmware" | "vga" | "netRom">;
   /** Puts them into the machine's memory. */
   load(pc: Pc): void;
 }
@@ -31,12 +32,16 @@ export function readRoms(spec: MachineSpec): Roms {
     : null;
   const bios = spec.vga?.bios ? readOptionRom({ what: "video BIOS", path: spec.vga.bios }) : new Uint8Array();
   const vga = spec.vga ? { vramAt: place(VRAM_BYTES), romAt: place(bios.length), romBytes: bios.length } : null;
+  const romPath = spec.net?.rom;
+  const netRom = romPath === undefined ? null : readOptionRom({ what: "option ROM", path: romPath });
+  const netRomInfo = netRom && { at: place(netRom.length), bytes: netRom.length };
   return {
     extraBytes: next,
-    options: { extraBytes: next, firmware, vga },
+    options: { extraBytes: next, firmware, vga, netRom: netRomInfo },
     load(pc) {
       if (rom) pc.firmware!.load(rom, vars);
       pc.video?.load(bios);
+      if (netRom) pc.loadNetRom(netRom);
     },
   };
 }

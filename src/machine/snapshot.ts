@@ -19,7 +19,7 @@ import { PAGE_BYTES } from "./memory.ts";
 import type { Pc } from "./pc.ts";
 import { SnapshotReader, SnapshotWriter } from "./snapshot_file.ts";
 import { identify, parseMachine, type SavedMachine } from "./snapshot_spec.ts";
-import type { MachineSpec } from "./spec.ts";
+import type { MachineSpec, NetSpec } from "./spec.ts";
 
 /** Pages in a section of RAM: 4 MiB. */
 const CHUNK_PAGES = 1024;
@@ -66,9 +66,15 @@ export function writeSnapshot(
   }
 }
 
-/** Without what belongs to this process. */
-function specToSave({ hypervisor: _, ...spec }: MachineSpec): MachineSpec {
-  return { ...spec, trace: null };
+/** Without what belongs to this process: a library, a folder that is given away. */
+function specToSave({ hypervisor: _, net, ...spec }: MachineSpec): MachineSpec {
+  return { ...spec, ...(net ? { net: netToSave(net) } : {}), trace: null };
+}
+
+function netToSave(net: NetSpec): NetSpec {
+  if (net.kind !== "user") return net;
+  const { tftp: _, ...rest } = net;
+  return rest;
 }
 
 function inputsOf(pc: Saved): ByteRing[] {

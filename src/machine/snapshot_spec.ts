@@ -5,7 +5,15 @@
  */
 import { RestoreError } from "../base/errors.ts";
 import { MAX_RAM_BYTES, MAX_VCPUS, PAGE_BYTES } from "./memory.ts";
-import { DISK_CONTROLLERS, type DiskSpec, type MachineSpec, MAX_DISKS, MAX_NET_PAIRS, NET_MODELS } from "./spec.ts";
+import {
+  BOOT_SOURCES,
+  DISK_CONTROLLERS,
+  type DiskSpec,
+  type MachineSpec,
+  MAX_DISKS,
+  MAX_NET_PAIRS,
+  NET_MODELS,
+} from "./spec.ts";
 
 /** A disk's file as it was: a snapshot goes with what was in it then. */
 export interface DiskIdentity {
@@ -66,6 +74,7 @@ function within(name: string, expected: string | null): string | null {
   return /^[\w.]+: /.test(expected) ? `${name}.${expected}` : `${name}: ${expected}`;
 }
 
+const NOTHING: Check = (v) => v === undefined ? null : "none";
 const PORT = whole(0, 65535);
 const DISK = fields({
   path: text,
@@ -84,6 +93,7 @@ const NET_DEVICE = {
   pcap: nullOr(text),
   model: optional(one(...NET_MODELS)),
   queues: optional(whole(1, MAX_NET_PAIRS)),
+  rom: optional(text),
 } as const;
 
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
@@ -92,7 +102,7 @@ const SPEC = {
   engine: one("hvf", "kvm", "soft"),
   irqchip: optional(one("user", "split", "kernel")),
   // A library to load: nothing that a file from elsewhere may name.
-  hypervisor: (v) => v === undefined ? null : "none",
+  hypervisor: NOTHING,
   memoryBytes: whole(PAGE_BYTES, MAX_RAM_BYTES, PAGE_BYTES),
   cpus: whole(1, MAX_VCPUS),
   cpu: optional(fields({ name: text, features: list(0, 256, text) })),
@@ -102,7 +112,9 @@ const SPEC = {
   modules: optional(list(0, 64, fields({ path: text, type: text }))),
   env: optional(list(0, 1024, text)),
   disks: list(0, MAX_DISKS, DISK),
-  firmware: optional(fields({ path: text, vars: nullOr(text) })),
+  firmware: optional(
+    fields({ path: text, vars: nullOr(text), boot: optional(list(1, BOOT_SOURCES.length, one(...BOOT_SOURCES))) }),
+  ),
   vga: optional(fields({ bios: nullOr(text) })),
   uuid: (v) => v === undefined || (typeof v === "string" && UUID.test(v)) ? null : "a UUID",
   serial: list(
@@ -127,6 +139,10 @@ const SPEC = {
         fields({ protocol: one("tcp", "udp"), address: text, port: PORT, guestPort: PORT }),
       ),
       dns: nullOr(fields({ address: text, port: PORT })),
+      // A folder to give away: nothing that a file from elsewhere may name.
+      tftp: NOTHING,
+      bootFile: optional(text),
+      bootFileUefi: optional(text),
     },
     stream: { ...NET_DEVICE, path: text },
     dgram: { ...NET_DEVICE, path: text },
@@ -135,7 +151,7 @@ const SPEC = {
     vmnet: { ...NET_DEVICE, mode: one("shared", "host", "bridged"), interface: nullOr(text) },
   })),
   // A machine with these is not saved.
-  shares: (v) => v === undefined ? null : "none",
+  shares: NOTHING,
   vsock: optional(fields({ cid: whole(3, 0xffff_fffe), path: text })),
   balloon: optional(fields({ sizeBytes: whole(0, MAX_RAM_BYTES, PAGE_BYTES) })),
   noReboot: boolean,

@@ -60,6 +60,8 @@ export interface NetDeviceSpec {
   readonly model?: NetModel;
   /** Pairs of queues of a virtio device; one if not given. */
   readonly queues?: number;
+  /** An option ROM by which firmware boots from this device. */
+  readonly rom?: string;
 }
 
 /** What the network device is plugged into. */
@@ -73,6 +75,11 @@ export type NetBackendSpec =
     readonly publish: readonly PublishSpec[];
     /** Who answers the guest's queries; null for the host's resolvers. */
     readonly dns: { readonly address: string; readonly port: number } | null;
+    /** A folder whose files the gateway gives by TFTP. */
+    readonly tftp?: string;
+    /** What a guest that boots from the network is told to load, on a BIOS and on UEFI; of that folder. */
+    readonly bootFile?: string;
+    readonly bootFileUefi?: string;
   }
   /** Frames with their length before them on a Unix socket that somebody listens at. */
   | { readonly kind: "stream"; readonly path: string }
@@ -85,11 +92,17 @@ export type NetBackendSpec =
   /** vmnet.framework of macOS; `interface` is the one to bridge to. */
   | { readonly kind: "vmnet"; readonly mode: "shared" | "host" | "bridged"; readonly interface: string | null };
 
+/** What firmware looks for a system on: all disks, all CD-ROM drives, the network. */
+export const BOOT_SOURCES = ["disk", "cdrom", "net"] as const;
+export type BootSource = typeof BOOT_SOURCES[number];
+
 /** Firmware that starts the machine: it finds the kernel by itself. */
 export interface FirmwareSpec {
   readonly path: string;
   /** A file that holds what it remembers: UEFI variables. */
   readonly vars: string | null;
+  /** What it tries, in this order, and nothing else; its own order, if not given. */
+  readonly boot?: readonly BootSource[];
 }
 
 /** A VGA-compatible display; `bios` is its video BIOS, which firmware of the old kind needs. */

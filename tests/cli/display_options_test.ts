@@ -13,6 +13,10 @@ Deno.test("--firmware takes the place of a kernel", () => {
   assertEquals(run().firmware, null);
 });
 
+Deno.test("--boot is an order of sources, each once", () => {
+  assertEquals(run("--firmware", "f", "--boot", "net,disk").firmware, { path: "f", vars: null, boot: ["net", "disk"] });
+});
+
 Deno.test("--vnc is at 127.0.0.1 unless told otherwise, and implies a display", () => {
   const { vnc, vga } = run("--vnc", "5900");
   assertEquals([vnc, vga], [{ address: "127.0.0.1", port: 5900, password: null }, true]);
@@ -24,8 +28,14 @@ for (
   const [args, message] of [
     [
       ["--firmware", "f", "--kernel", "k"],
-      '--kernel "k": expected none with --firmware, which finds a system on the disks',
+      '--kernel "k": expected none with --firmware, which finds a system by itself',
     ],
+    [["--boot", "net"], '--boot "net": expected it with --firmware'],
+    [
+      ["--firmware", "f", "--boot", "nat"],
+      '--boot "nat": expected disk, cdrom or net, with commas between; did you mean net?',
+    ],
+    [["--firmware", "f", "--boot", "net,net"], '--boot "net,net": expected each once'],
     [["--firmware", ""], '--firmware "": expected a file'],
     [["--vga-bios", "x"], '--vga-bios "x": expected it with --vga'],
     [["--screenshot", "x"], '--screenshot "x": expected it with --vga'],

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ConfigError } from "../../src/base/errors.ts";
+import { withBootRom } from "../../src/cli/boot_rom.ts";
 import { chooseNet, macOf, netOption, publishOptions } from "../../src/cli/net_option.ts";
 
 const none = { net: null, publish: [], icount: false, name: "disk.img", allowed: true };
@@ -27,6 +28,16 @@ Deno.test("--net understands its kinds; what it does not, it says in one sentenc
       ["dgram:/run/d,queues=2", { kind: "dgram", path: "/run/d", ...device, queues: 2 }],
       ["vmnet", { kind: "vmnet", mode: "shared", interface: null, ...device }],
       ["vmnet:bridged=en0", { kind: "vmnet", mode: "bridged", interface: "en0", ...device }],
+      ["user,tftp=/a,,b,bootfile=x,bootfile-uefi=y", {
+        kind: "user",
+        ...device,
+        restrict: false,
+        dns: null,
+        tftp: "/a,b",
+        bootFile: "x",
+        bootFileUefi: "y",
+      }],
+      ["tap:tap0,rom=r.rom", { kind: "tap", name: "tap0", ...device, rom: "r.rom" }],
       ["user,dns=[::1]:53", { kind: "user", ...device, restrict: false, dns: { address: "::1", port: 53 } }],
     ] as const
   ) assertEquals(netOption("--net", text) as unknown, request);
@@ -41,11 +52,16 @@ Deno.test("--net understands its kinds; what it does not, it says in one sentenc
       ["user,dns=1.2.3.4:99999", "65535"],
       ["user,pcap=", "pcap=FILE"],
       ["stream:", "a path"],
-      ["stream:/s,restrict", "pcap=FILE or mac=MAC"],
+      ["stream:/s,restrict", "mac=MAC or rom=FILE"],
       ["user,model=e100", "did you mean e1000?"],
       ["user,queues=9", "1 to 8"],
       ["user,model=e1000,queues=2", "no queues="],
       ["switch:", "a name"],
+      ["user,bootfile=x", "tftp=FOLDER beside"],
+      [`user,tftp=d,bootfile=${"x".repeat(128)}`, "127 bytes"],
+      ["user,tftp=d,bootfile-uefi=", "1 to 127"],
+      ["user,tftp=", "tftp=FOLDER"],
+      ["switch:lab,tftp=d", 'found "tftp=d"'],
       ["switch:a/b", "a name"],
       ["dgram:", "a path"],
       ["tap", "did you mean tap:?"],
@@ -93,4 +109,25 @@ Deno.test("the MAC address stays with its name, is one station's and locally adm
   assertEquals(macOf("a"), macOf("a"));
   assert(macOf("a").join() !== macOf("b").join());
   assertEquals(macOf("anything")[0]! & 3, 2);
+});
+
+Deno.test("an option ROM is looked for where network boot is wanted and firmware has no driver of its own", () => {
+  const bios = { path: "/fw/bios.bin", vars: null }, uefi = { path: "/fw/code.fd", vars: "v" };
+  const net = (text: string) => chooseNet({ ...none, net: netOption("--net", text) }).net;
+  const rom = (firmware: Parameters<typeof withBootRom>[0], text: string, ...files: string[]) =>
+    withBootRom(firmware, net(text), (path) => files.includes(path))?.rom;
+  const inDebian = ["/usr/lib/ipxe/qemu/pxe-virtio.rom", "/usr/lib/ipxe/qemu/efi-e1000.rom"];
+  assertEquals(rom(bios, "user", ...inDebian), undefined);
+  assertEquals(rom(bios, "user,tftp=d,bootfile=f", ...inDebian), inDebian[0]);
+  assertEquals(rom({ ...bios, boot: ["disk"] }, "user,tftp=d,bootfile=f", ...inDebian), undefined);
+  assertEquals(rom({ ...bios, boot: ["disk", "net"] }, "tap:tap0,model=e1000", ...inDebian), inDebian[1]);
+  assertEquals(rom({ ...bios, boot: ["net"] }, "user", ...inDebian, "/fw/efi-virtio.rom"), "/fw/efi-virtio.rom");
+  assertEquals(rom({ ...bios, boot: ["net"] }, "user,rom=mine"), "mine");
+  assertEquals(rom({ ...uefi, boot: ["net"] }, "user"), undefined);
+  assertEquals(rom({ ...uefi, boot: ["net"] }, "user,model=e1000", ...inDebian), inDebian[1]);
+  assertThrows(() => rom({ ...bios, boot: ["net"] }, "user"), ConfigError, '--boot "net": expected pxe-virtio.rom of');
+  assertThrows(() => rom(uefi, "user,model=e1000,tftp=d,bootfile=f"), ConfigError, "efi-e1000.rom of");
+  assertThrows(() => rom({ ...bios, boot: ["net"] }, "none"), ConfigError, "a network card");
+  assertThrows(() => rom(null, "user,rom=mine"), ConfigError, "--firmware");
+  assertThrows(() => rom(null, "user,tftp=d,bootfile=f"), ConfigError, "--firmware");
 });

@@ -3,6 +3,7 @@ import type { FrameOffload } from "../../devices/virtio/net_header.ts";
 import { checksum, pseudoSum, put16, put32, sum16, u16, u32 } from "../../src/host/net/address.ts";
 import type { HostDatagrams, HostSockets, HostStream, Refusal } from "../../src/host/net/host_sockets.ts";
 import { GATEWAY_MAC, NETWORK } from "../../src/host/net/network.ts";
+import type { TftpFiles } from "../../src/host/net/tftp.ts";
 import { UserNet, type UserNetOptions } from "../../src/host/net/user_net.ts";
 import type { Wire } from "../../src/host/net/wire.ts";
 
@@ -158,7 +159,7 @@ export class TestGuest implements Wire {
   readonly sockets = new ScriptedSockets();
   readonly net: UserNet;
 
-  constructor(options: Partial<UserNetOptions> = {}) {
+  constructor(options: Partial<UserNetOptions> = {}, files: TftpFiles | null = null) {
     let random = 1000;
     this.net = new UserNet({
       wire: this,
@@ -166,6 +167,7 @@ export class TestGuest implements Wire {
       now: () => this.nowMs,
       random: () => random += 1_000_000,
       armed: () => {},
+      ...(files ? { files } : {}),
     }, { mac: MAC, restrict: false, publish: [], dns: null, ...options });
   }
 

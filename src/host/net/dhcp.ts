@@ -1,11 +1,17 @@
-/** A DHCP server with one address to give, for ever to the same guest. Spec: [rfc2131], options [rfc2132]. */
-import { put32, u32 } from "./address.ts";
+/**
+ * A DHCP server with one address to give, for ever to the same guest. Spec: [rfc2131], options [rfc2132], those of network boot
+ * [rfc4578].
+ */
+import { formatIp4, put32, u16, u32 } from "./address.ts";
 
 export const DHCP_SERVER_PORT = 67;
 export const DHCP_CLIENT_PORT = 68;
 const HEADER_BYTES = 236;
 const MAGIC = 0x63825363;
+const SIADDR = 20, FILE = 108, FILE_BYTES = 128;
 const LEAST_REPLY_BYTES = 300; // [rfc1542 §2.1]
+/** What every client takes [rfc2131 §2], less the headers of IP and UDP. */
+const LARGEST_REPLY_BYTES = 576 - 28;
 const BROADCAST_FLAG = 0x80;
 const BROADCAST = 0xffffffff;
 
@@ -19,6 +25,9 @@ export const DHCP_OPTION = {
   LEASE: 51,
   TYPE: 53,
   SERVER: 54,
+  TFTP_SERVER: 66,
+  BOOT_FILE: 67,
+  ARCHITECTURE: 93,
   END: 255,
 } as const;
 export const DHCP_TYPE = {
@@ -32,6 +41,13 @@ export const DHCP_TYPE = {
   INFORM: 8,
 } as const;
 
+/** What a client's option 93 says it runs: the BIOS of a PC, if it has none [rfc4578 §2.1]. */
+export const BIOS_ARCHITECTURE = 0;
+/** x86 with UEFI, in 32 and 64 bits: 7 is what firmware of 64 bits says, 9 what the registry has for it. */
+export const UEFI_ARCHITECTURES: readonly number[] = [6, 7, 9];
+/** The longest name that fits into the field "file". */
+export const MAX_BOOT_FILE = FILE_BYTES - 1;
+
 export interface DhcpConfig {
   readonly server: number;
   readonly client: number;
@@ -41,6 +57,8 @@ export interface DhcpConfig {
   readonly dns: number | null;
   readonly leaseSeconds: number;
   readonly mtu: number;
+  /** What a client of an architecture is to load from this server, by TFTP; no name is longer than MAX_BOOT_FILE bytes. */
+  readonly bootFile?: (architecture: number) => string | null;
 }
 
 export interface DhcpReply {
@@ -78,7 +96,7 @@ export function answerDhcp(message: Uint8Array, c: DhcpConfig): DhcpReply | null
       return null;
   }
   const nak = type === DHCP_TYPE.NAK, inform = asked === DHCP_TYPE.INFORM;
-  const reply = new Uint8Array(576);
+  const reply = new Uint8Array(LARGEST_REPLY_BYTES);
   reply[0] = 2;
   reply[1] = 1;
   reply[2] = 6;
@@ -102,12 +120,28 @@ export function answerDhcp(message: Uint8Array, c: DhcpConfig): DhcpReply | null
     option(DHCP_OPTION.ROUTER, ...four(c.router));
     if (c.dns !== null) option(DHCP_OPTION.DNS, ...four(c.dns));
     option(DHCP_OPTION.MTU, c.mtu >> 8, c.mtu & 255);
+    const file = bootFileFor(options, c);
+    if (file !== null) {
+      put32(reply, SIADDR, c.server);
+      reply.set(file, FILE);
+      option(DHCP_OPTION.TFTP_SERVER, ...encoder.encode(formatIp4(c.server)));
+      option(DHCP_OPTION.BOOT_FILE, ...file);
+    }
   }
   reply[at++] = DHCP_OPTION.END;
   // Where the client can hear it [rfc2131 §4.1].
   const to = current !== 0 && !nak ? current : reply[10]! & BROADCAST_FLAG || nak ? BROADCAST : c.client;
   return { to, bytes: reply.subarray(0, Math.max(at, LEAST_REPLY_BYTES)) };
 }
+
+/** What a client is to load; one that does not tell its architecture is a BIOS's. */
+function bootFileFor(options: ReadonlyMap<number, Uint8Array>, { bootFile }: DhcpConfig): Uint8Array | null {
+  const told = options.get(DHCP_OPTION.ARCHITECTURE);
+  const name = bootFile?.(told && told.length >= 2 ? u16(told, 0) : BIOS_ARCHITECTURE) ?? null;
+  return name === null ? null : encoder.encode(name);
+}
+
+const encoder = new TextEncoder();
 
 function parseOptions(bytes: Uint8Array): Map<number, Uint8Array> {
   const options = new Map<number, Uint8Array>();

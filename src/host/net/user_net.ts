@@ -3,7 +3,7 @@
  *
  * | address | who |
  * |---|---|
- * | 10.0.2.2 | the gateway: DHCP server, and the way to the host's loop-back services |
+ * | 10.0.2.2 | the gateway: DHCP server, TFTP server if it is given files, and the way to the host's loop-back services |
  * | 10.0.2.3 | the resolver: queries go to the host's |
  * | 10.0.2.15 | the guest, by DHCP |
  *
@@ -15,7 +15,7 @@ import { HostError, messageOf } from "../../base/errors.ts";
 import type { PublishSpec } from "../../machine/spec.ts";
 import { type Address, u16, u32 } from "./address.ts";
 import { answerArp, Neighbours } from "./arp.ts";
-import { answerDhcp, DHCP_CLIENT_PORT, DHCP_SERVER_PORT } from "./dhcp.ts";
+import { answerDhcp, BIOS_ARCHITECTURE, DHCP_CLIENT_PORT, DHCP_SERVER_PORT, UEFI_ARCHITECTURES } from "./dhcp.ts";
 import { answerDhcp6, DHCP6_CLIENT_PORT, DHCP6_SERVER_PORT } from "./dhcp6.ts";
 import { DNS_PORT, DnsForwarder, type Resolver } from "./dns.ts";
 import { EchoNat } from "./echo_nat.ts";
@@ -39,6 +39,7 @@ import {
 } from "./network.ts";
 import { TcpNat } from "./tcp_nat.ts";
 import { parseSegment, SegmentOutput } from "./tcp_segment.ts";
+import { type TftpFiles, TftpServer } from "./tftp.ts";
 import { type Datagram, type Endpoint, parseDatagram, sendDatagram } from "./udp.ts";
 import { UdpNat } from "./udp_nat.ts";
 import { type NetBackend, Outbox, type Wire } from "./wire.ts";
@@ -52,11 +53,16 @@ export interface UserNetOptions {
   readonly publish: readonly PublishSpec[];
   /** Who answers the guest's queries; null for the host's resolvers. */
   readonly dns: { readonly address: string; readonly port: number } | null;
+  /** What a client that boots from the network is told to load, on a BIOS and on UEFI. */
+  readonly bootFile?: string;
+  readonly bootFileUefi?: string;
 }
 
 export interface UserNetParts {
   readonly wire: Wire;
   readonly sockets: HostSockets;
+  /** What the gateway gives by TFTP; without it, port 69 is the host's. */
+  readonly files?: TftpFiles;
   /** Milliseconds of guest time. */
   now(): number;
   random(): number;
@@ -78,6 +84,7 @@ export class UserNet implements NetBackend {
   readonly #udp: UdpNat;
   readonly #echo: EchoNat;
   readonly #dns: DnsForwarder;
+  readonly #tftp: TftpServer | null;
   readonly #forwards: PublishSpec[] = [];
 
   constructor(private readonly p: UserNetParts, private readonly options: UserNetOptions) {
@@ -108,6 +115,11 @@ export class UserNet implements NetBackend {
     this.#udp = new UdpNat({ sockets, now, send: (from, to, data) => sendDatagram(outputs, from, to, data) });
     this.#echo = new EchoNat(sockets, outputs, now);
     this.#dns = new DnsForwarder(sockets, now, armed, () => this.#resolvers());
+    const send = (port: number, to: Endpoint, packet: Uint8Array) => {
+      const own = typeof to.address === "number" ? NETWORK.gateway : NETWORK6.gateway;
+      sendDatagram(outputs, { address: own, port }, to, packet);
+    };
+    this.#tftp = p.files ? new TftpServer({ files: p.files, now, random: p.random, armed, send }) : null;
     const learn = (address: Address, mac: Uint8Array) => this.#learn(address, mac);
     this.#discovery = new NeighbourDiscovery(outputs, GATEWAY_MAC, isOwn, learn, !options.restrict, now, armed);
   }
@@ -253,6 +265,7 @@ export class UserNet implements NetBackend {
       this.#dns.ask(data, (answer) => sendDatagram(this.#outputs, to, guest, answer));
       return;
     }
+    if (isGateway(destination) && this.#tftp?.receive(guest, destinationPort, data)) return;
     if (this.options.restrict && !this.#udp.answers(sourcePort, to)) return this.#unreachable("prohibited", packet);
     this.#udp.forward(guest, to, data);
     this.p.armed();
@@ -294,10 +307,18 @@ export class UserNet implements NetBackend {
       dns: this.options.restrict ? null : NETWORK.dns,
       leaseSeconds: LEASE_SECONDS,
       mtu: MTU,
+      bootFile: (architecture) => this.#bootFile(architecture),
     });
     if (!reply) return;
     const from = { address: NETWORK.gateway, port: DHCP_SERVER_PORT };
     sendDatagram(this.#outputs, from, { address: reply.to, port: DHCP_CLIENT_PORT }, reply.bytes);
+  }
+
+  /** Firmware that starts from HTTP asks by architectures of its own, which are given nothing. */
+  #bootFile(architecture: number): string | null {
+    const { bootFile = null, bootFileUefi = bootFile } = this.options;
+    if (UEFI_ARCHITECTURES.includes(architecture)) return bootFileUefi;
+    return architecture === BIOS_ARCHITECTURE ? bootFile : null;
   }
 
   endOfBurst(): void {
@@ -319,6 +340,7 @@ export class UserNet implements NetBackend {
     this.#tcp.clear();
     this.#udp.clear();
     this.#dns.clear();
+    this.#tftp?.clear();
   }
 
   tick(): number {
@@ -326,6 +348,7 @@ export class UserNet implements NetBackend {
       this.#tcp.tick(),
       this.#udp.tick(),
       this.#dns.tick(),
+      this.#tftp?.tick() ?? Infinity,
       this.#echo.tick(),
       this.#discovery.tick(),
     );
