@@ -4,6 +4,7 @@ import type { EngineImages } from "../machine/engine_images.ts";
 import { startMachine } from "../machine/machine.ts";
 import { Snapshot } from "../machine/snapshot.ts";
 import { changedDisk } from "../machine/snapshot_spec.ts";
+import { besideSnapshot } from "../machine/snapshot_layers.ts";
 import type { MachineSpec, NetSpec } from "../machine/spec.ts";
 import { checkFiles } from "./check.ts";
 import { chooseNet } from "./net_option.ts";
@@ -55,7 +56,7 @@ function runRequest(request: ResumeRequest, saved: MachineSpec): RunRequest {
     engine,
     memoryBytes: saved.memoryBytes,
     cpus: saved.cpus,
-    disks: same("--disk", request.disks, saved.disks),
+    disks: same("--disk", request.disks, besideSnapshot(request.file, saved.disks)),
     serial: same("--serial", request.serial, saved.serial),
     noReboot: run.noReboot || saved.noReboot,
     icount: saved.icount,

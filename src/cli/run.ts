@@ -367,7 +367,7 @@ class Run {
     handle.snapshot(path, { compress, stop }).then(
       ({ bytes }) => {
         const size = `${(bytes / (1 << 20)).toFixed(1)} MiB`;
-        const disks = !stop && this.spec.disks.some((disk) => !disk.readonly);
+        const disks = !stop && this.spec.disks.some((disk) => !disk.readonly && !disk.overlay);
         const but = disks ? "; it fits no disk that the guest writes to from now on" : "";
         this.#say(`saved to "${path}", ${size}${but}; go on with: trike resume ${path}`);
       },

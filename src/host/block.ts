@@ -9,6 +9,7 @@ import { messageOf } from "../base/errors.ts";
 import type { ImageFormat } from "./disk/format_name.ts";
 import type { DiskImage } from "./disk/image.ts";
 import { openImage, openOverlay, startsAsQcow2 } from "./disk/open.ts";
+import { saveLayers } from "./disk/overlay.ts";
 
 export interface FileBlockOptions {
   readonly path: string;
@@ -17,6 +18,8 @@ export interface FileBlockOptions {
   readonly format?: ImageFormat;
   /** What is written goes to a temporary file, and is lost at the end. */
   readonly overlay?: boolean;
+  /** With an overlay: an image between that and the disk's own. */
+  readonly layer?: string;
   /** Give storage that the guest no longer needs back to the host. */
   readonly discard?: boolean;
   /** The flag that named the file, for messages. */
@@ -35,6 +38,7 @@ export class FileBlock implements BlockBackend {
   readonly reclaims: boolean;
   readonly #image: DiskImage;
   readonly #path: string;
+  readonly #layered: boolean;
   readonly #readonly: boolean;
   readonly #onTrouble: ((sentence: string) => void) | undefined;
   readonly #told = new Set<string>();
@@ -42,6 +46,7 @@ export class FileBlock implements BlockBackend {
   private constructor(image: DiskImage, options: FileBlockOptions) {
     this.#image = image;
     this.#path = options.path;
+    this.#layered = options.layer !== undefined;
     this.#readonly = options.readonly;
     this.#onTrouble = options.onTrouble;
     this.sizeBytes = image.sizeBytes - image.sizeBytes % SECTOR_BYTES;
@@ -51,10 +56,10 @@ export class FileBlock implements BlockBackend {
 
   /** Opens an image. Throws ConfigError for what the user can mend, HostError for what the host refuses. */
   static open(options: FileBlockOptions): FileBlock {
-    const { path, readonly, format, overlay } = options;
+    const { path, readonly, format, overlay, layer } = options;
     const named = `${options.flag ?? "--disk"} ${path}`;
     const how = { path, writable: !readonly, format, named, holes: options.discard !== false };
-    return new FileBlock(overlay ? openOverlay(how) : openImage(how), options);
+    return new FileBlock(overlay ? openOverlay(how, layer) : openImage(how), options);
   }
 
   get sectors(): number {
@@ -108,6 +113,13 @@ export class FileBlock implements BlockBackend {
     } catch (error) {
       return this.#failed("write", offset, error);
     }
+  }
+
+  /** Writes what the overlay holds into a new image. Throws HostError. */
+  saveOverlay(path: string): void {
+    let base = this.#image.backing!;
+    if (this.#layered) base = base.backing!;
+    saveLayers(path, this.#image, base, Deno.realPathSync(this.#path));
   }
 
   close(): void {

@@ -27,6 +27,10 @@ export type EndCause = typeof EndCause[keyof typeof EndCause];
 export const NetBell = { RECEIVE: 1 << 0, CONTROL: 1 << 1, RESET: 1 << 2, TRANSMIT: 1 << 8 } as const;
 const ALL_TRANSMIT = 0xff * NetBell.TRANSMIT;
 
+/** What the disks' Worker may be asked for beside requests of the guest's. */
+export const DiskTask = { MEDIUM: 1, OVERLAY: 2 } as const;
+export type DiskTask = typeof DiskTask[keyof typeof DiskTask];
+
 const STATE = 0;
 const END_CAUSE = 1;
 const END_CODE = 2;
@@ -35,9 +39,10 @@ const SAVED = 4;
 const DISK_DOORBELL = 16; // a cache line of its own: the disk worker waits here
 const DISK_DONE = 17; // the doorbell count up to which every request has completed
 const DISK_QUIT = 18;
-const DISK_MEDIUM = 19; // the disk whose medium is to be exchanged, plus one
-const DISK_MEDIUM_BYTES = 20; // of the new one's name; 0 for none
-const DISK_MEDIUM_DONE = 21; // 1 once it has been, 2 if the host refused
+const DISK_TASK = 19; // a DiskTask
+const DISK_TASK_DISK = 20; // the disk it is about
+const DISK_TASK_BYTES = 21; // of the name of a file; 0 for none
+const DISK_TASK_DONE = 22; // 1 once it has been carried out, 2 if the host refused
 const DISK_PENDING = 32; // one word a disk, a bit a queue
 const NET_DOORBELL = DISK_PENDING + MAX_DISKS; // a cache line of its own: the network's worker waits here
 const NET_PENDING = NET_DOORBELL + 1; // NetBell bits
@@ -46,7 +51,7 @@ const NET_HELD = NET_DOORBELL + 3;
 const NET_QUIT = NET_DOORBELL + 4;
 const CONTROL_WORDS = NET_DOORBELL + 16;
 /** Of a path, in bytes. */
-const MAX_MEDIUM_NAME = 4096;
+const MAX_TASK_NAME = 4096;
 /** Each vCPU's event word has a cache line of its own, with the count of its rises beside it. */
 const EVENT_STRIDE = 16;
 const RISES = 1;
@@ -55,8 +60,9 @@ export class Control {
   readonly #words: Int32Array;
   /** vCPU i's event word is `events[eventsIndex(i)]`. */
   readonly events: Int32Array;
-  /** The name of a medium that is to be put in. */
-  readonly #mediumName: Uint8Array;
+  /** The name of a file that a task is about. */
+  readonly #taskName: Uint8Array;
+  #lastTask: Promise<unknown> = Promise.resolve();
   /** [0]: guest time at which vCPU 0 will look at the timers of its own accord. */
   readonly #untilNs: Float64Array;
 
@@ -70,7 +76,7 @@ export class Control {
     this.#words = new Int32Array(arena.buffer, arena.raw(CONTROL_WORDS * 4), CONTROL_WORDS);
     this.events = new Int32Array(arena.buffer, arena.raw(cpus * EVENT_STRIDE * 4), cpus * EVENT_STRIDE);
     this.#untilNs = new Float64Array(arena.buffer, arena.raw(8), 1);
-    this.#mediumName = new Uint8Array(arena.buffer, arena.raw(MAX_MEDIUM_NAME), MAX_MEDIUM_NAME);
+    this.#taskName = new Uint8Array(arena.buffer, arena.raw(MAX_TASK_NAME), MAX_TASK_NAME);
   }
 
   /** For the thread that powers the machine on, while no vCPU runs. */
@@ -258,32 +264,49 @@ export class Control {
   }
 
   /**
-   * Has the disk worker put another medium into a drive, or none; resolves with whether the host let it. One at a time. The guest
-   * must not be reading.
+   * Has the disk worker put another medium into a drive, or none; resolves with whether the host let it. The guest must not be
+   * reading.
    */
-  async exchangeMedium(disk: number, path: string | null): Promise<boolean> {
-    const w = this.#words, name = new TextEncoder().encode(path ?? "");
-    if (name.length > MAX_MEDIUM_NAME) return false;
-    this.#mediumName.set(name);
-    Atomics.store(w, DISK_MEDIUM_BYTES, name.length);
-    Atomics.store(w, DISK_MEDIUM_DONE, 0);
-    Atomics.store(w, DISK_MEDIUM, disk + 1);
-    this.#ringDisks();
-    while (Atomics.load(w, DISK_MEDIUM_DONE) === 0) {
-      if (this.diskQuit) return false; // nobody is there to do it
-      await Atomics.waitAsync(w, DISK_MEDIUM_DONE, 0, 100).value;
-    }
-    return Atomics.load(w, DISK_MEDIUM_DONE) === 1;
+  exchangeMedium(disk: number, path: string | null): Promise<boolean> {
+    return this.#askDisks(DiskTask.MEDIUM, disk, path);
   }
 
-  /** The disk worker asks for such a wish, and carries it out by `exchange`. */
-  serveMedium(exchange: (disk: number, path: string | null) => boolean): void {
-    const w = this.#words, disk = Atomics.exchange(w, DISK_MEDIUM, 0) - 1;
-    if (disk < 0) return;
-    const bytes = this.#mediumName.slice(0, Atomics.load(w, DISK_MEDIUM_BYTES));
+  /** Has the disk worker write what a disk's overlay holds into a file; resolves with whether the host let it. */
+  saveOverlay(disk: number, path: string): Promise<boolean> {
+    return this.#askDisks(DiskTask.OVERLAY, disk, path);
+  }
+
+  /** One after the other. */
+  #askDisks(task: DiskTask, disk: number, path: string | null): Promise<boolean> {
+    const asked = this.#lastTask.then(() => this.#askNow(task, disk, path));
+    this.#lastTask = asked;
+    return asked;
+  }
+
+  async #askNow(task: DiskTask, disk: number, path: string | null): Promise<boolean> {
+    const w = this.#words, name = new TextEncoder().encode(path ?? "");
+    if (name.length > MAX_TASK_NAME) return false;
+    this.#taskName.set(name);
+    Atomics.store(w, DISK_TASK_DISK, disk);
+    Atomics.store(w, DISK_TASK_BYTES, name.length);
+    Atomics.store(w, DISK_TASK_DONE, 0);
+    Atomics.store(w, DISK_TASK, task);
+    this.#ringDisks();
+    while (Atomics.load(w, DISK_TASK_DONE) === 0) {
+      if (this.diskQuit) return false; // nobody is there to do it
+      await Atomics.waitAsync(w, DISK_TASK_DONE, 0, 100).value;
+    }
+    return Atomics.load(w, DISK_TASK_DONE) === 1;
+  }
+
+  /** The disk worker asks for such a task, and carries it out by `perform`. */
+  serveTask(perform: (task: DiskTask, disk: number, path: string | null) => boolean): void {
+    const w = this.#words, task = Atomics.exchange(w, DISK_TASK, 0);
+    if (task === 0) return;
+    const bytes = this.#taskName.slice(0, Atomics.load(w, DISK_TASK_BYTES));
     const path = bytes.length === 0 ? null : new TextDecoder().decode(bytes);
-    Atomics.store(w, DISK_MEDIUM_DONE, exchange(disk, path) ? 1 : 2);
-    Atomics.notify(w, DISK_MEDIUM_DONE);
+    Atomics.store(w, DISK_TASK_DONE, perform(task as DiskTask, Atomics.load(w, DISK_TASK_DISK), path) ? 1 : 2);
+    Atomics.notify(w, DISK_TASK_DONE);
   }
 
   get diskQuit(): boolean {

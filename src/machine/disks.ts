@@ -4,7 +4,7 @@ import { ConfigError, messageOf } from "../base/errors.ts";
 import { FileBlock, type FileBlockOptions } from "../host/block.ts";
 import { ImageLock } from "../host/block_lock.ts";
 import { formatOfName } from "../host/disk/format_name.ts";
-import { RunState } from "./control.ts";
+import { DiskTask, RunState } from "./control.ts";
 import { checkControllers } from "./disk_board.ts";
 import type { DiskInfo, Pc } from "./pc.ts";
 import { type DiskSpec, MAX_DISKS } from "./spec.ts";
@@ -28,10 +28,10 @@ export function checkDisks(disks: readonly DiskSpec[]): DiskInfo[] {
 
 /** How the file of a disk is opened. */
 export function blockOptions(disk: DiskSpec): FileBlockOptions {
-  const { path, readonly, format, overlay = false, discard = true } = disk;
+  const { path, readonly, format, overlay = false, layer, discard = true } = disk;
   // A format that only the name stands for is left to whoever opens the file, who warns of another within.
   const asked = disk.formatAsked ? { format } : {};
-  return { path, readonly, overlay, discard, ...asked };
+  return { path, readonly, overlay, discard, ...asked, ...layer === undefined ? {} : { layer } };
 }
 
 /**
@@ -52,7 +52,7 @@ export function lockDisks(disks: readonly DiskSpec[]): (ImageLock | null)[] {
 }
 
 /** An open disk of the host's. */
-type OpenDisk = BlockBackend & { close(): void };
+type OpenDisk = BlockBackend & Pick<FileBlock, "close" | "saveOverlay">;
 
 /** What is in a drive without a disc, which asks for nothing. */
 const NO_DISC: OpenDisk = {
@@ -61,6 +61,7 @@ const NO_DISC: OpenDisk = {
   flush: () => true,
   discard: () => false,
   writeZeroes: () => false,
+  saveOverlay: () => {},
   close() {},
 };
 
@@ -96,10 +97,23 @@ export class DiskServer {
     }
   }
 
+  /** Writes what an overlay holds into a file. */
+  #saveOverlay(disk: number, path: string): boolean {
+    try {
+      this.#files[disk]!.saveOverlay(path);
+      return true;
+    } catch (error) {
+      this.onTrouble(messageOf(error));
+      return false;
+    }
+  }
+
   /** Serves what has been asked for up to now. The machine lock is free. */
   run(): void {
     const { control, disks } = this.pc;
-    control.serveMedium((disk, path) => this.#exchange(disk, path));
+    control.serveTask((task, disk, path) =>
+      task === DiskTask.MEDIUM ? this.#exchange(disk, path) : this.#saveOverlay(disk, path!)
+    );
     const doorbell = control.diskDoorbell;
     if (doorbell === control.diskServed) return;
     // Nothing may be found later that the guest asked for before it was stopped.

@@ -22,6 +22,7 @@ import type { Snapshot, SnapshotFacts } from "./snapshot.ts";
 import type { MachineSpec, PublishSpec } from "./spec.ts";
 import { prepareTrace } from "./trace.ts";
 import { VarsKeeper } from "./vars_keeper.ts";
+import { SnapshotLayers } from "./snapshot_layers.ts";
 import { type Balloon, checkServices, serviceNotes, Services } from "./services.ts";
 import { screenOf } from "./video.ts";
 import { keepImages, openVcpus } from "./vcpu_images.ts";
@@ -253,17 +254,22 @@ export class Machine implements MachineHandle {
     const cannot = (why: string) => new HostError(`Cannot write the snapshot "${path}": ${why}`);
     if (!this.#vcpus.every((v) => v.saves)) throw cannot(`the engine ${this.#spec.engine} cannot save a vCPU`);
     const overlay = this.#spec.disks.find((disk) => disk.overlay);
-    if (overlay) throw cannot(`what was written to "${overlay.path}" is in an overlay, which ends with this process`);
+    if (overlay && !this.#disks) throw cannot(`what was written to "${overlay.path}" is lost with --icount`);
     if (this.#spec.shares?.length) throw cannot("the guest's open files of --share folders would be lost");
     const { writeSnapshot } = await import("./snapshot.ts");
     if (!(await this.pause())) throw cannot("the machine has ended, or is being saved already");
     const pausedMs = performance.now();
+    let layers: SnapshotLayers | null = null;
     try {
       if (!(await control.saveVcpus())) throw cannot("the machine has ended");
+      layers = await SnapshotLayers.save(path, control, this.media.applyTo(this.#spec));
       // What an image remembers until it is closed goes into its file before that is looked at.
       if (stop) await within(REST_MS, this.#disks?.close() ?? Promise.resolve());
-      return writeSnapshot(path, this.pc, this.media.applyTo(this.#spec), { compress });
+      const facts = writeSnapshot(path, this.pc, layers.spec, { compress, disks: layers.identities });
+      layers.finish();
+      return facts;
     } finally {
+      layers?.abandon();
       if (stop) this.stop();
       else this.#afterPause(performance.now() - pausedMs);
     }

@@ -18,7 +18,7 @@ import { checkVcpuState } from "../engine/vcpu_state.ts";
 import { PAGE_BYTES } from "./memory.ts";
 import type { Pc } from "./pc.ts";
 import { SnapshotReader, SnapshotWriter } from "./snapshot_file.ts";
-import { identify, parseMachine, type SavedMachine } from "./snapshot_spec.ts";
+import { type DiskIdentity, identify, parseMachine, type SavedMachine } from "./snapshot_spec.ts";
 import type { MachineSpec, NetSpec } from "./spec.ts";
 
 /** Pages in a section of RAM: 4 MiB. */
@@ -41,7 +41,7 @@ export function writeSnapshot(
   path: string,
   pc: Saved,
   spec: MachineSpec,
-  options: { readonly compress: boolean },
+  options: { readonly compress: boolean; readonly disks?: readonly DiskIdentity[] },
 ): SnapshotFacts {
   const writer = new SnapshotWriter(path, options.compress);
   try {
@@ -51,7 +51,7 @@ export function writeSnapshot(
       timeNs: pc.clock.nowNs(),
       ramBytes: pc.ram.backedBytes,
       spec: specToSave(spec),
-      disks: identify(spec.disks),
+      disks: options.disks ?? identify(spec.disks),
     };
     writer.section("machine", new TextEncoder().encode(JSON.stringify(machine)));
     const { records, input } = pc.lock.with(() => ({ records: pc.arena.save(), input: inputsOf(pc).map(peek) }));

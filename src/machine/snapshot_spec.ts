@@ -20,6 +20,8 @@ export interface DiskIdentity {
   readonly sizeBytes: number;
   /** When it was last written, in ms since 1970; null where that says nothing (block devices). */
   readonly writtenMs: number | null;
+  /** Of the image with what was written to an overlay. */
+  readonly layer?: Omit<DiskIdentity, "layer">;
 }
 
 /** The section "machine". */
@@ -82,6 +84,7 @@ const DISK = fields({
   format: one("raw", "qcow2"),
   formatAsked: optional(boolean),
   overlay: optional(boolean),
+  layer: optional(text),
   controller: optional(one(...DISK_CONTROLLERS)),
   serial: optional(text),
   discard: optional(boolean),
@@ -159,6 +162,7 @@ const SPEC = {
 } as const satisfies Partial<Record<keyof MachineSpec, Check>>;
 
 const MAX_MS = 8.64e15;
+const IDENTITY = { sizeBytes: number(0, Number.MAX_SAFE_INTEGER), writtenMs: nullOr(number(-MAX_MS, MAX_MS)) } as const;
 const MACHINE = fields({
   version: text,
   savedAtMs: number(0, MAX_MS),
@@ -168,7 +172,7 @@ const MACHINE = fields({
   disks: list(
     0,
     MAX_DISKS,
-    fields({ sizeBytes: number(0, Number.MAX_SAFE_INTEGER), writtenMs: nullOr(number(-MAX_MS, MAX_MS)) }),
+    fields({ ...IDENTITY, layer: optional(fields(IDENTITY)) }),
   ),
 });
 
@@ -197,28 +201,37 @@ export function parseMachine(json: Uint8Array): SavedMachine {
 
 /** What the host says of the disks' files now. */
 export function identify(disks: readonly DiskSpec[]): DiskIdentity[] {
-  return disks.map(({ path }) => {
-    try {
-      const info = Deno.statSync(path);
-      return { sizeBytes: info.size, writtenMs: info.isFile ? info.mtime?.getTime() ?? null : null };
-    } catch {
-      return { sizeBytes: 0, writtenMs: null }; // whoever opens it says why
-    }
-  });
+  return disks.map(({ path, layer }) =>
+    layer === undefined ? identityOf(path) : { ...identityOf(path), layer: identityOf(layer) }
+  );
+}
+
+function identityOf(path: string): Omit<DiskIdentity, "layer"> {
+  try {
+    const info = Deno.statSync(path);
+    return { sizeBytes: info.size, writtenMs: info.isFile ? info.mtime?.getTime() ?? null : null };
+  } catch {
+    return { sizeBytes: 0, writtenMs: null }; // whoever opens it says why
+  }
 }
 
 /** Says which disk is not what it was, or null. */
 export function changedDisk(then: readonly DiskIdentity[], disks: readonly DiskSpec[]): string | null {
   const now = identify(disks);
-  for (const [i, disk] of disks.entries()) {
-    const a = then[i]!, b = now[i]!;
-    if (disk.overlay) return `"${disk.path}" had an overlay, and what the guest wrote to that is gone`;
-    if (a.sizeBytes !== b.sizeBytes) {
-      return `"${disk.path}" has ${b.sizeBytes} bytes, and had ${a.sizeBytes} when the machine was saved`;
-    }
-    if (a.writtenMs !== b.writtenMs && a.writtenMs !== null) {
-      return `"${disk.path}" was written after the machine was saved`;
-    }
+  for (const [i, { path, layer }] of disks.entries()) {
+    const changed = changedFile(path, then[i]!, now[i]!) ??
+      (layer === undefined ? null : changedFile(layer, then[i]!.layer ?? NO_FILE, now[i]!.layer!));
+    if (changed !== null) return changed;
   }
   return null;
+}
+
+const NO_FILE = { sizeBytes: 0, writtenMs: null };
+
+function changedFile(path: string, then: DiskIdentity, now: DiskIdentity): string | null {
+  if (then.sizeBytes !== now.sizeBytes) {
+    return `"${path}" has ${now.sizeBytes} bytes, and had ${then.sizeBytes} when the machine was saved`;
+  }
+  const written = then.writtenMs !== now.writtenMs && then.writtenMs !== null;
+  return written ? `"${path}" was written after the machine was saved` : null;
 }

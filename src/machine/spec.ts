@@ -14,6 +14,8 @@ export interface DiskSpec {
   readonly formatAsked?: boolean;
   /** What is written goes to a temporary file and is lost with the machine. */
   readonly overlay?: boolean;
+  /** With an overlay: an image of what was written to another one before, when that machine was saved. */
+  readonly layer?: string;
   /** What it is attached to; virtio if not given. */
   readonly controller?: DiskController;
   /** What the guest reads as its serial number. */

@@ -198,14 +198,27 @@ function isDirectory(path: string): boolean {
   }
 }
 
+/** An image of what was written to a disk, seen above `base`, whatever its header says is behind it. */
+function openLayer(path: string, base: DiskImage, named: string): DiskImage {
+  const store = FileStore.of(path, openFile(path, false, named));
+  try {
+    return new Qcow2(store, false, base);
+  } catch (error) {
+    store.close();
+    throw error;
+  }
+}
+
 /**
  * A disk whose writes are thrown away: they go to an image in a temporary file, with the named image behind it. The file is
- * removed as soon as it is open, where the host lets us, and else when the disk is closed.
+ * removed as soon as it is open, where the host lets us, and else when the disk is closed. `layer` is an image of what was written
+ * to another overlay of it before.
  */
-export function openOverlay(options: OpenOptions): DiskImage {
-  const backing = openLink({ ...options, writable: false }, []);
+export function openOverlay(options: OpenOptions, layer?: string): DiskImage {
+  let backing = openLink({ ...options, writable: false }, []);
   let path: string | null = null;
   try {
+    if (layer !== undefined) backing = openLayer(layer, backing, `${options.named ?? options.path}: its overlay`);
     path = Deno.makeTempFileSync({ prefix: `${basename(options.path)}-`, suffix: ".overlay" });
     const store = FileStore.open(path, true);
     store.throwAway = true;
@@ -219,6 +232,7 @@ export function openOverlay(options: OpenOptions): DiskImage {
     return new Qcow2(store, true, backing);
   } catch (error) {
     backing.close();
+    if (error instanceof ConfigError) throw error;
     if (error instanceof Deno.errors.NotCapable) {
       throw new ConfigError(
         `${options.named ?? options.path}: an overlay needs a temporary file, which trike may not make; ` +
