@@ -60,7 +60,19 @@ export interface Pattern {
 
 const SLOTTED = "EMRGZBASCDVWUHPQNLF";
 
-export function parseArgs(row: Row): Arg[] {
+/** Operands by their text: 1,600 rows have 280 of them. */
+const parsed = new Map<string, readonly Arg[]>();
+
+/** Equal texts give the same array. */
+export function parseArgs(row: Row): readonly Arg[] {
+  const known = parsed.get(row.args ?? "");
+  if (known) return known;
+  const args = readArgs(row);
+  parsed.set(row.args ?? "", args);
+  return args;
+}
+
+function readArgs(row: Row): Arg[] {
   if (!row.args) return [];
   let slot = 0;
   return row.args.split(",").map((text) => {

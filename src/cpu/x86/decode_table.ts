@@ -19,6 +19,8 @@ export interface FixedRow {
 
 export class DecodeTable {
   readonly patterns: Pattern[];
+  /** By row: which of two rows in one place prevails. */
+  readonly #ranks: Uint8Array;
   readonly #table64: Int16Array;
   readonly #tableLegacy: Int16Array;
   /** Whole-ModRM rows by map × 256 + opcode. */
@@ -29,19 +31,15 @@ export class DecodeTable {
   /** `has`: rows that it says no to are undefined instructions. */
   constructor(rows: readonly Row[], has: (row: Row) => boolean = () => true) {
     this.patterns = rows.map(parseOp);
+    this.#ranks = Uint8Array.from(this.patterns, (p) => (p.prefix < 0 ? 0 : 1) + (p.w < 0 ? 0 : 2));
     this.#table64 = new Int16Array(MAPS * 256 * 128).fill(-1);
     this.#tableLegacy = new Int16Array(MAPS * 256 * 128).fill(-1);
     // Rows that any prefix selects first, so that a row with a prefix of its own prevails; the same for W.
-    const order = rows.map((_, i) => i).sort((a, b) => this.#rank(a) - this.#rank(b));
+    const order = rows.map((_, i) => i).sort((a, b) => this.#ranks[a]! - this.#ranks[b]!);
     for (const i of order) {
       const { l, vex } = this.patterns[i]!;
       for (const add of !vex ? [0] : l < 0 ? VEX_MAPS : [VEX_MAPS[l]!]) this.#enter(i, rows[i]!, add, has(rows[i]!));
     }
-  }
-
-  #rank(i: number): number {
-    const p = this.patterns[i]!;
-    return (p.prefix < 0 ? 0 : 1) + (p.w < 0 ? 0 : 2);
   }
 
   #enter(i: number, row: Row, mapOffset: number, available: boolean): void {
@@ -61,28 +59,31 @@ export class DecodeTable {
         this.fixed.set(opcode, list);
         continue;
       }
-      for (const prefix of p.prefix < 0 ? [0, 1, 2, 3] : [p.prefix]) {
-        for (const w of p.w < 0 ? [0, 1] : [p.w]) {
-          // A row with a ModRM byte but no r/m operand at all takes both forms.
-          const both = !mem && !memOrReg && !args.some((a) => "RUN".includes(a.letter));
-          for (const isMem of mem ? [1] : memOrReg || both ? [0, 1] : [0]) {
-            for (const digit of p.digit < 0 ? [0, 1, 2, 3, 4, 5, 6, 7] : [p.digit]) {
-              const at = ((((opcode * 4 + prefix) * 2 + w) * 2 + isMem) * 8) + digit;
-              if (row.only !== "legacy") this.#set(this.#table64, at, i, rows0(row));
-              if (row.only !== "64") this.#set(this.#tableLegacy, at, i, rows0(row));
-            }
+      // A row with a ModRM byte but no r/m operand at all takes both forms.
+      const both = memOrReg || (!mem && !args.some((a) => "RUN".includes(a.letter)));
+      const fromMem = mem ? 1 : 0, toMem = mem || both ? 1 : 0;
+      const [fromDigit, toDigit] = p.digit < 0 ? [0, 7] : [p.digit, p.digit];
+      for (let prefix = Math.max(p.prefix, 0); prefix <= (p.prefix < 0 ? 3 : p.prefix); prefix++) {
+        for (let w = Math.max(p.w, 0); w <= (p.w < 0 ? 1 : p.w); w++) {
+          for (let isMem = fromMem; isMem <= toMem; isMem++) {
+            const at = (((opcode * 4 + prefix) * 2 + w) * 2 + isMem) * 8;
+            if (row.only !== "legacy") this.#set(this.#table64, at + fromDigit, at + toDigit, i, row);
+            if (row.only !== "64") this.#set(this.#tableLegacy, at + fromDigit, at + toDigit, i, row);
           }
         }
       }
     }
   }
 
-  #set(table: Int16Array, at: number, row: number, name: string): void {
-    const old = table[at]!;
-    if (old >= 0 && this.#rank(old) === this.#rank(row)) {
-      throw new Bug(`Row ${row} (${name}) takes the place of row ${old}`);
+  #set(table: Int16Array, from: number, to: number, number: number, row: Row): void {
+    const ranks = this.#ranks, rank = ranks[number]!;
+    for (let at = from; at <= to; at++) {
+      const old = table[at]!;
+      if (old >= 0 && ranks[old] === rank) {
+        throw new Bug(`Row ${number} (${row.op} ${row.name}) takes the place of row ${old}`);
+      }
+      table[at] = number;
     }
-    table[at] = row;
   }
 
   /** The row's number, or -1. `isMem` and `digit` are 0 for opcodes without a ModRM byte. */
@@ -102,8 +103,4 @@ export class DecodeTable {
     }
     return -1;
   }
-}
-
-function rows0(row: Row): string {
-  return `${row.op} ${row.name}`;
 }

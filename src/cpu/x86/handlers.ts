@@ -43,6 +43,7 @@ export class Variants {
     const semantics = new Map<unknown, number>();
     rows.forEach((row, rowIndex) => {
       const args = this.args[rowIndex]!;
+      const kind = `${row.cpl0},${row.unit},${row.nowait},${!!row.locked},${!!row.modes}`;
       const mayMem = args.some((a) => isMemoryLetter(a.letter));
       const mayReg = !row.locked && !args.some((a) => a.letter === "M" || a.letter === "O");
       for (
@@ -60,19 +61,7 @@ export class Variants {
               if (!isHot && (form === FORM.BASE || form === FORM.INDEX)) continue;
               const id = semantics.get(row.sem) ?? semantics.size;
               semantics.set(row.sem, id);
-              const same = [
-                id,
-                size,
-                form,
-                flagsLive,
-                is64,
-                row.cpl0,
-                row.unit,
-                row.nowait,
-                !!row.locked,
-                !!row.modes,
-                ...args.map((a) => shape(a, size, form)),
-              ].join();
+              const same = `${id},${form},${flagsLive},${is64},${kind},${shapes(args, size, form)}`;
               let variant = shared.get(same);
               if (!variant) {
                 const name = `${row.name}.${size}${["r", "m", "mb", "mx"][form]}${
@@ -114,6 +103,14 @@ function key(rowIndex: number, size: number, form: number, flagsLive: boolean, i
 export function canBeDead(row: Row): boolean {
   return !!row.flags && !row.string && !row.ends && !!row.hot;
 }
+
+/** Of operands that `parseArgs` gave: the shapes of all of them at a size and in a form. */
+function shapes(args: readonly Arg[], size: number, form: number): string {
+  let known = SHAPES.get(args);
+  if (!known) SHAPES.set(args, known = []);
+  return known[SIZE_INDEX[size]! * 4 + form] ??= `${size}${args.map((a) => `,${shape(a, size, form)}`).join("")}`;
+}
+const SHAPES = new WeakMap<readonly Arg[], string[]>();
 
 /** Operands that make the same code have the same shape. */
 function shape(a: Arg, size: number, form: number): string {
