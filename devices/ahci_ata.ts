@@ -102,6 +102,13 @@ export class AtaRequest {
     this.pioIn = this.badMemory = this.overflow = false;
   }
 
+  /** Tells the host of what a FIS asks it to read, if that is a queued read. */
+  announce(fis: Uint8Array, backend: BlockBackend): void {
+    this.read(fis);
+    if (this.command !== ATA.READ_FPDMA_QUEUED) return;
+    backend.announce?.(this.lba * SECTOR_BYTES, (this.features || 65536) * SECTOR_BYTES);
+  }
+
   fail(error: number): void {
     this.status = STATUS.DRDY | STATUS.DSC | STATUS.ERR;
     this.error = error;

@@ -31,6 +31,8 @@ export class MemoryDisk implements BlockBackend {
   readonly bytes: Uint8Array;
   readonly log: string[] = [];
   failing = false;
+  /** Whether it wants to be told of reads before their turn. */
+  waits = false;
   /** What is thrown at each call, if the machine lock is held: host I/O never happens under it. */
   readonly #lock: CountingLock | null;
 
@@ -46,6 +48,9 @@ export class MemoryDisk implements BlockBackend {
     this.#note(`read ${offset / 512}+${into.length / 512}`);
     if (!this.failing) into.set(this.bytes.subarray(offset, offset + into.length));
     return !this.failing;
+  }
+  announce(offset: number, sizeBytes: number): void {
+    this.#note(`ahead ${offset / 512}+${sizeBytes / 512}`);
   }
   write(offset: number, from: Uint8Array): boolean {
     this.#note(`write ${offset / 512}+${from.length / 512}`);

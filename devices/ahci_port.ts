@@ -58,6 +58,8 @@ const MAX_COMMANDS = 2 * AHCI_SLOTS;
 export class AhciPort {
   readonly drive: AtapiDrive | null;
   readonly #request = new AtaRequest();
+  /** A command that is looked at before its turn. */
+  readonly #ahead = new AtaRequest();
   readonly #data: Scatter;
   readonly #fis = new Uint8Array(20);
   readonly #packet = new Uint8Array(12);
@@ -278,9 +280,11 @@ export class AhciPort {
     if (Atomics.compareExchange(s.busy, 0, 0, 1) !== 0) return false;
     let more = false;
     if (this.parts.busMaster()) {
-      for (let n = 0; n < MAX_COMMANDS && this.#running; n++) {
+      for (let n = 0, announced = 0; n < MAX_COMMANDS && this.#running; n++) {
         const slot = this.#nextSlot();
         if (slot < 0) break;
+        if (backend.waits) announced = this.#announce(announced, backend);
+        announced &= ~(1 << slot);
         this.#run(slot, backend);
       }
       more = this.#running && Atomics.load(s.ci, 0) !== 0;
@@ -302,6 +306,21 @@ export class AhciPort {
       if (ci & (1 << slot)) return slot;
     }
     return -1;
+  }
+
+  /** Tells the host of the queued reads that wait, but for the slots `known`; returns the slots that it knows of now. */
+  #announce(known: number, backend: BlockBackend): number {
+    const { ram } = this.parts, r = this.#ahead;
+    const ci = Atomics.load(this.s.ci, 0);
+    if (this.drive || (ci & (ci - 1)) === 0) return known;
+    for (let slot = 0; slot < AHCI_SLOTS; slot++) {
+      if (!(ci & ~known & (1 << slot))) continue;
+      const header = this.s.clb + this.s.clbu * 0x1_0000_0000 + slot * HEADER_BYTES;
+      const table = ((ram.read(header + 8, 4) & ~0x7f) >>> 0) + ram.read(header + 12, 4) * 0x1_0000_0000;
+      const fis = ram.bytes(table, TABLE.ACMD);
+      if (fis) r.announce(fis, backend);
+    }
+    return known | ci;
   }
 
   #run(slot: number, backend: BlockBackend): void {

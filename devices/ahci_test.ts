@@ -288,3 +288,25 @@ Deno.test("without bus mastering nothing is read from memory", () => {
   serve();
   assertEquals([disks[0]!.log.length, port(0, "PxCI")], [1, 0]);
 });
+
+Deno.test("queued reads that wait are told to a slow medium before the first is served, each once", () => {
+  const { disks, port, start, prepare, serve } = ahciFixture();
+  start(0);
+  const disk = disks[0]!;
+  disk.waits = true;
+  const commands = [ATA.READ_FPDMA_QUEUED, ATA.WRITE_FPDMA_QUEUED, ATA.READ_FPDMA_QUEUED, ATA.READ_FPDMA_QUEUED];
+  commands.forEach((command, slot) => {
+    const write = command === ATA.WRITE_FPDMA_QUEUED;
+    prepare(0, slot, { command, lba: 10 * slot, features: 2, count: slot << 3 }, [[DATA + 0x1000 * slot, 1024]], {
+      write,
+    });
+  });
+  port(0, "PxSACT", 0xf);
+  port(0, "PxCI", 0xf);
+  serve();
+  const served = disk.log.filter((line) => !line.startsWith("ahead"));
+  assertEquals(served.toSorted(), ["read 0+2", "read 20+2", "read 30+2", "write 10+2"]);
+  assertEquals(disk.log.slice(0, 3).toSorted(), ["ahead 0+2", "ahead 20+2", "ahead 30+2"]);
+  assertEquals(disk.log.length, 7);
+  assertEquals([port(0, "PxCI"), port(0, "PxSACT")], [0, 0]);
+});

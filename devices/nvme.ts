@@ -15,7 +15,7 @@ import { type Region, registerBank, type RegisterDevice } from "../src/base/bus.
 import type { MsiSink } from "../src/base/irq.ts";
 import type { GuestRam } from "../src/base/ram.ts";
 import type { View } from "../src/base/record.ts";
-import type { BlockBackend } from "./block_backend.ts";
+import { AHEAD, type BlockBackend } from "./block_backend.ts";
 import { Command, FEATURE_DEFAULTS, NO_ANSWER, NvmeCommands } from "./nvme_commands.ts";
 import { type NvmeIdentity, PCI_VENDOR } from "./nvme_data.ts";
 import {
@@ -44,6 +44,8 @@ const PBA_AT = 0x800;
 /** Commands of a queue that one call carries out at most. */
 const MAX_COMMANDS = 256;
 const ADMIN_QUEUE = 0;
+/** Commands of whose end the driver is told at once: an interrupt costs a guest more than a short command does. */
+const BATCH_COMMANDS = 8;
 
 export interface NvmeParts {
   readonly ram: GuestRam;
@@ -63,6 +65,8 @@ export class Nvme extends PciFunction implements RegisterDevice<typeof NVME> {
   readonly #ram: GuestRam;
   readonly #locked: (body: () => void) => void;
   readonly #command = new Command();
+  /** A command that is looked at before its turn. */
+  readonly #ahead = new Command();
   readonly #commands: NvmeCommands;
 
   /** Places its records in `arena` under names that start with `id`. */
@@ -269,23 +273,22 @@ export class Nvme extends PciFunction implements RegisterDevice<typeof NVME> {
     let more = false;
     if (this.busMaster && s.csts & CSTS.RDY && !s.resetting) {
       const generation = Atomics.load(s.generation, 0);
-      for (let n = 0; n < MAX_COMMANDS && this.#waiting(index) && this.#roomFor(index); n++) {
+      for (let n = 0, announced = 0; n < MAX_COMMANDS && this.#waiting(index) && this.#roomFor(index); n++) {
+        if (n > 0 && n % BATCH_COMMANDS === 0) this.#tell(index, generation);
+        if (backend.waits && index !== ADMIN_QUEUE) announced = this.#announce(index, announced, backend);
+        announced = Math.max(0, announced - 1);
         if (!this.#one(index, generation, backend)) break;
       }
       if (index === ADMIN_QUEUE) this.#tellEvents(generation);
       more = this.#waiting(index) && this.#roomFor(index) && Atomics.load(s.generation, 0) === generation;
-      const vector = s.cqVector[s.sqCq[index]!]!;
-      const posted = this.#posted;
-      this.#posted = false;
-      const flushed = s.shutdown !== 0 && index === ADMIN_QUEUE && flush(backend);
-      this.#locked(() => {
-        if (Atomics.load(s.generation, 0) !== generation) return;
-        if (posted) this.#interrupt(s.sqCq[index]!, vector);
-        if (flushed) {
+      this.#tell(index, generation);
+      if (s.shutdown !== 0 && index === ADMIN_QUEUE && flush(backend)) {
+        this.#locked(() => {
+          if (Atomics.load(s.generation, 0) !== generation) return;
           s.shutdown = 0;
           s.csts = (s.csts & ~CSTS.SHST) | CSTS.SHST_COMPLETE;
-        }
-      });
+        });
+      }
     }
     this.#locked(() => {
       Atomics.store(s.busy, 0, 0);
@@ -296,6 +299,32 @@ export class Nvme extends PciFunction implements RegisterDevice<typeof NVME> {
 
   /** Something was put into a completion queue since the driver was last told. */
   #posted = false;
+
+  /** Tells the driver of what was put there. */
+  #tell(sq: number, generation: number): void {
+    if (!this.#posted) return;
+    this.#posted = false;
+    const s = this.#s;
+    this.#locked(() => {
+      if (Atomics.load(s.generation, 0) !== generation) return;
+      const cq = s.sqCq[sq]!;
+      this.#interrupt(cq, s.cqVector[cq]!);
+    });
+  }
+
+  /** Tells the host of the reads that wait on a queue, but for the first `known`; returns how many commands it knows of now. */
+  #announce(sq: number, known: number, backend: BlockBackend): number {
+    const s = this.#s, size = s.sqSize[sq]!;
+    const base = s.sqLo[sq]! + s.sqHi[sq]! * 0x1_0000_0000;
+    const waiting = (Atomics.load(s.sqTail, sq) - s.sqHead[sq]! + size) % size;
+    for (; known < Math.min(waiting, AHEAD); known++) {
+      const bytes = this.#ram.bytes(base + (s.sqHead[sq]! + known) % size * SQ_ENTRY_BYTES, SQ_ENTRY_BYTES);
+      if (!bytes) break;
+      this.#ahead.read(bytes);
+      this.#commands.announce(this.#ahead, backend);
+    }
+    return known;
+  }
 
   /** Whether the completion queue of a submission queue has room. */
   #roomFor(sq: number): boolean {

@@ -128,6 +128,11 @@ export class NvmeCommands {
     return through && !backend.flush() ? SC.WRITE_FAULT : SC.SUCCESS;
   }
 
+  /** Tells the host of what a command will read, if it is a read. */
+  announce(c: Command, backend: BlockBackend): void {
+    if (c.opcode === NVM.READ) backend.announce?.(c.qw(10) * SECTOR_BYTES, ((c.dw(12) & 0xffff) + 1) * SECTOR_BYTES);
+  }
+
   /** Every range is judged before the first is given up. */
   #deallocate(c: Command, backend: BlockBackend): number {
     const { id } = this.p;

@@ -129,6 +129,23 @@ Deno.test("it is an NVMe 1.4 controller: class code, CAP, and ready once enabled
   assertEquals([reg("AQA"), reg("ASQ_LO")], [0x70007, 0x1000], "the admin queues' places stay");
 });
 
+Deno.test("reads that wait are told to a slow medium before the first is served, each once, and writes are not", () => {
+  const { disk, add, ring, serve, collect } = started();
+  disk.waits = true;
+  disk.log.length = 0;
+  [NVM.READ, NVM.WRITE, NVM.READ, NVM.READ].forEach((opcode, n) =>
+    add(1, n, { 0: opcode, 1: 1, 6: DATA, 8: DATA + 0x1000, 10: 10 * n, 12: n })
+  );
+  ring(1, 4);
+  serve();
+  // The first is among those that wait: it goes to the host as it is announced.
+  assertEquals(disk.log, [
+    ...["ahead 0+1", "ahead 20+3", "ahead 30+4"],
+    ...["read 0+1", "write 10+2", "read 20+3", "read 30+4"],
+  ]);
+  assertEquals([0, 1, 2, 3].map(() => collect(1)?.status), [0, 0, 0, 0]);
+});
+
 Deno.test("what it cannot be configured to is a fatal status", () => {
   for (const cc of [ENABLED | (1 << 7), ENABLED | (1 << 4), ENABLED | (1 << 11)]) {
     const { reg } = fixture();

@@ -29,7 +29,7 @@ const SYMBOLS = {
 
 export type Libc = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
-export const O_RDWR = 2;
+export const O_RDONLY = 0, O_RDWR = 2;
 export const O_CLOEXEC = darwin ? 0x100_0000 : 0o2_000_000;
 export const PROT_READ = 1, PROT_WRITE = 2;
 export const MAP_SHARED = 1;

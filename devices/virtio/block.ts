@@ -11,10 +11,10 @@
  */
 import type { Arena } from "../../src/base/arena.ts";
 import type { RegisterDevice } from "../../src/base/bus.ts";
-import { type BlockBackend, SECTOR_BYTES } from "../block_backend.ts";
+import { AHEAD, type BlockBackend, SECTOR_BYTES } from "../block_backend.ts";
 import { Scatter } from "../scatter.ts";
 import { type VirtioParts, VirtioPci } from "./pci_transport.ts";
-import type { Chain } from "./queue.ts";
+import { Chain, type Virtqueue } from "./queue.ts";
 
 export { type BlockBackend, SECTOR_BYTES };
 
@@ -93,6 +93,8 @@ export class VirtioBlock extends VirtioPci {
   /** Bytes of data moved since the driver was last told. */
   #moved = 0;
   readonly #data: Scatter;
+  /** A request that is looked at before its turn. */
+  readonly #ahead: Chain;
 
   constructor(
     arena: Arena,
@@ -113,6 +115,7 @@ export class VirtioBlock extends VirtioPci {
       queueSize: 512,
     });
     this.#data = new Scatter(blockParts.ram);
+    this.#ahead = new Chain(blockParts.ram);
     this.#id.set(new TextEncoder().encode(options.serial ?? id).subarray(0, ID_BYTES));
     const config: RegisterDevice<typeof VIRTIO_BLK_CONFIG> = {
       registers: VIRTIO_BLK_CONFIG,
@@ -165,9 +168,11 @@ export class VirtioBlock extends VirtioPci {
   processQueue(index: number, backend: BlockBackend): boolean {
     const q = this.acquire(index);
     if (!q) return false;
-    let finished = this.#moved = 0;
+    let finished = this.#moved = 0, announced = 0;
     while (q.pop()) {
       const chain = q.chain;
+      announced = Math.max(0, announced - 1);
+      if (backend.waits) announced = this.#announce(q, announced, backend);
       // Without a header or a place for the status there is nobody to answer [virtio §5.2.6].
       if (chain.readableBytes < HEADER_BYTES || chain.writableBytes < 1) {
         q.fail();
@@ -187,6 +192,17 @@ export class VirtioBlock extends VirtioPci {
     }
     this.signalUsed(index);
     return this.release(index);
+  }
+
+  /** Tells the host of the reads that wait, but for the first `known`; returns how many requests it knows of now. */
+  #announce(q: Virtqueue, known: number, backend: BlockBackend): number {
+    const chain = this.#ahead, header = this.#headerView;
+    for (; known < AHEAD && q.glance(known, chain); known++) {
+      if (chain.read(0, this.#header) < HEADER_BYTES || header.getUint32(0, true) !== BLOCK_REQUEST.IN) continue;
+      const sector = header.getUint32(8, true) + header.getUint32(12, true) * 0x1_0000_0000;
+      backend.announce?.(sector * SECTOR_BYTES, chain.writableBytes - 1);
+    }
+    return known;
   }
 
   #perform(chain: Chain, backend: BlockBackend): number {

@@ -22,6 +22,8 @@ class MemoryBlock implements BlockBackend {
   readonly bytes = new Uint8Array(SECTORS * 512).map((_, i) => (i >> 9) + 1);
   readonly calls: string[] = [];
   fails: "no" | "false" | "throw" = "no";
+  /** Whether it wants to be told of reads before their turn. */
+  waits = false;
   #answer(call: string): boolean {
     this.calls.push(call);
     if (this.fails === "throw") throw new Error("medium");
@@ -30,6 +32,9 @@ class MemoryBlock implements BlockBackend {
   read(offset: number, into: Uint8Array): boolean {
     into.set(this.bytes.subarray(offset, offset + into.length));
     return this.#answer(`read ${offset} ${into.length}`);
+  }
+  announce(offset: number, sizeBytes: number): void {
+    this.calls.push(`ahead ${offset} ${sizeBytes}`);
   }
   write(offset: number, from: Uint8Array): boolean {
     this.bytes.set(from, offset);
@@ -143,6 +148,35 @@ Deno.test("buffers that touch in guest RAM reach the back end in one piece", () 
   const { request, disk } = fixture();
   request(BLOCK_REQUEST.IN, 0, [512, 1024, 512]);
   assertEquals(disk.calls, ["read 0 2048"]);
+});
+
+Deno.test("reads that wait are told to a slow medium before the first is served, each once, and writes are not", () => {
+  const { drv, disk } = fixture();
+  const q = drv.queues[0]!;
+  const add = () => {
+    q.add([header(BLOCK_REQUEST.IN, 0), 512, 1]);
+    q.add([header(BLOCK_REQUEST.OUT, 1), new Uint8Array(512), 1]);
+    q.add([header(BLOCK_REQUEST.IN, 2), 512, 512, 1]);
+    q.add([header(BLOCK_REQUEST.IN, 4), 512, 1]);
+    drv.notify(0);
+    while (q.collect()) { /* all of them */ }
+    return disk.calls.splice(0);
+  };
+  assertEquals(add(), ["read 0 512", "write 512 512", "read 1024 1024", "read 2048 512"]);
+  disk.waits = true;
+  const ahead = ["ahead 1024 1024", "ahead 2048 512"];
+  assertEquals(add(), [...ahead, "read 0 512", "write 512 512", "read 1024 1024", "read 2048 512"]);
+});
+
+Deno.test("a chain that is broken when it is looked at early breaks the queue in its turn, not before", () => {
+  const { drv, disk, ram } = fixture();
+  disk.waits = true;
+  const q = drv.queues[0]!;
+  q.add([header(BLOCK_REQUEST.IN, 0), 512, 1]);
+  const bad = q.add([header(BLOCK_REQUEST.IN, 1), 512, 1]);
+  ram.write64(q.desc + 16 * bad, 0xffff_ffff_f000); // no RAM is there
+  drv.notify(0);
+  assertEquals([disk.calls, q.collect()!.bytes[512], q.collect()], [["read 0 512"], OK, null]);
 });
 
 Deno.test("a driver that did not take FLUSH has each write on disk before it completes", () => {

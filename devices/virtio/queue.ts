@@ -209,9 +209,21 @@ export class Virtqueue {
     const waiting = (this.#seen - s.lastAvail) & 0xffff;
     if (waiting === 0) return false;
     const head = this.ram.read(this.#avail + 4 + 2 * (s.lastAvail & (this.#size - 1)), 2);
-    if (waiting <= this.#size && head < this.#size && this.#gather(head)) return true;
+    if (waiting <= this.#size && head < this.#size && this.#gather(head, this.chain)) return true;
     s.broken = 1;
     return false;
+  }
+
+  /**
+   * Looks at the chain that is `ahead` places behind the next one; false if there is none, or it breaks the specification. Nothing
+   * comes of it: the driver may change the chain until it is taken.
+   */
+  glance(ahead: number, chain: Chain): boolean {
+    const s = this.s;
+    const waiting = (Atomics.load(this.#u16, (this.#avail + 2) >>> 1) - s.lastAvail) & 0xffff;
+    if (s.broken || ahead >= waiting || waiting > this.#size) return false;
+    const head = this.ram.read(this.#avail + 4 + 2 * ((s.lastAvail + ahead) & (this.#size - 1)), 2);
+    return head < this.#size && this.#gather(head, chain);
   }
 
   /** Takes the chain that `peek` found off the ring. */
@@ -227,8 +239,8 @@ export class Virtqueue {
     return true;
   }
 
-  #gather(head: number): boolean {
-    const ram = this.ram, chain = this.chain;
+  #gather(head: number, chain: Chain): boolean {
+    const ram = this.ram;
     let table = this.#desc, entries = this.#size, index = head, steps = 0, indirect = false;
     chain.start(head);
     for (;;) {

@@ -28,6 +28,14 @@ export interface FileBlockOptions {
   readonly onTrouble?: ((sentence: string) => void) | undefined;
 }
 
+/**
+ * A read is slow that takes so long, and so much longer for each byte: twice what the host needs for what it has in memory. After
+ * one of them so many fast ones say that the host waits for nothing any more.
+ */
+const SLOW_MS = 0.03, SLOW_MS_PER_BYTE = 0.5e-6, FAST_READS = 64;
+/** Of one request, at most: the host reads no more ahead in one go. */
+const ANNOUNCED_BYTES = 1 << 20;
+
 export class FileBlock implements BlockBackend {
   readonly sizeBytes: number;
   /** What the user should know about the image, if anything. */
@@ -42,6 +50,8 @@ export class FileBlock implements BlockBackend {
   readonly #readonly: boolean;
   readonly #onTrouble: ((sentence: string) => void) | undefined;
   readonly #told = new Set<string>();
+  /** Fast reads until no more are announced. */
+  #slow = 0;
 
   private constructor(image: DiskImage, options: FileBlockOptions) {
     this.#image = image;
@@ -67,11 +77,32 @@ export class FileBlock implements BlockBackend {
   }
 
   read(offset: number, into: Uint8Array): boolean {
+    const image = this.#image;
     try {
-      this.#image.read(offset, into);
+      if (!image.announces) {
+        image.read(offset, into);
+        return true;
+      }
+      const start = performance.now();
+      image.read(offset, into);
+      if (performance.now() - start > SLOW_MS + into.length * SLOW_MS_PER_BYTE) this.#slow = FAST_READS;
+      else if (this.#slow > 0) this.#slow--;
       return true;
     } catch (error) {
       return this.#failed("read", offset, error);
+    }
+  }
+
+  get waits(): boolean {
+    return this.#slow > 0;
+  }
+
+  announce(offset: number, sizeBytes: number): void {
+    if (!(sizeBytes > 0) || offset + sizeBytes > this.sizeBytes) return;
+    try {
+      this.#image.announce(offset, Math.min(sizeBytes, ANNOUNCED_BYTES));
+    } catch {
+      // Whoever reads there will say what is wrong.
     }
   }
 

@@ -7,7 +7,7 @@
 import { messageOf } from "../base/errors.ts";
 import { DiskServer } from "./disks.ts";
 import { attachHostChips, createHostBell } from "./host_chips.ts";
-import { lookForHoles } from "../host/disk/open.ts";
+import { lookForFileCalls } from "../host/disk/open.ts";
 import { assemblePc } from "./pc.ts";
 import type { FromBackEnd, ToBackEnd } from "./workers.ts";
 
@@ -18,7 +18,7 @@ const scope = self as unknown as {
 
 scope.onmessage = async ({ data }) => {
   try {
-    await lookForHoles();
+    await lookForFileCalls();
     const pc = assemblePc(data);
     await attachHostChips(pc, data.spec, data.memory);
     const server = new DiskServer(

@@ -5,7 +5,7 @@
 import { Bug, ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
 import type { HostChips, InitialState } from "../engine/engine.ts";
-import { lookForHoles } from "../host/disk/open.ts";
+import { lookForFileCalls } from "../host/disk/open.ts";
 import type { Screen } from "../host/screen.ts";
 import { bootPc } from "./boot.ts";
 import { EndCause, NetBell, RunState } from "./control.ts";
@@ -44,7 +44,7 @@ const REST_MS = 5000;
 
 /** Starts a machine; resolves once the guest runs. Rejects with ConfigError or HostError if it cannot. */
 export async function startMachine(spec: MachineSpec, options: StartOptions = {}): Promise<Machine> {
-  await lookForHoles();
+  await lookForFileCalls();
   const machine = new Machine(spec, options);
   await machine.start();
   return machine;

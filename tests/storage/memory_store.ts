@@ -46,6 +46,14 @@ export class MemoryStore implements ByteStore {
     return true;
   }
 
+  /** What was announced: where, and how much. */
+  readonly announced: [number, number][] = [];
+  announces = false;
+
+  announce(at: number, sizeBytes: number): void {
+    this.announced.push([at, sizeBytes]);
+  }
+
   close(): void {}
 }
 

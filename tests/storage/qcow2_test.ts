@@ -260,3 +260,33 @@ Deno.test(
       }
     }),
 );
+
+Deno.test("what is announced is where the data lies, or the table that says so", () => {
+  const clusterBytes = 4096, store = new MemoryStore(), behind = new MemoryStore();
+  createQcow2(store, { sizeBytes: 2 * MIB, clusterBytes });
+  createQcow2(behind, { sizeBytes: MIB, clusterBytes });
+  const backing = new Qcow2(behind, true, null);
+  for (const cluster of [7, 255]) backing.write(cluster * clusterBytes, new Uint8Array(clusterBytes).fill(cluster));
+  const image = new Qcow2(store, true, backing);
+  for (const cluster of [5, 4, 9]) image.write(cluster * clusterBytes, new Uint8Array(clusterBytes).fill(cluster));
+  image.flush();
+  const at = (cluster: number) => image.extentAt(cluster * clusterBytes, clusterBytes).at!;
+  for (const cluster of [4, 5, 9]) assertEquals(store.bytes[at(cluster)], cluster);
+  image.announce(4 * clusterBytes + 512, 512);
+  assertEquals(store.announced.splice(0), [[at(4) + 512, 512]]);
+  image.announce(4 * clusterBytes, 6 * clusterBytes);
+  assertEquals(store.announced.splice(0), [[at(4), 4096], [at(5), 4096], [at(9), 4096]]);
+  assertEquals(behind.announced.splice(0), [[backing.extentAt(7 * clusterBytes, clusterBytes).at, clusterBytes]]);
+  image.announce(MIB - 512, 1024);
+  assertEquals(
+    behind.announced.splice(0),
+    [[backing.extentAt(MIB - 512, 512).at, 512]],
+    "nothing behind the end of what is behind",
+  );
+
+  const again = new Qcow2(store, false, null);
+  again.announce(4 * clusterBytes, clusterBytes);
+  const [[table, size]] = store.announced.splice(0) as [[number, number]];
+  const view = new DataView(store.bytes.buffer, store.bytes.byteOffset + table, size);
+  assertEquals([size, Number(view.getBigUint64(8 * 4) & 0x00ff_ffff_ffff_fe00n)], [clusterBytes, at(4)]);
+});

@@ -22,6 +22,10 @@ export interface DiskImage {
   /** What is seen where this image is absent. */
   readonly backing: DiskImage | null;
   read(offset: number, into: Uint8Array): void;
+  /** Whether `announce` may do something. */
+  readonly announces: boolean;
+  /** These bytes will be read soon: the host may begin. Waits for nothing. */
+  announce(offset: number, sizeBytes: number): void;
   write(offset: number, from: Uint8Array): void;
   /** Returns once everything written is on stable storage. */
   flush(): void;

@@ -13,7 +13,7 @@ import { createQcow2 } from "./qcow2/create.ts";
 import { isQcow2, readHeader } from "./qcow2/format.ts";
 import { Qcow2 } from "./qcow2/qcow2.ts";
 import { RawImage, SECTOR_BYTES } from "./raw.ts";
-import { FileStore, type HolePuncher } from "./store.ts";
+import { type FileCalls, FileStore } from "./store.ts";
 
 export interface OpenOptions {
   readonly path: string;
@@ -29,16 +29,16 @@ export interface OpenOptions {
 /** Images behind each other, the first among them. */
 const MAX_CHAIN = 32;
 
-/** Makes holes in a file; null where there are none to be had, or nobody has asked whether FFI is allowed. */
-let punchHoles: ((path: string) => HolePuncher | null) | null = null;
+/** Null where there is nothing to be had, or nobody has asked whether FFI is allowed. */
+let callsOf: ((path: string, how: { writable: boolean; holes: boolean }) => FileCalls | null) | null = null;
 
 /**
- * Once in a thread, before images are opened: looks whether storage can be given back to the host. What does so is loaded only
- * where FFI is allowed.
+ * Once in a thread, before images are opened: looks whether storage can be given back to the host, and reads announced to it. What
+ * does so is loaded only where FFI is allowed.
  */
-export async function lookForHoles(): Promise<void> {
+export async function lookForFileCalls(): Promise<void> {
   if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return;
-  punchHoles = (await import("./holes.ts")).holePuncher;
+  callsOf = (await import("./file_calls.ts")).fileCalls;
 }
 
 /** Opens an image and what is behind it. Throws ConfigError for what the user can mend, HostError for what the host refuses. */
@@ -53,7 +53,7 @@ function openLink(options: OpenOptions, chain: readonly string[]): DiskImage {
   let store: FileStore;
   try {
     checkKind(file, named);
-    store = FileStore.of(path, file, writable && options.holes && punchHoles ? punchHoles(path) : null);
+    store = FileStore.of(path, file, callsOf?.(path, { writable, holes: options.holes === true }) ?? null);
   } catch (error) {
     if (error instanceof ConfigError) throw error;
     throw new HostError(`${named}: the host could not tell its size: ${messageOf(error)}`, { cause: error });

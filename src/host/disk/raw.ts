@@ -35,6 +35,14 @@ export class RawImage implements DiskImage {
     }
   }
 
+  get announces(): boolean {
+    return this.store.announces;
+  }
+
+  announce(offset: number, sizeBytes: number): void {
+    this.store.announce(offset, sizeBytes);
+  }
+
   write(offset: number, from: Uint8Array): void {
     if (!this.writable) throw new Error("the disk is read-only");
     // Writing past the end would hide that the file was cut under us.

@@ -15,13 +15,21 @@ export interface ByteStore {
   sync(): void;
   /** Makes the bytes zeros and gives their storage back; false, and nothing done, where that is not to be had. */
   punch(at: number, sizeBytes: number): boolean;
+  /** Whether `announce` may do something. */
+  readonly announces: boolean;
+  /** These bytes will be read soon: the host may begin. Waits for nothing, and cannot fail. */
+  announce(at: number, sizeBytes: number): void;
   close(): void;
 }
 
-/** Gives storage of a file back to the host. */
-export interface HolePuncher {
+/** What a host does with a file beside moving bytes. */
+export interface FileCalls {
+  /** Whether `punch` may do something. */
+  readonly punches: boolean;
   /** Makes bytes of the file a hole; false if the host cannot. */
   punch(at: number, sizeBytes: number): boolean;
+  /** These bytes will be read soon. */
+  announce(at: number, sizeBytes: number): void;
   close(): void;
 }
 
@@ -35,26 +43,26 @@ export class FileStore implements ByteStore {
     readonly name: string,
     private readonly file: Deno.FsFile,
     readonly isDevice: boolean,
-    private readonly holes: HolePuncher | null,
+    private readonly calls: FileCalls | null,
   ) {
     // A block device's size is where its end is; stat says 0.
     this.#sizeBytes = file.seekSync(0, Deno.SeekMode.End);
   }
 
   /** Takes over an open file; closes it if that fails. */
-  static of(name: string, file: Deno.FsFile, holes: HolePuncher | null = null): FileStore {
+  static of(name: string, file: Deno.FsFile, calls: FileCalls | null = null): FileStore {
     try {
-      return new FileStore(name, file, file.statSync().isBlockDevice === true, holes);
+      return new FileStore(name, file, file.statSync().isBlockDevice === true, calls);
     } catch (error) {
-      holes?.close();
+      calls?.close();
       file.close();
       throw error;
     }
   }
 
   /** Opens a file that exists. */
-  static open(path: string, writable: boolean, holes: HolePuncher | null = null): FileStore {
-    return FileStore.of(path, Deno.openSync(path, { read: true, write: writable }), holes);
+  static open(path: string, writable: boolean, calls: FileCalls | null = null): FileStore {
+    return FileStore.of(path, Deno.openSync(path, { read: true, write: writable }), calls);
   }
 
   /** Makes a file, or empties the one there is. */
@@ -107,15 +115,23 @@ export class FileStore implements ByteStore {
 
   /** Whether `punch` may do something. */
   get punches(): boolean {
-    return !this.isDevice && this.holes !== null;
+    return !this.isDevice && this.calls?.punches === true;
   }
 
   punch(at: number, sizeBytes: number): boolean {
-    return !this.isDevice && this.holes !== null && this.holes.punch(at, sizeBytes);
+    return this.punches && this.calls!.punch(at, sizeBytes);
+  }
+
+  get announces(): boolean {
+    return this.calls !== null;
+  }
+
+  announce(at: number, sizeBytes: number): void {
+    this.calls?.announce(at, sizeBytes);
   }
 
   close(): void {
-    this.holes?.close();
+    this.calls?.close();
     this.file.close();
   }
 }

@@ -1,5 +1,5 @@
 /** What lies where in an image, as its tables say. Spec: [qcow2 §Cluster mapping]. */
-import { ImageError } from "../image.ts";
+import { type DiskImage, ImageError } from "../image.ts";
 import type { ByteStore } from "../store.ts";
 import { decompressCluster } from "./compressed.ts";
 import { COMPRESSED, compressedPlace, entryOffset, type Header, ZERO } from "./format.ts";
@@ -60,6 +60,22 @@ export class Locator {
       run += clusterBytes;
     }
     this.run = Math.min(run, maxBytes);
+  }
+
+  /** Announces what a read will find; of what no table in memory knows the place, the table. */
+  announce(offset: number, sizeBytes: number, backing: DiskImage | null): void {
+    for (let done = 0; done < sizeBytes; done += this.run) {
+      const at = offset + done;
+      const index = Math.floor(at / this.#clusterBytes / this.mapping.perTable);
+      const tableAt = this.mapping.keeps(index) || index >= this.mapping.l1Entries ? 0 : this.mapping.l2At(index);
+      if (tableAt !== 0) return this.store.announce(tableAt, this.#clusterBytes);
+      this.find(at, sizeBytes - done);
+      if (this.kind === "data") this.store.announce(this.at, this.run);
+      else if (this.kind === "absent" && backing) {
+        const there = Math.min(this.run, backing.sizeBytes - at);
+        if (there > 0) backing.announce(at, there);
+      }
+    }
   }
 
   /** What an L2 entry says. */

@@ -93,6 +93,11 @@ export class Mapping {
     this.#l1Dirty.add(i);
   }
 
+  /** Whether the L2 table of an L1 entry is in memory. */
+  keeps(i: number): boolean {
+    return this.#tables.has(i);
+  }
+
   /** The L2 table of an L1 entry; null if there is none. */
   table(i: number): L2Table | null {
     const known = this.#tables.get(i);

@@ -149,6 +149,14 @@ export class Qcow2 implements DiskImage {
     }
   }
 
+  get announces(): boolean {
+    return this.#store.announces || this.backing?.announces === true;
+  }
+
+  announce(offset: number, sizeBytes: number): void {
+    this.#where.announce(offset, sizeBytes, this.backing);
+  }
+
   extentAt(offset: number, maxBytes: number): Extent {
     this.#where.find(offset, maxBytes);
     const compressed = this.#where.kind === "compressed";
