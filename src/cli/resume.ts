@@ -3,7 +3,7 @@ import { ConfigError } from "../base/errors.ts";
 import type { EngineImages } from "../machine/engine_images.ts";
 import { startMachine } from "../machine/machine.ts";
 import { Snapshot } from "../machine/snapshot.ts";
-import { changedDisk } from "../machine/snapshot_spec.ts";
+import { changedDisk, changedShares } from "../machine/snapshot_spec.ts";
 import { besideSnapshot } from "../machine/snapshot_layers.ts";
 import type { MachineSpec, NetSpec } from "../machine/spec.ts";
 import { checkFiles } from "./check.ts";
@@ -22,7 +22,7 @@ export async function resumeMachine(
     const saved = snapshot.machine, run = runRequest(request, saved.spec);
     checkFiles(run);
     if (!request.force) {
-      const changed = changedDisk(saved.disks, run.disks);
+      const changed = changedDisk(saved.disks, run.disks) ?? changedShares(saved.shares ?? [], saved.spec.shares ?? []);
       if (changed !== null) {
         throw new ConfigError(`Cannot resume ${quoted(request.file)}: ${changed}; --force resumes all the same`);
       }

@@ -137,7 +137,13 @@ export class Machine implements MachineHandle {
         spec.disks,
         disks,
       );
-      this.#services = new Services(parts, this.pc, onTrouble, (body) => this.#withDevices(body));
+      const savedShares = options.snapshot?.machine.shares;
+      this.#services = new Services(
+        { ...parts, ...savedShares ? { savedShares } : {} },
+        this.pc,
+        onTrouble,
+        (body) => this.#withDevices(body),
+      );
     } catch (error) {
       this.#terminate();
       throw error;
@@ -255,17 +261,17 @@ export class Machine implements MachineHandle {
     if (!this.#vcpus.every((v) => v.saves)) throw cannot(`the engine ${this.#spec.engine} cannot save a vCPU`);
     const overlay = this.#spec.disks.find((disk) => disk.overlay);
     if (overlay && !this.#disks) throw cannot(`what was written to "${overlay.path}" is lost with --icount`);
-    if (this.#spec.shares?.length) throw cannot("the guest's open files of --share folders would be lost");
     const { writeSnapshot } = await import("./snapshot.ts");
     if (!(await this.pause())) throw cannot("the machine has ended, or is being saved already");
     const pausedMs = performance.now();
     let layers: SnapshotLayers | null = null;
     try {
       if (!(await control.saveVcpus())) throw cannot("the machine has ended");
+      const shares = await this.#services!.saveShares();
       layers = await SnapshotLayers.save(path, control, this.media.applyTo(this.#spec));
       // What an image remembers until it is closed goes into its file before that is looked at.
       if (stop) await within(REST_MS, this.#disks?.close() ?? Promise.resolve());
-      const facts = writeSnapshot(path, this.pc, layers.spec, { compress, disks: layers.identities });
+      const facts = writeSnapshot(path, this.pc, layers.spec, { compress, disks: layers.identities, shares });
       layers.finish();
       return facts;
     } finally {

@@ -5,7 +5,7 @@
  */
 import type { Arena } from "../base/arena.ts";
 
-const DOORBELL = 0, PENDING = 1, QUIT = 2, HOLD = 3, HELD = 4, WORDS = 16;
+const DOORBELL = 0, PENDING = 1, QUIT = 2, HOLD = 3, HELD = 4, ASKED = 5, WORDS = 16;
 
 /** Bits of PENDING that say the guest has let go of a device, from here on up; below are those with requests. */
 export const RESET_SHIFT = 8;
@@ -39,6 +39,12 @@ export class ServiceBell {
     this.ring(reset ? EVERYTHING | (EVERYTHING << RESET_SHIFT) : EVERYTHING);
   }
 
+  /** Of the machine, while the Worker holds still: it is to say what a snapshot has to keep of it. */
+  ask(): void {
+    Atomics.store(this.#words, ASKED, 1);
+    this.ring(0);
+  }
+
   quit(): void {
     Atomics.store(this.#words, QUIT, 1);
     this.ring(0);
@@ -55,6 +61,11 @@ export class ServiceBell {
   }
   get holding(): boolean {
     return Atomics.load(this.#words, HOLD) !== 0;
+  }
+
+  /** Whether it was asked since the last time. */
+  takeAsked(): boolean {
+    return Atomics.exchange(this.#words, ASKED, 0) !== 0;
   }
 
   /** Takes what has rung; while the machine is to stand still it is nothing, and the machine is told so. */

@@ -2,12 +2,13 @@
 import { BALLOON_PAGE_BYTES, type VirtioBalloon } from "../../devices/virtio/balloon.ts";
 import { ConfigError } from "../base/errors.ts";
 import { whyNotReturned } from "../host/balloon.ts";
-import type { Pc, PcOptions } from "./pc.ts";
+import type { SavedShare } from "../host/share/saved.ts";
+import type { Pc } from "./pc.ts";
 import { BALLOON_BELL } from "./service_board.ts";
 import type { ServiceBell } from "./service_bell.ts";
 import { type MachineSpec, MAX_SHARES } from "./spec.ts";
 import { WallWatch } from "./wall_watch.ts";
-import { BackEndWorker } from "./workers.ts";
+import { BackEndWorker, type ToBackEnd } from "./workers.ts";
 
 /** Throws ConfigError for what a machine cannot have. */
 export function checkServices(spec: MachineSpec): void {
@@ -85,18 +86,21 @@ export class Services {
   /** Null if the machine has none. */
   readonly balloon: Balloon | null = null;
   readonly #bells: ServiceBell[] = [];
+  #shares: { readonly worker: BackEndWorker; readonly bell: ServiceBell } | null = null;
   readonly #wallWatch: WallWatch | null;
 
   constructor(
-    parts: PcOptions,
+    parts: ToBackEnd,
     pc: Pc,
     onTrouble: (sentence: string) => void,
     withDevices: (body: () => void) => void,
   ) {
     const start = (name: string, title: string, module: URL, bell: ServiceBell | null) => {
-      if (!bell) return;
+      if (!bell) return null;
+      const worker = new BackEndWorker(parts, { name, title, module, quit: () => bell.quit() }, onTrouble);
       this.#bells.push(bell);
-      this.workers.push(new BackEndWorker(parts, { name, title, module, quit: () => bell.quit() }, onTrouble));
+      this.workers.push(worker);
+      return { worker, bell };
     };
     // Time that instructions make is nobody else's.
     this.#wallWatch = parts.spec.icount ? null : new WallWatch({
@@ -105,7 +109,7 @@ export class Services {
       skip: (ms) => withDevices(() => pc.skipWallTime(ms)),
     });
     const { shareBell, vsockBell, balloonBell } = pc.services;
-    start("shares", "Shared folders' worker", new URL("./share_worker.ts", import.meta.url), shareBell);
+    this.#shares = start("shares", "Shared folders' worker", new URL("./share_worker.ts", import.meta.url), shareBell);
     start("vsock", "vsock's worker", new URL("./vsock_worker.ts", import.meta.url), vsockBell);
     start("balloon", "Balloon's worker", new URL("./balloon_worker.ts", import.meta.url), balloonBell);
     if (pc.services.balloon) this.balloon = new Balloon(pc, parts.spec.memoryBytes, withDevices);
@@ -119,6 +123,12 @@ export class Services {
   /** Nothing of the guest's is touched until `release`. A Worker that has failed holds still anyway. */
   async hold(): Promise<void> {
     await Promise.all(this.#bells.map((bell, i) => Promise.race([bell.hold(), this.workers[i]!.failed])));
+  }
+
+  /** What a snapshot has to keep of the shared folders; nothing moves. Rejects with HostError. */
+  async saveShares(): Promise<readonly SavedShare[]> {
+    const shares = this.#shares;
+    return shares ? await shares.worker.state(() => shares.bell.ask()) : [];
   }
 
   release(reset: boolean): void {

@@ -23,12 +23,14 @@ scope.onmessage = async ({ data }) => {
     const servers = (data.spec.shares ?? []).map(({ path, readonly, owner }) =>
       new P9Server({ path, readonly, owner: owner ?? { uid: 0, gid: 0 } })
     );
+    servers.forEach((server, i) => data.savedShares?.[i] && server.restore(data.savedShares[i]));
     const { shares, shareBell } = pc.services;
     const bell = shareBell!;
     scope.postMessage({ kind: "ready" });
     while (!bell.quitting) {
       const count = bell.count;
       const rung = bell.take();
+      if (bell.takeAsked()) scope.postMessage(stateOf(servers));
       servers.forEach((server, i) => {
         if (rung & (1 << (RESET_SHIFT + i))) server.reset();
         if (rung & (1 << i) && shares[i]!.process(server)) bell.ring(1 << i);
@@ -41,3 +43,11 @@ scope.onmessage = async ({ data }) => {
     scope.postMessage({ kind: "failed", message: messageOf(error) });
   }
 };
+
+function stateOf(servers: readonly P9Server[]): FromBackEnd {
+  try {
+    return { kind: "state", shares: servers.map((server) => server.save()), error: null };
+  } catch (error) {
+    return { kind: "state", shares: [], error: messageOf(error) };
+  }
+}

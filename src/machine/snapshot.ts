@@ -12,12 +12,13 @@
  * Output that the guest has sent is the business of the process that was saved, and so are its open connections.
  */
 import type { SavedRecord } from "../base/arena.ts";
-import { messageOf, RestoreError } from "../base/errors.ts";
+import { HostError, messageOf, RestoreError } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
+import type { SavedShare } from "../host/share/saved.ts";
 import { checkVcpuState } from "../engine/vcpu_state.ts";
 import { PAGE_BYTES } from "./memory.ts";
 import type { Pc } from "./pc.ts";
-import { SnapshotReader, SnapshotWriter } from "./snapshot_file.ts";
+import { MAX_SECTION_BYTES, SnapshotReader, SnapshotWriter } from "./snapshot_file.ts";
 import { type DiskIdentity, identify, parseMachine, type SavedMachine } from "./snapshot_spec.ts";
 import type { MachineSpec, NetSpec } from "./spec.ts";
 
@@ -41,7 +42,11 @@ export function writeSnapshot(
   path: string,
   pc: Saved,
   spec: MachineSpec,
-  options: { readonly compress: boolean; readonly disks?: readonly DiskIdentity[] },
+  options: {
+    readonly compress: boolean;
+    readonly disks?: readonly DiskIdentity[];
+    readonly shares?: readonly SavedShare[];
+  },
 ): SnapshotFacts {
   const writer = new SnapshotWriter(path, options.compress);
   try {
@@ -52,8 +57,13 @@ export function writeSnapshot(
       ramBytes: pc.ram.backedBytes,
       spec: specToSave(spec),
       disks: options.disks ?? identify(spec.disks),
+      ...options.shares?.length ? { shares: options.shares } : {},
     };
-    writer.section("machine", new TextEncoder().encode(JSON.stringify(machine)));
+    const json = new TextEncoder().encode(JSON.stringify(machine));
+    if (json.length > MAX_SECTION_BYTES) {
+      throw new HostError(`Cannot write the snapshot "${path}": the guest knows too many files of its --share folders`);
+    }
+    writer.section("machine", json);
     const { records, input } = pc.lock.with(() => ({ records: pc.arena.save(), input: inputsOf(pc).map(peek) }));
     writer.section("records", encodeRecords(records));
     writer.section("input", encodeInput(input));

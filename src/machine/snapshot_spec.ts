@@ -3,7 +3,9 @@
  *
  * Fields that this page does not name pass as plain data: who reads them checks them, as after the command line.
  */
+import { P9_MAX_MESSAGE_BYTES, P9_MAX_TAG_BYTES } from "../../devices/virtio/p9.ts";
 import { RestoreError } from "../base/errors.ts";
+import { changedShare, isWalkedPath, MAX_FIDS, MAX_LOCKS, type SavedShare } from "../host/share/saved.ts";
 import { MAX_RAM_BYTES, MAX_VCPUS, PAGE_BYTES } from "./memory.ts";
 import {
   BOOT_SOURCES,
@@ -12,7 +14,9 @@ import {
   type MachineSpec,
   MAX_DISKS,
   MAX_NET_PAIRS,
+  MAX_SHARES,
   NET_MODELS,
+  type ShareSpec,
 } from "./spec.ts";
 
 /** A disk's file as it was: a snapshot goes with what was in it then. */
@@ -35,6 +39,8 @@ export interface SavedMachine {
   readonly ramBytes: number;
   readonly spec: MachineSpec;
   readonly disks: readonly DiskIdentity[];
+  /** One a shared folder, if there are any. */
+  readonly shares?: readonly SavedShare[];
 }
 
 /** Says what was expected instead, or null. */
@@ -99,6 +105,43 @@ const NET_DEVICE = {
   rom: optional(text),
 } as const;
 
+const ID = whole(0, 0xffff_ffff);
+const SHARE = fields({
+  path: text,
+  tag: (v) =>
+    typeof v === "string" && v.length > 0 && new TextEncoder().encode(v).length <= P9_MAX_TAG_BYTES ? null : "a tag",
+  readonly: boolean,
+  owner: (v) => v === undefined || v === "host" ? null : fields({ uid: ID, gid: ID })(v),
+});
+/** What the guest had of a shared folder. */
+const SAVED_SHARE = fields({
+  inode: number(0, Number.MAX_VALUE),
+  messageBytes: whole(0, P9_MAX_MESSAGE_BYTES),
+  fids: list(
+    0,
+    MAX_FIDS,
+    fields({
+      id: whole(0, 0xffff_fffe),
+      path: (v) => isWalkedPath(v) ? null : "a path in the folder",
+      uid: ID,
+      flags: nullOr(ID),
+      inode: nullOr(number(0, Number.MAX_VALUE)),
+    }),
+  ),
+  locks: list(
+    0,
+    MAX_LOCKS,
+    fields({
+      fid: ID,
+      type: whole(0, 1),
+      start: number(0, Number.MAX_VALUE),
+      end: nullOr(number(0, Number.MAX_VALUE)),
+      process: ID,
+      client: text,
+    }),
+  ),
+});
+
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i;
 
 const SPEC = {
@@ -153,8 +196,7 @@ const SPEC = {
     tap: { ...NET_DEVICE, name: text },
     vmnet: { ...NET_DEVICE, mode: one("shared", "host", "bridged"), interface: nullOr(text) },
   })),
-  // A machine with these is not saved.
-  shares: NOTHING,
+  shares: optional(list(0, MAX_SHARES, SHARE)),
   vsock: optional(fields({ cid: whole(3, 0xffff_fffe), path: text })),
   balloon: optional(fields({ sizeBytes: whole(0, MAX_RAM_BYTES, PAGE_BYTES) })),
   noReboot: boolean,
@@ -174,6 +216,7 @@ const MACHINE = fields({
     MAX_DISKS,
     fields({ ...IDENTITY, layer: optional(fields(IDENTITY)) }),
   ),
+  shares: optional(list(0, MAX_SHARES, SAVED_SHARE)),
 });
 
 /** Throws RestoreError that names the field. */
@@ -192,6 +235,13 @@ export function parseMachine(json: Uint8Array): SavedMachine {
   const machine = value as SavedMachine;
   if (machine.disks.length !== machine.spec.disks.length) {
     throw new RestoreError(`disks: found ${machine.disks.length}, expected ${machine.spec.disks.length}`);
+  }
+  const shares = machine.shares?.length ?? 0, wanted = machine.spec.shares?.length ?? 0;
+  if (shares !== wanted) throw new RestoreError(`shares: found ${shares}, expected ${wanted}`);
+  for (const [i, { fids }] of (machine.shares ?? []).entries()) {
+    if (new Set(fids.map(({ id }) => id)).size !== fids.length) {
+      throw new RestoreError(`shares.${i}.fids: expected a number for each`);
+    }
   }
   if (machine.ramBytes < machine.spec.memoryBytes) {
     throw new RestoreError(`ramBytes: found ${machine.ramBytes}, expected at least ${machine.spec.memoryBytes}`);
@@ -221,6 +271,15 @@ export function changedDisk(then: readonly DiskIdentity[], disks: readonly DiskS
   for (const [i, { path, layer }] of disks.entries()) {
     const changed = changedFile(path, then[i]!, now[i]!) ??
       (layer === undefined ? null : changedFile(layer, then[i]!.layer ?? NO_FILE, now[i]!.layer!));
+    if (changed !== null) return changed;
+  }
+  return null;
+}
+
+/** Says which shared folder is not what the guest had open in it, or null. */
+export function changedShares(then: readonly SavedShare[], shares: readonly ShareSpec[]): string | null {
+  for (const [i, saved] of then.entries()) {
+    const changed = changedShare(saved, shares[i]!.path);
     if (changed !== null) return changed;
   }
   return null;

@@ -1,6 +1,7 @@
 /** The main thread's ends of the machine's Workers. */
 import { HostError } from "../base/errors.ts";
 import type { InitialState, VcpuStats } from "../engine/engine.ts";
+import type { SavedShare } from "../host/share/saved.ts";
 import type { PcOptions } from "./pc.ts";
 import type { PublishSpec } from "./spec.ts";
 import type { FromVcpu, ToVcpu } from "./vcpu_service.ts";
@@ -113,7 +114,10 @@ export class VcpuWorker {
 }
 
 /** What a back end's Worker is told, once, and what it tells. From then on shared words steer it. */
-export type ToBackEnd = PcOptions;
+export type ToBackEnd = PcOptions & {
+  /** For the Worker of shared folders of a machine that is resumed. */
+  readonly savedShares?: readonly SavedShare[];
+};
 
 /** Later messages, for the network's Worker alone: ports of the host's that lead to the guest, and the guest's cable. */
 export type PublishRequest =
@@ -132,6 +136,8 @@ export interface NetAnswer {
 
 export type FromBackEnd =
   | { readonly kind: "answer"; readonly id: number; readonly answer: NetAnswer; readonly error: string | null }
+  /** What a snapshot has to keep, or why it cannot. */
+  | { readonly kind: "state"; readonly shares: readonly SavedShare[]; readonly error: string | null }
   | { readonly kind: "ready" }
   | { readonly kind: "trouble"; readonly sentence: string }
   | { readonly kind: "closed" }
@@ -155,8 +161,9 @@ export class BackEndWorker {
   readonly #closed = new Deferred<void>();
   readonly #asked = new Map<number, Deferred<NetAnswer>>();
   #lastId = 0;
+  #state = new Deferred<readonly SavedShare[]>();
 
-  constructor(pc: PcOptions, private readonly backEnd: BackEnd, onTrouble: (sentence: string) => void) {
+  constructor(pc: ToBackEnd, private readonly backEnd: BackEnd, onTrouble: (sentence: string) => void) {
     this.#worker = new Worker(backEnd.module, { type: "module", name: backEnd.name });
     onWorkerError(this.#worker, (message) => this.#failed(message));
     this.#worker.onmessage = ({ data }: MessageEvent<FromBackEnd>) => {
@@ -168,6 +175,8 @@ export class BackEndWorker {
           this.#asked.delete(data.id);
           return data.error === null ? asked?.resolve(data.answer) : asked?.reject(new HostError(data.error));
         }
+        case "state":
+          return data.error === null ? this.#state.resolve(data.shares) : this.#state.reject(new HostError(data.error));
         case "trouble":
           return onTrouble(data.sentence);
         case "closed":
@@ -176,8 +185,7 @@ export class BackEndWorker {
           return this.#failed(data.message);
       }
     };
-    const open: ToBackEnd = pc;
-    this.#worker.postMessage(open);
+    this.#worker.postMessage(pc);
   }
 
   get ready(): Promise<void> {
@@ -196,6 +204,16 @@ export class BackEndWorker {
     const message: ToNetWorker = { id, request };
     this.#worker.postMessage(message);
     return asked.promise;
+  }
+
+  /** What a snapshot has to keep of the Worker of shared folders; `ask` has it asked. Rejects with HostError. */
+  state(ask: () => void): Promise<readonly SavedShare[]> {
+    this.#state = new Deferred();
+    ask();
+    const failed = this.#failure.promise.then(({ failed }) => {
+      throw new HostError(failed ?? "");
+    });
+    return Promise.race([this.#state.promise, failed]);
   }
 
   /** Completes what is queued, and lets go of the host's things. */

@@ -3,6 +3,8 @@
  * them, as they would not of a file server's.
  */
 
+import { MAX_LOCKS, type SavedLock } from "./saved.ts";
+
 export const LOCK_TYPE = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
 
 export interface Lock {
@@ -16,8 +18,6 @@ export interface Lock {
   /** The fid it was taken through. */
   readonly fid: number;
 }
-
-const MAX_LOCKS = 4096;
 
 export class Locks {
   readonly #files = new Map<string, Lock[]>();
@@ -51,6 +51,17 @@ export class Locks {
     for (const [file, locks] of this.#files) {
       if (locks.some((held) => held.fid === fid)) this.#put(file, locks.filter((held) => held.fid !== fid));
     }
+  }
+
+  save(): SavedLock[] {
+    return [...this.#files.values()].flat().map(({ fid, type, start, end, process, client }) => ({
+      fid,
+      type,
+      start,
+      end: end === Infinity ? null : end,
+      process,
+      client,
+    }));
   }
 
   clear(): void {

@@ -10,14 +10,15 @@
 import * as fs from "node:fs";
 import type { P9Responder } from "../../../devices/virtio/p9.ts";
 import { errnoOf, Refusal } from "./errno.ts";
+import { type Fid, Fids } from "./fids.ts";
 import { Folder, type FolderOptions, OPEN, S_IFLNK, S_IFMT, S_IFREG } from "./folder.ts";
 import { type Lock, LOCK_TYPE, Locks } from "./locks.ts";
+import { isFileName, type SavedShare } from "./saved.ts";
 import { HEADER_BYTES, P9, type Qid, QID_BYTES, Reader, textBytes, Writer } from "./wire.ts";
 
 const VERSION = "9P2000.L";
 const NO_TAG = 0xffff, NO_FID = 0xffff_ffff;
 export const MIN_MESSAGE_BYTES = 4096;
-const MAX_FIDS = 65536, MAX_OPEN_FILES = 512, MAX_FOLDER_NAMES = 1 << 20;
 const MAX_WALK = 16, MAX_NAME_BYTES = 255;
 /** Header and count before what is read; header, fid, offset and count before what is written. */
 const READ_HEADER = HEADER_BYTES + 4;
@@ -39,25 +40,10 @@ const QT = { DIR: 0x80, SYMLINK: 0x02 } as const;
 /** d_type of a directory entry. */
 const dType = (mode: number) => (mode & S_IFMT) >> 12;
 
-interface Fid {
-  /** Below the share's root, which is "". */
-  path: string;
-  /** The guest's user who attached. */
-  readonly uid: number;
-  /** Of an open regular file, else -1. */
-  fd: number;
-  /** Of an open folder, once it is read: "." and ".." come first. */
-  names: string[] | null;
-  open: boolean;
-  locked: boolean;
-}
-
 export class P9Server implements P9Responder {
   readonly #folder: Folder;
-  readonly #fids = new Map<number, Fid>();
   readonly #locks = new Locks();
-  #openFiles = 0;
-  #folderNames = 0;
+  readonly #fids = new Fids(this.#locks);
   /** What the driver and we agreed on; 0 before. */
   #messageBytes = 0;
 
@@ -68,9 +54,32 @@ export class P9Server implements P9Responder {
 
   /** Forgets the guest: it has been reset. */
   reset(): void {
-    for (const id of [...this.#fids.keys()]) this.#drop(id);
+    this.#fids.clear();
     this.#locks.clear();
     this.#messageBytes = 0;
+  }
+
+  /** What a snapshot has to keep. Throws HostError for what cannot be kept. */
+  save(): SavedShare {
+    const inode = this.#folder.stat("").ino;
+    return { inode, messageBytes: this.#messageBytes, fids: this.#fids.save(this.#folder), locks: this.#locks.save() };
+  }
+
+  /** Takes up what was saved, before the first message. Files that are not there any more are stale from then on. */
+  restore(saved: SavedShare): void {
+    this.reset();
+    this.#messageBytes = saved.messageBytes;
+    this.#fids.restore(saved.fids, this.#folder);
+    for (const { fid: id, type, start, end, process, client } of saved.locks) {
+      if (!this.#fids.has(id)) continue;
+      try {
+        const fid = this.#fids.get(id);
+        const lock = { type, start, end: end ?? Infinity, process, client, owner: ownerOf(process, client), fid: id };
+        fid.locked = this.#locks.set(this.#fileOf(fid), lock);
+      } catch {
+        // The file is gone, and its locks with it.
+      }
+    }
   }
 
   respond(request: Uint8Array, reply: Uint8Array): number {
@@ -186,37 +195,12 @@ export class P9Server implements P9Responder {
   }
 
   #fid(id: number): Fid {
-    const fid = this.#fids.get(id);
-    if (!fid) throw new Refusal("EBADF");
-    return fid;
-  }
-
-  #add(id: number, path: string, uid: number): void {
-    if (id === NO_FID || this.#fids.has(id)) throw new Refusal("EBADF");
-    if (this.#fids.size >= MAX_FIDS) throw new Refusal("ENFILE");
-    this.#fids.set(id, { path, uid, fd: -1, names: null, open: false, locked: false });
-  }
-
-  #drop(id: number): void {
-    const fid = this.#fids.get(id);
-    if (!fid) return;
-    this.#fids.delete(id);
-    if (fid.locked) this.#locks.release(id);
-    this.#forgetNames(fid);
-    if (fid.fd >= 0) {
-      this.#openFiles--;
-      fs.closeSync(fid.fd);
-    }
-  }
-
-  #forgetNames(fid: Fid): void {
-    this.#folderNames -= fid.names?.length ?? 0;
-    fid.names = null;
+    return this.#fids.get(id);
   }
 
   #clunk(id: number): void {
-    this.#fid(id);
-    this.#drop(id);
+    if (!this.#fids.has(id)) throw new Refusal("EBADF");
+    this.#fids.drop(id);
   }
 
   #qid(stat: fs.Stats): Qid {
@@ -239,7 +223,7 @@ export class P9Server implements P9Responder {
     m.text();
     const uid = m.u32();
     const qid = this.#qidAt("");
-    this.#add(id, "", uid);
+    this.#fids.add(id, "", uid);
     out.qid(qid);
   }
 
@@ -265,7 +249,7 @@ export class P9Server implements P9Responder {
     }
     if (qids.length === count) {
       if (newId === id) fid.path = path;
-      else this.#add(newId, path, fid.uid);
+      else this.#fids.add(newId, path, fid.uid);
     }
     out.u16(qids.length);
     for (const qid of qids) out.qid(qid);
@@ -273,25 +257,14 @@ export class P9Server implements P9Responder {
 
   // Files.
 
-  #mayOpen(fid: Fid): void {
-    if (fid.open) throw new Refusal("EBADF");
-    if (this.#openFiles >= MAX_OPEN_FILES) throw new Refusal("ENFILE");
-  }
-
-  #opened(fid: Fid, fd: number): void {
-    fid.fd = fd;
-    fid.open = true;
-    if (fd >= 0) this.#openFiles++;
-  }
-
   #lopen(m: Reader, out: Writer): void {
     const fid = this.#fid(m.u32()), flags = m.u32();
-    this.#mayOpen(fid);
+    this.#fids.mayOpen(fid);
     const stat = this.#folder.stat(fid.path);
     if (stat.isDirectory()) {
       if (flags & OPEN.ACCMODE) throw new Refusal("EISDIR");
-      this.#opened(fid, -1);
-    } else this.#opened(fid, this.#folder.open(fid.path, flags));
+      this.#fids.opened(fid, -1, flags);
+    } else this.#fids.opened(fid, this.#folder.open(fid.path, flags), flags);
     out.qid(this.#qid(this.#stat(fid)));
     out.u32(0); // as much at once as a message holds
   }
@@ -299,8 +272,8 @@ export class P9Server implements P9Responder {
   #lcreate(m: Reader, out: Writer): void {
     const fid = this.#fid(m.u32()), path = child(fid.path, m.text());
     const flags = m.u32(), mode = m.u32(), gid = m.u32();
-    this.#mayOpen(fid);
-    this.#opened(fid, this.#folder.create(path, flags, mode, fid.uid, gid));
+    this.#fids.mayOpen(fid);
+    this.#fids.opened(fid, this.#folder.create(path, flags, mode, fid.uid, gid), flags);
     fid.path = path;
     out.qid(this.#qid(this.#stat(fid)));
     out.u32(0);
@@ -329,13 +302,9 @@ export class P9Server implements P9Responder {
     const fid = this.#fid(m.u32()), offset = m.u64(), max = Math.min(m.u32(), this.#messageBytes - READ_HEADER);
     if (!fid.open || fid.fd >= 0) throw new Refusal("EBADF");
     if (offset === 0 || fid.names === null) {
-      const names = [".", "..", ...this.#folder.list(fid.path)];
-      this.#forgetNames(fid);
-      if (this.#folderNames + names.length > MAX_FOLDER_NAMES) throw new Refusal("ENOMEM");
-      fid.names = names;
-      this.#folderNames += names.length;
+      this.#fids.setNames(fid, [".", "..", ...this.#folder.list(fid.path)]);
     }
-    const { names } = fid;
+    const names = fid.names!;
     const bytes = new Uint8Array(HEADER_BYTES + Math.min(max, out.room - 4));
     const w = new Writer(bytes);
     let end = 0;
@@ -379,12 +348,12 @@ export class P9Server implements P9Responder {
   }
 
   #remove(id: number): void {
-    const { path } = this.#fid(id);
     try {
+      const { path } = this.#fid(id);
       if (this.#folder.stat(path).isDirectory()) this.#folder.removeFolder(path);
       else this.#folder.unlink(path);
     } finally {
-      this.#drop(id); // whether it went or not
+      this.#fids.drop(id); // whether it went or not
     }
   }
 
@@ -451,7 +420,7 @@ export class P9Server implements P9Responder {
     const start = m.u64(), length = m.u64(), process = m.u32(), client = m.text();
     // No length is up to the end, wherever that will be.
     const end = length === 0 ? Infinity : start + length;
-    return { start, end, process, client, owner: `${process} ${client.slice(0, 256)}`, fid };
+    return { start, end, process, client, owner: ownerOf(process, client), fid };
   }
 
   #fileOf(fid: Fid): string {
@@ -485,10 +454,14 @@ function parentOf(path: string): string {
   return path.slice(0, Math.max(0, path.lastIndexOf("/")));
 }
 
+function ownerOf(process: number, client: string): string {
+  return `${process} ${client.slice(0, 256)}`;
+}
+
 /** Throws Refusal for what is no name of a file in a folder. */
 function child(folder: string, name: string): string {
-  if (name === "" || name === "." || name === ".." || name.includes("/")) throw new Refusal("EINVAL");
   if (textBytes(name) > MAX_NAME_BYTES) throw new Refusal("ENAMETOOLONG");
+  if (!isFileName(name)) throw new Refusal("EINVAL");
   return folder === "" ? name : `${folder}/${name}`;
 }
 
