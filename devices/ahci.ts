@@ -41,6 +41,10 @@ export interface AhciParts {
   readonly notify: (port: number) => void;
 }
 
+/** Offsets of the registers that there are. */
+const HBA_REGISTERS: ReadonlySet<number> = new Set(Object.values(AHCI_HBA).map(({ at }) => at));
+const PORT_REGISTERS: ReadonlySet<number> = new Set(Object.values(AHCI_PORT).map(({ at }) => at));
+
 export class Ahci extends PciFunction implements RegisterDevice<typeof AHCI_HBA> {
   readonly registers = AHCI_HBA;
   readonly ports: readonly AhciPort[];
@@ -166,8 +170,8 @@ export class Ahci extends PciFunction implements RegisterDevice<typeof AHCI_HBA>
 
   /** What is reserved reads as zeros. */
   #bank(bank: Region, offset: number, size: number): number {
-    const table = bank === this.#hba ? AHCI_HBA : AHCI_PORT;
-    return Object.values(table).some(({ at }) => at === (offset & ~3)) ? bank.read(offset, size) : 0;
+    const known = bank === this.#hba ? HBA_REGISTERS : PORT_REGISTERS;
+    return known.has(offset & ~3) ? bank.read(offset, size) : 0;
   }
 
   override barWrite(_bar: number, offset: number, size: number, value: number): void {

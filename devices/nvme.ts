@@ -47,6 +47,9 @@ const ADMIN_QUEUE = 0;
 /** Commands of whose end the driver is told at once: an interrupt costs a guest more than a short command does. */
 const BATCH_COMMANDS = 8;
 
+/** Offsets of the registers that there are. */
+const REGISTERS: ReadonlySet<number> = new Set(Object.values(NVME).map(({ at }) => at));
+
 export interface NvmeParts {
   readonly ram: GuestRam;
   readonly msi: MsiSink;
@@ -425,8 +428,7 @@ export class Nvme extends PciFunction implements RegisterDevice<typeof NVME> {
 
   override barRead(bar: number, offset: number, size: number): number {
     if (bar === MSIX_BAR) return this.#msix.read(offset, size);
-    const inTable = Object.values(NVME).some(({ at }) => at === (offset & ~3));
-    return inTable ? this.#bank.read(offset, size) : 0; // doorbells too
+    return REGISTERS.has(offset & ~3) ? this.#bank.read(offset, size) : 0; // doorbells too
   }
 
   override barWrite(bar: number, offset: number, size: number, value: number): void {

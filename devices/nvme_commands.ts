@@ -41,6 +41,8 @@ export const FEATURE_DEFAULTS: Readonly<Record<number, number>> = {
   [FEATURE.WRITE_CACHE]: 1,
 };
 
+const NVM_OPCODES: ReadonlySet<number> = new Set(Object.values(NVM));
+
 /** A submission queue entry, copied: what the driver does to it afterwards is of no meaning. */
 export class Command {
   readonly #bytes = new Uint8Array(SQ_ENTRY_BYTES);
@@ -101,7 +103,7 @@ export class NvmeCommands {
       if (c.nsid !== 1 && c.nsid !== ALL_NAMESPACES) return SC.INVALID_NAMESPACE;
       return backend.flush() ? SC.SUCCESS : SC.WRITE_FAULT;
     }
-    if (!(Object.values(NVM) as number[]).includes(c.opcode)) return SC.INVALID_OPCODE;
+    if (!NVM_OPCODES.has(c.opcode)) return SC.INVALID_OPCODE;
     if (c.nsid !== 1) return SC.INVALID_NAMESPACE;
     const out = c.opcode !== NVM.READ;
     if (out && id.readonly) return SC.READ_ONLY;
