@@ -4,7 +4,18 @@ import type { Func, Module } from "../../wasm/module.ts";
 import { i32, type Value } from "../../wasm/value.ts";
 import { defineLateFlags } from "./late_flags.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "./ops.ts";
-import { BOUNCE, DTLB, DTLB_ENTRIES, MICRO, MICRO_HOSTS, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "./state.ts";
+import {
+  BOUNCE,
+  DTLB,
+  DTLB_ENTRIES,
+  MICRO,
+  MICRO_HOSTS,
+  MICRO_SHIFT,
+  S,
+  TLB_ADDEND,
+  TLB_TAG_R,
+  TLB_TAG_W,
+} from "./state.ts";
 
 /** Exports of the module. Addresses are i64 halves where a 64-bit one is meant. */
 export interface CpuExports {
@@ -88,7 +99,7 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
   }));
 }
 
-/** Memory for compiled regions, behind an entry of MICRO, which is filled: `info` is bytes, WRITE_ONLY, and the way << 20. */
+/** Memory for compiled regions, behind an entry of MICRO, which is filled: `info` is bytes, WRITE_ONLY, and the place << 20. */
 function exportMemory(m: Module, f: CpuFuncs, cpu: number): void {
   // (address, info) → as readAddr and writeAddr.
   const at = (name: string, slow: Func, tag: number) =>
@@ -99,7 +110,7 @@ function exportMemory(m: Module, f: CpuFuncs, cpu: number): void {
       const page = c.let(a.add(info.and(0xffff).zx()).sub(1).and(-4096));
       const hit = () =>
         c.mostly(page.eq(c.ld64(entry, tag)), () => {
-          const micro = c.let(dtlb.sub(cpu + DTLB).shrU(6).add(info.shrU(20).shl(3)).add(cpu + MICRO));
+          const micro = c.let(dtlb.sub(cpu + DTLB).shrU(MICRO_SHIFT).add(info.shrU(20).shl(3)).add(cpu + MICRO));
           const addend = c.ld32(entry, TLB_ADDEND);
           c.st64(micro, page);
           c.st32(micro, page.lo().add(addend), MICRO_HOSTS);

@@ -226,15 +226,17 @@ export const ITLB_ENTRY = 16;
 export const ITLB_BYTES = ITLB_ENTRIES * ITLB_ENTRY;
 
 /**
- * In front of each data TLB, what compiled regions look at first: for each way of making an address (by its base register), and
- * for reads and writes apart, the page it translated last (8 bytes) and, MICRO_HOSTS further on, where that lies in memory (4 of
- * 8). What is here is in the TLB too; whatever empties an entry of that empties all of this.
+ * In front of each data TLB, what compiled regions look at first: for each place of MICRO_WAYS, and for reads and writes apart,
+ * the page it translated last (8 bytes) and, MICRO_HOSTS further on, where that lies in memory (4 of 8). What is here is in the
+ * TLB too, or was until another page took its entry; whatever empties an entry of that empties all of this.
  *
  * An empty place has a page that no address is canonical in, and lies at 0 of the memory, where nothing is.
  */
 export const MICRO = ITLB + 2 * ITLB_BYTES;
-/** The data TLBs lie 64 times as far apart. */
-export const MICRO_BYTES = 512;
+export const MICRO_WAYS = 64;
+export const MICRO_BYTES = MICRO_WAYS * 2 * 8;
+/** The data TLBs lie 2^MICRO_SHIFT times as far apart. */
+export const MICRO_SHIFT = Math.log2(DTLB_BYTES / MICRO_BYTES);
 export const MICRO_HOSTS = 3 * MICRO_BYTES;
 export const MICRO_EMPTY = 0x9d;
 /** Counts of places that compiled code is left for (hot.ts): the address of a record (4) and a count (4). */

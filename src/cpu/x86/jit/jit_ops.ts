@@ -28,14 +28,11 @@ export interface Place {
   readonly fields: readonly [d: number, s: number, x: number];
 }
 
-/** Ways of making an address: 0..15 by that base register; the others. Accesses made one way tend to stay in one page. */
-export const WAY = { RIP: 16, ABSOLUTE: 17, FS: 18, GS: 19, INDEX: 20 } as const;
-
 export class JitOps extends Ops {
   override readonly expands = true;
   /** The instruction may or may not set its flags: it does so in code that may be jumped over. */
   maybe = false;
-  /** How the address at hand is made: see WAY. */
+  /** The place in MICRO for the address at hand (places.ts). */
   way = 0;
   place_!: Place;
 
@@ -139,7 +136,7 @@ export class JitOps extends Ops {
 
   // ---- memory ------------------------------------------------------------------------------------------------------------
 
-  /** Tests the address against the entry for its way: `hit` gets its place in memory. `hit` and `miss` are emitted once. */
+  /** Tests the address against the entry at its place: `hit` gets its place in memory. `hit` and `miss` are emitted once. */
   #micro(address: Value, bytes: number, write: boolean, hit: (at: Value) => void, miss: (way: number) => void): void {
     const c = this.c, way = 2 * this.way + (write ? 1 : 0), entry = this.region.micro.get();
     // Less than 0, or so near the page's end that the access leaves it, is a large unsigned number.

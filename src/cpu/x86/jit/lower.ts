@@ -14,9 +14,9 @@ import { type Arg, argBits, isMemoryLetter } from "../arg.ts";
 import { FORM } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { ENTRY_TABLE, EXC, FS, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { ENTRY_TABLE, EXC, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
 import { CHANGES_TLB, INLINE, INLINE_OPERANDS, NEVER, PRIVILEGED, VECTOR_OPERANDS } from "./inline_rows.ts";
-import { constant, JitOps, WAY } from "./jit_ops.ts";
+import { constant, JitOps } from "./jit_ops.ts";
 import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
 import { importFunctions, type RegionHost } from "./region_host.ts";
 import { findRegisters } from "./used_registers.ts";
@@ -33,8 +33,12 @@ import {
   isRegister,
   type Region,
 } from "./region.ts";
+import { findPlaces, type Places } from "./places.ts";
 import { UNIT } from "../units.ts";
 import { Structure } from "./structure.ts";
+
+/** Spreads numbers that lie close together. */
+const salt = (n: number) => Math.imul(n, 0x9e37_79b1) >>> 12;
 
 const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
 /** Rows that do nothing after they have stored. */
@@ -115,6 +119,7 @@ class Lowering {
   #carried = false;
   /** By block: what may be dirty where it begins. */
   #dirty!: Int32Array;
+  #places!: Map<Instruction, Places>;
   /** A vector instruction before in the block has made sure that they do not trap. */
   #unitsChecked = 0;
 
@@ -144,6 +149,12 @@ class Lowering {
 
   emit(): void {
     const s = this.#state;
+    this.#places = findPlaces(
+      this.region,
+      this.host,
+      this.#structure.sequence,
+      salt(this.links.entryTable + this.region.blocks[0]!.at),
+    );
     this.#dirty = findRegisters(this.region, this.host, this.inline, s);
     s.begin();
     s.within(this.links, () => this.#structure.emit(this.c, (n) => this.#block(this.region.blocks[n]!)));
@@ -192,7 +203,7 @@ class Lowering {
         return this.#call(b, i);
       case End.Ret: {
         const o = this.#ops(i, 64, true, 0);
-        o.way = RSP;
+        o.way = this.#places.get(i)!.stack;
         const sp = o.gpr(RSP);
         const t = o.read(sp, 64);
         c.rarely(t.ne(s.back), () => o.gpIf(t.shl(16).shrS(16).ne(t)));
@@ -260,7 +271,9 @@ class Lowering {
     const args = this.host.variants.args[i.row]!;
     const memory = i.hasMemory && args.some((a) => isMemoryLetter(a.letter));
     if (memory) this.#address(o, i);
-    if (row.name === "PUSH" || row.name === "POP" || row.name === "LEAVE") o.way = memory ? o.way : RSP;
+    if (row.name === "PUSH" || row.name === "POP" || row.name === "LEAVE") {
+      o.way = memory ? o.way : this.#places.get(i)!.stack;
+    }
     // A count of zero leaves flags alone: unless the count is known, it is not known after it how they are kept.
     const maybe = o.flagsLive && !!row.maybe && constantCount(row, i) === undefined;
     if (maybe) {
@@ -286,14 +299,6 @@ class Lowering {
     });
   }
 
-  /** How the memory operand's address is made. */
-  #way(i: Instruction): number {
-    if (hasBase(i.segment)) return i.segment === FS ? WAY.FS : WAY.GS;
-    if (i.absolute) return WAY.ABSOLUTE;
-    if (i.base === reg(VBASE)) return WAY.RIP;
-    return isRegister(i.base) ? fieldRegister(i.base) : WAY.INDEX;
-  }
-
   /** ea = the linear address of the memory operand. */
   #address(o: JitOps, i: Instruction): void {
     // LEA wants the offset; every other operand is in a segment.
@@ -313,7 +318,7 @@ class Lowering {
     if (segment) {
       a = this.c.ld64(this.host.cpu, S.segBase + i.segment * 8).add(a);
     }
-    o.way = this.#way(i);
+    o.way = this.#places.get(i)!.operand;
     this.#ea.set(a);
   }
 
@@ -396,7 +401,7 @@ class Lowering {
     const o = this.#ops(i, 64, true, 0);
     const t = b.end === End.Call ? c.let(s.vbase.add(b.target)) : this.#target(o, i);
     const back = o.nextLinear();
-    o.way = RSP;
+    o.way = this.#places.get(i)!.stack;
     const sp = c.let(o.gpr(RSP).sub(8));
     o.write(sp, 64, back);
     o.setGpr(RSP, sp);

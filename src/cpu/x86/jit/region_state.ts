@@ -13,7 +13,7 @@ import type { Code, Label, Signature, Var } from "../../../wasm/code.ts";
 import type { Func } from "../../../wasm/module.ts";
 import { i32, select, type Type, type Value } from "../../../wasm/value.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { DTLB, ITLB_ENTRIES, MICRO, MODE_64, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { DTLB, ITLB_ENTRIES, MICRO, MICRO_SHIFT, MODE_64, OP, reg, RSP, S, VBASE } from "../state.ts";
 import { KeptFlags } from "./kept_flags.ts";
 
 export const REGION: { readonly params: readonly Type[]; readonly results: readonly Type[] } = {
@@ -216,8 +216,8 @@ export class RegionState {
   }
   /** At the entry, and after a call of anything: which translations are in force. */
   lookAtTlb(): void {
-    // The MICRO tables lie in the order of the data TLBs, 1/64 as far apart.
-    this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu + DTLB).shrU(6).add(this.cpu + MICRO));
+    // The MICRO tables lie in the order of the data TLBs, closer together.
+    this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu + DTLB).shrU(MICRO_SHIFT).add(this.cpu + MICRO));
   }
 
   /** Leaves to a page offset with the flags in the state or kept. `jumped`: by a transfer, not to what follows. */
