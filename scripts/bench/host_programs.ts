@@ -9,6 +9,7 @@ export const PACKAGES = {
   curl: "curl",
   dig: "bind9-dnsutils",
   ping: "iputils-ping",
+  perl: "perl-base",
   tshark: "tshark",
   passt: "passt",
 } as const;
