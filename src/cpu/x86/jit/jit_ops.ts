@@ -10,7 +10,7 @@ import { i32, i64, lift, type Operand as Num, select, type Value } from "../../.
 import { KIND } from "../flags.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "../ops.ts";
 import type { LateName } from "../late_flags.ts";
-import { BOUNCE, CF, MICRO_HOSTS, OF, S, ZF } from "../state.ts";
+import { BOUNCE, CF, MICRO_HOSTS, OF, S, TLB_TAG_R, TLB_TAG_W, ZF } from "../state.ts";
 import type { Pending } from "./kept_flags.ts";
 import type { RegionState } from "./region_state.ts";
 
@@ -34,6 +34,8 @@ export class JitOps extends Ops {
   maybe = false;
   /** The place in MICRO for the address at hand (places.ts). */
   way = 0;
+  /** The address at hand may be in another page each time: the TLB is looked at here before it is asked. */
+  roves = false;
   place_!: Place;
 
   constructor(
@@ -157,11 +159,26 @@ export class JitOps extends Ops {
     this.#micro(a, bytes, write, (host) => at.set(host), (way) => {
       this.#tellTime();
       const size = write && !reads ? bytes | WRITE_ONLY : bytes;
-      at.set(c.call1(this.f.more.get(write ? "tlbWrite" : "tlbRead")!, a, size + way * 2 ** 20));
-      c.rarely(at.get().eqz(), () => this.leave(STATUS.FAULT));
-      if (write) this.region.slow.set(1);
+      const ask = () => {
+        at.set(c.call1(this.f.more.get(write ? "tlbWrite" : "tlbRead")!, a, size + way * 2 ** 20));
+        c.rarely(at.get().eqz(), () => this.leave(STATUS.FAULT));
+        if (write) this.region.slow.set(1);
+      };
+      if (this.roves) this.#probe(a, bytes, write ? TLB_TAG_W : TLB_TAG_R, way, (host) => at.set(host), ask);
+      else ask();
     });
     return at.get();
+  }
+  /** Looks at the TLB itself, and keeps what it has for the next access of this way. */
+  #probe(address: Value, bytes: number, tag: number, way: number, hit: (at: Value) => void, miss: () => void): void {
+    const c = this.c, micro = this.region.micro.get();
+    const t = this.lookup(address, bytes, tag);
+    c.mostly(t.hit, () => {
+      const host = c.let(t.at), offset = address.lo().and(0xfff);
+      c.st64(micro, address.and(-4096), way * 8);
+      c.st32(micro, host.sub(offset), MICRO_HOSTS + way * 8);
+      hit(host);
+    }, miss);
   }
   /** Set where nothing, or just this, is left to do once the instruction has stored: then its store can be all of it. */
   afterStore: (() => void) | undefined;
@@ -170,16 +187,20 @@ export class JitOps extends Ops {
     const c = this.c, a = c.let(address), v = c.let(value), bytes = bits >> 3, then = this.afterStore;
     this.#micro(a, bytes, true, (host) => this.storeAt(host, bits, v), (way) => {
       this.#tellTime();
-      const info = bytes + way * 2 ** 20, more = this.f.more;
-      const status = bits === 128
-        ? c.call1(more.get("storeVector")!, a, v, info)
-        : c.call1(more.get("store")!, a, v.type === "i64" ? v : v.zx(), info);
-      c.if(status, () => {
-        c.if(status.eq(STATUS.FAULT), () => this.leave(status));
-        // Decoded code may have changed under the region.
-        then();
-        this.exitTo(this.place_.at + this.place_.length, this.place_.remaining);
-      });
+      const ask = () => {
+        const info = bytes + way * 2 ** 20, more = this.f.more;
+        const status = bits === 128
+          ? c.call1(more.get("storeVector")!, a, v, info)
+          : c.call1(more.get("store")!, a, v.type === "i64" ? v : v.zx(), info);
+        c.if(status, () => {
+          c.if(status.eq(STATUS.FAULT), () => this.leave(status));
+          // Decoded code may have changed under the region.
+          then();
+          this.exitTo(this.place_.at + this.place_.length, this.place_.remaining);
+        });
+      };
+      if (this.roves) this.#probe(a, bytes, TLB_TAG_W, way, (host) => this.storeAt(host, bits, v), ask);
+      else ask();
     });
   }
   override readAt(address: Value, bytes: number): Value {

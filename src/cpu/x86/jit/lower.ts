@@ -109,6 +109,9 @@ export class RegionCompiler {
   }
 }
 
+/** Rows that move a pointer on by a little, or that leave registers as they were. */
+const STEPS = /^(INC|DEC|PUSH|POP|LEAVE|CMP|TEST)$/;
+
 class Lowering {
   readonly #state: RegionState;
   readonly #ea: Var;
@@ -122,6 +125,8 @@ class Lowering {
   #places!: Map<Instruction, Places>;
   /** A vector instruction before in the block has made sure that they do not trap. */
   #unitsChecked = 0;
+  /** General registers that the block has given values which may point anywhere. */
+  #computed = 0;
 
   constructor(
     private readonly host: RegionHost,
@@ -169,6 +174,7 @@ class Lowering {
       this.#unitsChecked = 0;
     }
     this.#carried = false;
+    this.#computed = 0;
     s.dirty = this.#dirty[b.number]!;
     let stopped = false;
     for (let k = 0; k < list.length && !stopped; k++) {
@@ -208,6 +214,14 @@ class Lowering {
         const t = o.read(sp, 64);
         c.rarely(t.ne(s.back), () => o.gpIf(t.shl(16).shrS(16).ne(t)));
         o.setGpr(RSP, sp.add(i.imm + 8));
+        // To who called: only what has changed is written, and the flags as they are known to be here.
+        const { known } = s.flags;
+        c.if(t.eq(s.back).and(s.budget.get().geS(0)), () => {
+          s.flags.settle();
+          s.spill(s.dirty, false);
+          c.return(s.budget.get(), s.register(RSP).get());
+        });
+        s.flags.known = known;
         return this.#exit(t);
       }
       case End.IndirectJmp:
@@ -285,9 +299,22 @@ class Lowering {
     if (row.cpl0) o.gpIf(this.c.ld32(this.host.cpu, S.cpl).bool());
     row.sem(o, ...args.map((a) => this.#operand(o, i, a)));
     if (maybe) s.flags.known = null;
+    this.#noteComputed(i);
     if (CHANGES_TLB.has(row.name)) s.lookAtTlb();
     if (o.stores) this.#checkEpoch(o, i, remaining);
     return false;
+  }
+
+  /** A register that has just been loaded or worked out points anywhere; one that steps on, mostly to the page as before. */
+  #noteComputed(i: Instruction): void {
+    const { name } = this.host.decoder.rows[i.row]!, args = this.host.variants.args[i.row]!;
+    if (STEPS.test(name) || ((name === "ADD" || name === "SUB") && args[1]!.letter === "I")) return;
+    for (const a of args) {
+      if (a.access === "r" || a.slot < 0 || !"ERGZBA".includes(a.letter) || (isMemoryLetter(a.letter) && i.hasMemory)) {
+        continue;
+      }
+      this.#computed |= 1 << fieldRegister(a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x);
+    }
   }
 
   /** After a store: if decoded code changed, leave with the next instruction to be looked up. */
@@ -319,6 +346,7 @@ class Lowering {
       a = this.c.ld64(this.host.cpu, S.segBase + i.segment * 8).add(a);
     }
     o.way = this.#places.get(i)!.operand;
+    o.roves = isRegister(i.index) || (isRegister(i.base) && (this.#computed & (1 << fieldRegister(i.base))) !== 0);
     this.#ea.set(a);
   }
 
