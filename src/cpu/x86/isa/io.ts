@@ -77,7 +77,7 @@ function ins(o: Ops): void {
     o.storeAt(place, bits, o.c.call1(o.deep("ioRead"), o.cpu, port, bytes));
     o.commit(place);
     index.set(RDI, to.add(step));
-  });
+  }, { devices: true });
 }
 function outs(o: Ops): void {
   const bits = portBits(o), bytes = bits / 8, index = new Index(o), step = delta(o, bytes), port = dx(o);
@@ -88,7 +88,7 @@ function outs(o: Ops): void {
     const v = o.read(at(o, segment, from, bytes, 0), bits);
     o.callF(o.deep("out"), o.cpu, port, bytes, v);
     index.set(RSI, from.add(step));
-  });
+  }, { devices: true });
   attend(o);
 }
 

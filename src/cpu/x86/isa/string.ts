@@ -1,15 +1,15 @@
 /**
  * MOVS, STOS, LODS, CMPS, SCAS with their repeat prefixes: [sdm2 REP].
  *
- * Repeated moves and stores of plain RAM go by whole runs within a page (memory.copy, memory.fill); everything else goes element
- * by element. Registers follow each step, so a fault or an interrupt in the middle leaves a state that resumes.
+ * Repeated moves and stores of plain RAM go by whole runs within a page (memory.copy, memory.fill), upwards and downwards;
+ * everything else goes element by element. Registers follow each step, so a fault or an interrupt in the middle leaves a state that resumes.
  */
 import type { Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";
 import { ACCESS_WRITE } from "../linear.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
 import type { Row } from "../row.ts";
-import { DF, DTLB_ENTRIES, ES, RCX, RDI, RSI, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
+import { DF, DTLB_ENTRIES, ES, IF, RCX, RDI, RSI, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
 
 export function defineString(m: Module, f: CpuFuncs): void {
   // (linear, write) → where the byte lies if its page is plain RAM that runs may touch, else 0. Faults as the access would.
@@ -63,8 +63,16 @@ export function at(o: Ops, segment: Value, offset: Value, bytes: number, access:
   return o.callF(o.deep("segLinear"), o.cpu, segment, offset, bytes, access)[0]!;
 }
 
-/** Runs `step` once, or under a repeat prefix while RCX lasts; `step` returns the condition for going on, if it has one. */
-export function repeat(o: Ops, index: Index, step: () => Value | void, run?: (count: Value) => void): void {
+/**
+ * Runs `step` once, or under a repeat prefix while RCX lasts; `step` returns the condition for going on, if it has one, and
+ * `run` may do many steps before it. With `devices`, `step` may itself stop the machine: every event is looked at after it.
+ */
+export function repeat(
+  o: Ops,
+  index: Index,
+  step: () => Value | void,
+  { run, devices }: { readonly run?: (count: Value) => void; readonly devices?: boolean } = {},
+): void {
   const c = o.c, kind = o.let(o.imm());
   c.if(kind.eqz(), () => void step(), () => {
     c.block((done) => {
@@ -83,7 +91,10 @@ export function repeat(o: Ops, index: Index, step: () => Value | void, run?: (co
           // REPE (1) goes on while equal, REPNE (2) while not.
           c.brIf(done, o.let(goOn.bool()).ne(kind.eq(1)));
         }
-        c.if(o.let(before.ltS(0).or(c.atomicLd32(c.ld32(o.cpu, S.events)).bool())), () => {
+        const event = c.atomicLd32(c.ld32(o.cpu, S.events)).bool();
+        // With IF clear the next slice is soon enough: a waiting interrupt would make every iteration leave.
+        const attend = devices ? event : event.and(o.ld32("eflags").and(IF).bool());
+        c.if(o.let(before.ltS(0).or(attend)), () => {
           c.if(index.get(RCX).eqz(), () => c.br(done));
           o.st64("rip", o.is64 ? o.thisLinear() : o.thisLinear().sub(c.ld64(o.cpu, S.segBase + 8)).and(0xffff_ffff));
           o.leave(STATUS.RESYNC);
@@ -99,14 +110,73 @@ export function delta(o: Ops, bytes: number): Value {
   return o.let(select(o.ld32("eflags").and(DF), i64(-bytes), i64(bytes)));
 }
 
-/** How many whole elements fit from here to the end of both pages, at most `count`. */
-function runLength(o: Ops, count: Value, bytes: number, ...addresses: Value[]): Value {
-  const c = o.c, n = c.variable("i64", count);
-  for (const a of addresses) {
-    const room = c.let(i64(4096).sub(a.and(4095)).shrU(Math.log2(bytes)));
+/** Where a run of elements may go: the limits of its segments and wrapping indices are no concern within a page. */
+class Run {
+  readonly #down: Value;
+  readonly #n: Value;
+
+  /**
+   * At most `count` elements. `offsets` are the first one's indices in `segments`; the others lie above, or below with DF set,
+   * in the same pages.
+   */
+  constructor(
+    private readonly o: Ops,
+    index: Index,
+    private readonly bytes: number,
+    count: Value,
+    segments: readonly Value[],
+    offsets: readonly Value[],
+  ) {
+    const c = o.c, n = c.variable("i64", count);
+    this.#down = o.let(o.ld32("eflags").and(DF).bool());
+    for (const [i, segment] of segments.entries()) {
+      const offset = offsets[i]!;
+      this.#fit(n, this.#linear(segment, offset));
+      if (o.is64) continue;
+      // Beyond the page of the index there may be its end; below that, a segment of this limit has none.
+      this.#fit(n, offset);
+      const limit = c.ld32(o.cpu.add(segment.shl(2)), S.segLimit).zx();
+      c.if(limit.ltU(index.mask), () => n.set(0));
+    }
+    this.#n = n.get();
+  }
+
+  /** Elements. */
+  get length(): Value {
+    return this.#n;
+  }
+  get down(): Value {
+    return this.#down;
+  }
+  get sizeBytes(): Value {
+    return this.o.let(this.#n.lo().mul(this.bytes));
+  }
+  /** Where the run's lowest byte lies in the host's memory, given that of the first element; 0 stays 0. */
+  lowest(first: Value): Value {
+    const o = this.o, below = o.let(this.#n.lo().sub(1).mul(this.bytes));
+    return o.let(select(this.#down.and(first.bool()), o.let(first.sub(below)), first));
+  }
+  /** The index after the run. */
+  after(offset: Value): Value {
+    const far = this.sizeBytes.zx();
+    return select(this.#down, this.o.let(offset.sub(far)), this.o.let(offset.add(far)));
+  }
+
+  /** Unchecked. */
+  #linear(segment: Value, offset: Value): Value {
+    const o = this.o, base = () => o.c.ld64(o.cpu.add(segment.shl(3)), S.segBase);
+    if (o.is64) return at(o, segment, offset, this.bytes, 0);
+    return o.let(base().add(offset).and(0xffff_ffff));
+  }
+
+  /** At most as many elements as lie between `address` and the end of its page that the run goes to. */
+  #fit(n: { get(): Value; set(value: Value): void }, address: Value): void {
+    const o = this.o, shift = Math.log2(this.bytes), within = o.let(address.and(4095));
+    const above = o.let(i64(4096).sub(within).shrU(shift));
+    const below = o.let(select(above.eqz(), i64(0), o.let(within.shrU(shift).add(1))));
+    const room = o.let(select(this.#down, below, above));
     n.set(select(room.ltU(n.get()), room, n.get()));
   }
-  return n.get();
 }
 
 function movs(o: Ops): void {
@@ -118,26 +188,25 @@ function movs(o: Ops): void {
     index.set(RSI, from.add(step));
     index.set(RDI, to.add(step));
   };
-  if (!o.is64) return repeat(o, index, element);
-  repeat(o, index, element, (count) => {
-    const c = o.c;
-    c.if(step.gtS(0), () => {
-      const from = index.get(RSI), to = index.get(RDI);
-      const source = at(o, segment, from, bytes, 0);
-      const n = o.let(runLength(o, count, bytes, source, to));
-      c.if(n.gtU(1), () => {
-        const [a] = o.callF(o.deep("runAddr"), o.cpu, source, 0);
-        const [b] = o.callF(o.deep("runAddr"), o.cpu, to, 1);
-        const length = o.let(n.lo().mul(bytes));
-        // A destination that starts inside the source is written over while it is read: element by element does that.
-        c.if(a!.bool().and(b!.bool()).and(b!.sub(a!).geU(length)), () => {
-          c.copy(b!, a!, length);
-          index.set(RSI, from.add(length.zx()));
-          index.set(RDI, to.add(length.zx()));
-          index.set(RCX, count.sub(n));
+  repeat(o, index, element, {
+    run: (count) => {
+      const c = o.c, from = index.get(RSI), to = index.get(RDI);
+      const run = new Run(o, index, bytes, count, [segment, i32(ES)], [from, to]);
+      c.if(run.length.gtU(1), () => {
+        // Each faults as the first element's access would.
+        const source = o.callF(o.deep("runAddr"), o.cpu, at(o, segment, from, bytes, 0), 0)[0]!;
+        const target = o.callF(o.deep("runAddr"), o.cpu, at(o, i32(ES), to, bytes, ACCESS_WRITE), 1)[0]!;
+        const a = run.lowest(source), b = run.lowest(target), length = run.sizeBytes;
+        // A source that is written over before it is read: element by element does that.
+        const ahead = o.let(select(run.down, o.let(a.sub(b)), o.let(b.sub(a))));
+        c.if(a.bool().and(b.bool()).and(ahead.geU(length)), () => {
+          c.copy(b, a, length);
+          index.set(RSI, run.after(from));
+          index.set(RDI, run.after(to));
+          index.set(RCX, count.sub(run.length));
         });
       });
-    });
+    },
   });
 }
 
@@ -149,28 +218,28 @@ function stos(o: Ops): void {
     o.write(at(o, i32(ES), to, bytes, ACCESS_WRITE), o.size, value);
     index.set(RDI, to.add(step));
   };
-  if (!o.is64) return repeat(o, index, element);
   // A run is one fill if all bytes of the value are the same.
   const byte = o.let(value.lo().and(0xff));
   const pattern = o.size === 64
     ? byte.zx().mul(0x0101_0101_0101_0101n)
     : byte.mul(o.size === 32 ? 0x01010101 : o.size === 16 ? 0x0101 : 1);
   const uniform = o.let(pattern.eq(value));
-  repeat(o, index, element, (count) => {
-    const c = o.c;
-    c.if(step.gtS(0).and(uniform), () => {
-      const to = index.get(RDI);
-      const n = o.let(runLength(o, count, bytes, to));
-      c.if(n.gtU(1), () => {
-        const [b] = o.callF(o.deep("runAddr"), o.cpu, to, 1);
-        c.if(b!, () => {
-          const length = o.let(n.lo().mul(bytes));
-          c.fill(b!, byte, length);
-          index.set(RDI, to.add(length.zx()));
-          index.set(RCX, count.sub(n));
+  repeat(o, index, element, {
+    run: (count) => {
+      const c = o.c;
+      c.if(uniform, () => {
+        const to = index.get(RDI);
+        const run = new Run(o, index, bytes, count, [i32(ES)], [to]);
+        c.if(run.length.gtU(1), () => {
+          const first = o.callF(o.deep("runAddr"), o.cpu, at(o, i32(ES), to, bytes, ACCESS_WRITE), 1)[0]!;
+          c.if(first, () => {
+            c.fill(run.lowest(first), byte, run.sizeBytes);
+            index.set(RDI, run.after(to));
+            index.set(RCX, count.sub(run.length));
+          });
         });
       });
-    });
+    },
   });
 }
 
