@@ -1,12 +1,15 @@
 /**
- * `deno task guest [cloud|generic] [--update]`: makes the default guest, or one with Debian's generic kernel and an ext4 root,
- * and prints where its files are.
+ * `deno task guest [cloud|generic|disk|debian-disk] [--update]`: makes the default guest, one with Debian's generic kernel and
+ * an ext4 root, or a disk that GRUB boots with BusyBox or with Debian's systemd, and prints where its files are.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { ConfigError, messageOf } from "../src/base/errors.ts";
 import { debianGuest } from "../src/guest/default_guest.ts";
 import { EXT4_ROOT_APPEND, ext4Root } from "../src/guest/ext4_root.ts";
 import { stderrProgress } from "../src/guest/progress.ts";
+import { grubDisk } from "./guest/grub_disk.ts";
+
+const KINDS = ["cloud", "generic", "disk", "debian-disk"];
 
 async function main(words: string[]): Promise<void> {
   const args = parseArgs(words, {
@@ -16,11 +19,16 @@ async function main(words: string[]): Promise<void> {
     },
   });
   const [kind = "cloud", ...rest] = args._.map(String);
-  if ((kind !== "cloud" && kind !== "generic") || rest.length > 0) {
-    throw new ConfigError(`Cannot make the guest "${args._.join(" ")}": expected cloud or generic`);
+  if (!KINDS.includes(kind) || rest.length > 0) {
+    throw new ConfigError(`Cannot make the guest "${args._.join(" ")}": expected one of ${KINDS.join(", ")}`);
   }
   const progress = stderrProgress();
-  const guest = await debianGuest(kind, progress, { refresh: args.update });
+  if (kind === "disk" || kind === "debian-disk") {
+    if (args.update) await debianGuest("generic", progress, { refresh: true });
+    console.log(`disk    ${await grubDisk(kind === "disk" ? "busybox" : "systemd", progress)}`);
+    return;
+  }
+  const guest = await debianGuest(kind === "generic" ? kind : "cloud", progress, { refresh: args.update });
   console.log(`kernel  ${guest.kernel}`);
   console.log(`initrd  ${guest.initrd}`);
   if (kind === "generic") {

@@ -17,7 +17,7 @@ import type { TarEntry } from "../../src/guest/tar.ts";
 /** What to add to the kernel's command line to boot the image as the first disk. */
 export const SYSTEMD_APPEND = "root=/dev/vda rootfstype=ext4 rw init=/usr/lib/systemd/systemd";
 
-const PACKAGES = [
+export const SYSTEMD_PACKAGES = [
   "systemd",
   "systemd-sysv",
   "udev",
@@ -87,29 +87,39 @@ const SYMLINKS: Readonly<Record<string, string>> = {
 
 /** The image's path in the cache. It is made once: whoever boots it copies it first. */
 export async function systemdRoot(progress: Progress, root = cacheRoot()): Promise<string> {
-  const parts = [PACKAGES, FILES, SYMLINKS, LEFT_OUT.source, MERGED, SIZE_BYTES, "3"];
+  const parts = [SYSTEMD_PACKAGES, FILES, SYMLINKS, LEFT_OUT.source, MERGED, SIZE_BYTES, "3"];
   const image = join(root, "guests", `systemd-${await fingerprint(JSON.stringify(parts))}.ext4`);
   if (await isFile(image)) return image;
-  const debs = await debianClosure(root, PACKAGES, progress);
+  const debs = await debianClosure(root, SYSTEMD_PACKAGES, progress);
   const mke2fs = await mke2fsCommand(root, progress, "host");
   return await locked(root, () =>
     withScratch(root, async (scratch) => {
       if (await isFile(image)) return image;
-      const entries = new Map<string, TarEntry>();
-      for (const [n, deb] of debs.entries()) {
-        progress("unpacking Debian's systemd", n / debs.length);
-        const files = await (await DebPackage.open(deb)).files((path) => !LEFT_OUT.test(path));
-        for (const [path, entry] of files) {
-          if (!(MERGED as readonly string[]).includes(path)) entries.set(merged(path), entry);
-        }
-      }
-      writeTree(join(scratch, "tree"), entries);
+      await unpackSystemd(join(scratch, "tree"), debs, progress);
       // all files belong to root, who is, for mke2fs, whoever runs this
       const asRoot = (await Deno.stat(scratch)).uid === 0 ? [] : ["unshare", "--map-root-user"];
-      await makeExt4([...asRoot, ...await mke2fs(scratch)], scratch, "trike-root", SIZE_BYTES, image);
-      progress("unpacking Debian's systemd", 1);
+      await makeExt4(
+        [...asRoot, ...await mke2fs(scratch)],
+        scratch,
+        { label: "trike-root", sizeBytes: SIZE_BYTES },
+        image,
+      );
       return image;
     }));
+}
+
+/** The files of SYSTEMD_PACKAGES, and those of their installation, below `folder`. */
+export async function unpackSystemd(folder: string, debs: readonly string[], progress: Progress): Promise<void> {
+  const entries = new Map<string, TarEntry>();
+  for (const [n, deb] of debs.entries()) {
+    progress("unpacking Debian's systemd", n / debs.length);
+    const files = await (await DebPackage.open(deb)).files((path) => !LEFT_OUT.test(path));
+    for (const [path, entry] of files) {
+      if (!(MERGED as readonly string[]).includes(path)) entries.set(merged(path), entry);
+    }
+  }
+  writeTree(folder, entries);
+  progress("unpacking Debian's systemd", 1);
 }
 
 function merged(path: string): string {

@@ -35,7 +35,7 @@ export async function ext4Root(progress: Progress = stderrProgress(), options: E
       const tree = new FolderWriter(join(scratch, "tree"));
       addUserland(tree, busybox);
       tree.file("etc/init", scripts.ROOT_INIT, 0o755);
-      await makeExt4(await mke2fs(scratch), scratch, "trike-root", sizeBytes, image);
+      await makeExt4(await mke2fs(scratch), scratch, { label: "trike-root", sizeBytes }, image);
       progress("making the root file system", 1);
       return image;
     }));
@@ -49,12 +49,12 @@ export async function ext4Root(progress: Progress = stderrProgress(), options: E
 export async function makeExt4(
   mke2fs: readonly string[],
   scratch: string,
-  label: string,
-  sizeBytes: number,
+  { label, uuid, sizeBytes }: { readonly label: string; readonly uuid?: string; readonly sizeBytes: number },
   image: string,
 ): Promise<void> {
   const file = join(scratch, "image");
   const args = ["-q", "-F", "-t", "ext4", "-L", label, "-E", "root_owner=0:0", "-d", join(scratch, "tree")];
+  if (uuid !== undefined) args.push("-U", uuid);
   await run([...mke2fs, ...args, file, `${sizeBytes >> 10}k`]);
   await Deno.mkdir(dirname(image), { recursive: true });
   await Deno.rename(file, image);

@@ -36,6 +36,8 @@ coldplug() {
 }
 coldplug /sys/bus/pci/devices/*/modalias /sys/bus/acpi/devices/*/modalias
 coldplug /sys/bus/virtio/devices/*/modalias /sys/class/input/input*/modalias
+# disks behind a host adapter are found later, and by nobody if their drivers are not there
+[ -e /sys/class/scsi_host/host0 ] && modprobe -a -q sd_mod sr_mod 2>/dev/null
 
 mount_root() {
   tries=0

@@ -15,11 +15,13 @@ import type { MachineSpec } from "./spec.ts";
 export interface PciLayout {
   readonly ecam: { readonly base: number; readonly buses: number; readonly claimed: number };
   readonly memory32: readonly Range[];
+  readonly memory64: readonly Range[];
 }
 
 const FIXED_PCI: PciLayout = {
   ecam: { base: ADDRESS.ECAM, buses: 1, claimed: ADDRESS.ECAM_RESERVED_BYTES },
   memory32: [{ base: ADDRESS.PCI_MEMORY, length: ADDRESS.ECAM - ADDRESS.PCI_MEMORY }],
+  memory64: [],
 };
 
 /** The board as the ACPI tables show it. */
@@ -42,7 +44,6 @@ export function describeBoard(spec: MachineSpec, pci: PciLayout = FIXED_PCI): Bo
     reset: { port: RESET_PORT, value: RESET_VALUE },
     pci: {
       ...pci,
-      memory64: [],
       // The LPC bridge is behind it, too, and with it what PMBASE claims.
       io: [{ base: PORT.PCI_IO, length: PORT.PCI_IO_END - PORT.PCI_IO }, { base: PORT.PM, length: PMBASE_BYTES }],
       lpcDevice: SLOT.LPC,

@@ -10,10 +10,11 @@ import type { Arena } from "../base/arena.ts";
 import { type Bus, ones, type Region } from "../base/bus.ts";
 import { DEVICE, LEGACY_PAGES, type Mapping } from "../base/memory_map.ts";
 import type { GuestRam } from "../base/ram.ts";
+import type { Range } from "../boot/acpi/board.ts";
 import { buildLoaderBlobs, LOADER_FILES, type LoaderBlobs } from "../boot/acpi/loader.ts";
 import { buildSmbios, type Smbios, uuidBytes } from "../boot/smbios.ts";
 import { MemoryType } from "../boot/low_memory.ts";
-import { ADDRESS, PORT } from "./addresses.ts";
+import { ADDRESS, PHYSICAL_ADDRESS_BITS, PORT } from "./addresses.ts";
 import { bootOrder } from "./boot_order.ts";
 import { describeBoard } from "./board_description.ts";
 import { PAGE_BYTES } from "./memory.ts";
@@ -23,6 +24,8 @@ const FOUR_GIB = 0x1_0000_0000;
 /** The end of the ROM also answers below 1 MiB: this much of it at most. */
 const LOW_ROM_BYTES = 128 * 1024;
 const MIB = 1 << 20;
+/** No RAM is above 4 GiB with firmware; OVMF puts 64-bit BARs there. */
+const HIGH_PCI: Range = { base: FOUR_GIB, length: 2 ** PHYSICAL_ADDRESS_BITS - FOUR_GIB };
 
 /** Bytes of the second CMOS bank's notes to firmware: the boot order, the number of processors. */
 const CMOS_NOTES = { BOOT_FLAGS_1: 0x38, BOOT_FLAGS_2: 0x3d, OTHER_CPUS: 0x5f } as const;
@@ -63,6 +66,7 @@ export function assembleFirmware(info: FirmwareInfo, parts: FirmwareParts) {
   ports.add("fw-cfg", PORT.FW_CFG, FW_CFG_BYTES, fwCfg.region);
   const base = ADDRESS.FIRMWARE_PCI;
   mmio.add("pci-hole", base, ADDRESS.IO_APIC - base, pciHole(base, pci, mch));
+  mmio.add("high-pci-hole", HIGH_PCI.base, HIGH_PCI.length, pci.memoryWindow(HIGH_PCI.base));
   const changes = new Int32Array(arena.buffer, arena.raw(4), 1);
   const array = ram.extra(info.varsAt, info.varsBytes);
   if (info.varsBytes > 0) {
@@ -156,6 +160,7 @@ function contents(spec: MachineSpec, mch: MemoryController): FwCfgContents {
       ecam: { base: ecam.base, buses: ecam.sizeBytes / MIB, claimed: ecam.sizeBytes },
       memory32: [{ base: FIRMWARE_PCI, length: ecam.base - FIRMWARE_PCI }, { base: end, length: IO_APIC - end }]
         .filter((r) => r.length > 0),
+      memory64: [HIGH_PCI],
     }));
   };
   const boot = spec.firmware?.boot;

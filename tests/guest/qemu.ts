@@ -11,6 +11,12 @@ export interface QemuOptions {
   readonly seconds: number;
 }
 
+/** A machine with firmware, which finds a system by itself: QEMU's words for both. */
+export interface QemuFirmwareOptions {
+  readonly machine: readonly string[];
+  readonly seconds: number;
+}
+
 /** A running QEMU: its console to read and type on. Killed when its time is up, and at the end of a `using` block. */
 export class Qemu implements AsyncDisposable {
   /** All the console said so far. */
@@ -22,13 +28,11 @@ export class Qemu implements AsyncDisposable {
   #arrived: () => void = () => {};
   #ended = false;
 
-  constructor(options: QemuOptions) {
-    const disk = options.disk ? ["-drive", `file=${options.disk},if=virtio,format=raw`] : [];
+  constructor(options: QemuOptions | QemuFirmwareOptions) {
     this.#child = new Deno.Command(QEMU!, {
       args: [
         ...["-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-no-reboot", "-nographic"],
-        ...["-serial", "mon:stdio", "-kernel", options.kernel, "-initrd", options.initrd, "-append", options.append],
-        ...disk,
+        ...["-serial", "mon:stdio", ...("machine" in options ? options.machine : kernelWords(options))],
       ],
       stdin: "piped",
       stdout: "piped",
@@ -92,4 +96,9 @@ export class Qemu implements AsyncDisposable {
     this.#ended = true;
     this.#arrived();
   }
+}
+
+function kernelWords({ kernel, initrd, append, disk }: QemuOptions): string[] {
+  const drive = disk ? ["-drive", `file=${disk},if=virtio,format=raw`] : [];
+  return ["-kernel", kernel, "-initrd", initrd, "-append", append, ...drive];
 }

@@ -10,8 +10,7 @@ const MIB = 1 << 20;
 const DISK_BYTES = 32 * MIB;
 
 /** Writes with and without a cache, reads back past the cache, and gives a part up. */
-const WORK = `modprobe -a sd_mod sr_mod
-for n in $(seq 50); do [ -b /dev/sda ] && [ -b /dev/sr0 ] && break; sleep 0.1; done
+const WORK = `for n in $(seq 50); do [ -b /dev/sda ] && [ -b /dev/sr0 ] && break; sleep 0.1; done
 dd if=/dev/urandom of=/tmp/noise bs=64k count=64 2>/dev/null
 for disk in sda nvme0n1 vda; do
   dd if=/tmp/noise of=/dev/$disk bs=64k seek=16 conv=fsync 2>/dev/null
