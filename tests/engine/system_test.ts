@@ -2,35 +2,10 @@
 import { assertEquals } from "@std/assert";
 import { AC, CR0, CR4, FS, IF, TR } from "../../src/cpu/x86/state.ts";
 import { VcpuEvent } from "../../src/engine/engine.ts";
-import { longMode, type SoftFixture, softFixture } from "./fixture.ts";
+import { CODE, DATA, HLT, load, put, reg, STACK } from "./code_rig.ts";
+import type { SoftFixture } from "./fixture.ts";
 
-const CODE = 0x10000, DATA = 0x20000, STACK = 0x30000, IDT = 0x6000, HANDLER = 0x11000;
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSI = 6, RDI = 7;
-
-function put(f: SoftFixture, at: number, code: string): void {
-  const bytes = Uint8Array.from(code.replaceAll(" ", "").match(/../g)!, (x) => parseInt(x, 16));
-  f.ram.bytes(at, bytes.length)!.set(bytes);
-  f.ram.wrote(at, bytes.length);
-}
-
-/** In 64-bit mode at the first of `lines`, with handlers for `vectors`. */
-function load(lines: readonly string[], handlers: Record<number, readonly string[]> = {}): SoftFixture {
-  const f = softFixture();
-  longMode(f, CODE, STACK);
-  put(f, CODE, lines.join(""));
-  let at = HANDLER;
-  for (const [vector, code] of Object.entries(handlers)) {
-    f.ram.write(IDT + 16 * Number(vector), 4, (0x10 << 16) | (at & 0xffff));
-    f.ram.write(IDT + 16 * Number(vector) + 4, 4, (at & 0xffff_0000) | 0x8e00);
-    put(f, at, code.join(""));
-    at += 0x100;
-  }
-  f.vcpu.put64("idtrBase", IDT);
-  f.vcpu.put("idtrLimit", 0xfff);
-  return f;
-}
-const reg = (f: SoftFixture, n: number) => f.vcpu.get64("gpr", n);
-const HLT = "f4";
 
 Deno.test("CPUID's OSXSAVE follows CR4, and XGETBV is there with it", () => {
   const f = load([

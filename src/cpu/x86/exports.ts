@@ -27,10 +27,12 @@ export interface CpuExports {
   deliver(cpu: number): number;
   interrupt(cpu: number, vector: number): number;
   nmi(cpu: number): number;
-  trapDb(cpu: number): number;
+  /** `bits` of DR6. */
+  trapDb(cpu: number, bits: number): number;
   flushTlb(cpu: number): void;
   dropWriteTags(cpu: number, page: number): void;
   updateMode(cpu: number): void;
+  updateBreakpoints(cpu: number): void;
   /** (cpu, vector, error code or -1, EVENT, RIP to push) → status: delivers once; FAULT with nothing changed. */
   event(cpu: number, vector: number, error: number, kind: number, rip: bigint): number;
   readonly table: WebAssembly.Table;
@@ -61,6 +63,7 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
       "flushTlb",
       "dropWriteTags",
       "updateMode",
+      "updateBreakpoints",
     ] as const
   ) {
     const func = f.more.get(name);

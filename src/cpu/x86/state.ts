@@ -130,7 +130,7 @@ export const S = layout({
    * MMX, bit 3 AVX.
    */
   unitTraps: 4,
-  /** MOV SS, POP SS, STI: no interrupt before the next instruction has run. */
+  /** INHIBIT: no interrupt before the next instruction has run, which is the one at `inhibitRip`. */
   inhibit: 4,
   /** An exception to deliver: vector, error code (-1: none). EXC_* in exception.ts. */
   excVector: 4,
@@ -203,7 +203,20 @@ export const S = layout({
   exits: 4,
   rights: 4,
   violation: 8,
+  /** What `inhibit` and RF in `eflags` hold for: only the instruction at this RIP. */
+  inhibitRip: 8,
+  rfRip: 8,
+  /** From an NMI to the next IRET. */
+  nmiBlocked: 4,
+  /** Breakpoints (system/breakpoints.ts): the kinds enabled; an instruction is run by itself; which it has met; one wants to be. */
+  breakpoints: 4,
+  watching: 4,
+  watchHits: 4,
+  watchFault: 4,
 });
+
+/** After STI; after MOV SS and POP SS, which hold debug exceptions back as well. */
+export const INHIBIT = { STI: 1, MOV_SS: 2 } as const;
 
 /** Bytes. */
 export const BOUNCE = 0x1000;
@@ -257,6 +270,9 @@ export const ENTRY_TABLE = { TARGETS: 4 * 4096, BYTES: 5 * 4096 } as const;
 
 /** Decode keys. */
 export const MODE_16 = 0, MODE_32 = 1, MODE_64 = 2, MODE_STACK32 = 4;
+
+/** DR6 and DR7. */
+export const DR6 = { B: 15, BD: 1 << 13, BS: 1 << 14 } as const, DR7 = { GD: 1 << 13 } as const;
 
 /** RFLAGS. */
 export const CF = 1 << 0,

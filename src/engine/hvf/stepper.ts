@@ -162,6 +162,8 @@ export class Stepper {
     v.put("cpl", (v.get("segRights", SS) >> 5) & 3);
     this.#interruptibility = handle.vmcs(VMCS.GUEST_INTERRUPTIBILITY);
     v.put("inhibit", this.#interruptibility & SHADOW ? 1 : 0);
+    // The processor looks at its breakpoints itself.
+    v.put("breakpoints", 0);
     v.exports.flushTlb(v.base);
     v.exports.updateMode(v.base);
     this.#units = system || this.#needsUnits(v);

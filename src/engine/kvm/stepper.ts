@@ -132,6 +132,7 @@ export class Stepper {
     v.put("inhibit", events.getUint8(K.kvm_vcpu_events.interrupt_shadow) !== 0 ? 1 : 0);
     this.#loadVectors(v);
     v.exports.updateMode(v.base);
+    v.exports.updateBreakpoints(v.base);
     v.exports.flushTlb(v.base);
   }
 

@@ -37,6 +37,13 @@ export function copyEvent(from: VcpuState, to: VcpuState): VcpuState {
  * instruction, which will do so again.
  */
 export function finishDelivery(v: SoftVcpu, s: VcpuState): number {
+  v.put("watching", 1);
+  const status = deliver(v, s);
+  v.put("watching", 0);
+  return status;
+}
+
+function deliver(v: SoftVcpu, s: VcpuState): number {
   switch (s.eventType) {
     case EventType.INTERRUPT:
       return v.exports.interrupt(v.base, s.eventVector);

@@ -1,8 +1,7 @@
 /**
  * A software vCPU's registers as engine-neutral data, both ways.
  *
- * NMIs are not blocked until IRET here, so that flag is neither kept nor obeyed. PAE's page-directory-pointer entries are read
- * from memory at each walk: they are told, and not taken.
+ * PAE's page-directory-pointer entries are read from memory at each walk: they are told, and not taken.
  */
 import { RestoreError } from "../../base/errors.ts";
 import { CR0, CR4, EFER, S } from "../../cpu/x86/state.ts";
@@ -78,7 +77,8 @@ export function saveVcpu(v: SoftVcpu, parts: VcpuParts, msrs: MsrFile, s: VcpuSt
     else setU64(s[field], msrs.read(msr) ? BigInt(msrs.lo >>> 0) | BigInt(msrs.hi >>> 0) << 32n : 0n, index);
   }
   setU64(s.tsc, BigInt(Math.floor(clock.nowNs())) + v.get64("tscOffset"));
-  s.shadow = v.get("inhibit") !== 0 ? 2 : 0;
+  s.shadow = v.get("inhibit");
+  s.nmiBlocked = v.get("nmiBlocked");
 }
 
 /** Where the units' registers are kept outside of a vCPU. */
@@ -178,9 +178,12 @@ export function restoreVcpu(v: SoftVcpu, parts: VcpuParts, msrs: MsrFile, s: Vcp
   msrs.reset();
   restoreMsrs(msrs, s);
   v.put64("tscOffset", u64(s.tsc) - BigInt(Math.floor(parts.clock.nowNs())));
-  v.put("inhibit", s.shadow !== 0 ? 1 : 0);
+  v.put("inhibit", s.shadow);
+  v.put("nmiBlocked", s.nmiBlocked);
+  for (const name of ["inhibitRip", "rfRip"] as const) v.put64(name, u64(s.rip));
   v.exports.flushTlb(v.base);
   v.exports.updateMode(v.base);
+  v.exports.updateBreakpoints(v.base);
 }
 
 /** Components that the header does not name are as after a reset: [sdm1 §13.6]. */

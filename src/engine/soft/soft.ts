@@ -10,7 +10,7 @@ import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
-import { reg, SCRATCH_OPS, TF, VBASE } from "../../cpu/x86/state.ts";
+import { RF, TF } from "../../cpu/x86/state.ts";
 import { DEFAULT_CPU, limitsOf, rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
@@ -33,6 +33,7 @@ import { CpuView } from "./cpu_view.ts";
 import { copyEvent, finishDelivery } from "./saved_events.ts";
 import { describeRegisters, initState, resetState, setInitialState, startState } from "./registers.ts";
 import { checkState, restoreVcpu, saveVcpu } from "./saved_state.ts";
+import { SingleStep } from "./single_step.ts";
 import { RegionTier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
@@ -63,7 +64,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   /** Absent if it is not wanted. */
   readonly #tier: RegionTier | null;
   readonly #msrs: MsrFile;
-  readonly #cross = new Uint8Array(2 * PAGE_BYTES);
+  readonly #single: SingleStep;
   /** How many vCPUs the machine has. */
   readonly #vcpus: number;
   readonly #code: CodeNotices;
@@ -84,7 +85,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   #shutdown = false;
   /** An event that a restored state was in the middle of. */
   #unfinished: VcpuState | null = null;
-  #statuses = { slices: 0, extensions: 0, translations: 0, resyncs: 0, halts: 0, steps: 0 };
+  #statuses = { slices: 0, extensions: 0, translations: 0, resyncs: 0, halts: 0 };
 
   constructor(parts: VcpuParts) {
     const buffer = parts.memory.buffer;
@@ -102,6 +103,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       new Decoder(this.#interp.variants.rows, this.#interp.variants, rowFilter(model)),
       this.#interp.variants,
     );
+    this.#single = new SingleStep(this, this.#u8, this.#cache, this.#builder, (op, budget) => this.#enter(op, budget));
     this.#msrs = new MsrFile(parts.board, parts.index);
     this.#msrs.reset();
     const module = new WebAssembly.Module(this.#interp.module);
@@ -176,6 +178,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   }
 
   save(state: VcpuState): void {
+    this.#settle();
     saveVcpu(this, this.#parts, this.#msrs, state);
     state.activity = this.#waitsForSipi ? Activity.WAIT_FOR_SIPI : this.#halted ? Activity.HALTED : Activity.RUNNING;
     if (this.#unfinished) copyEvent(this.#unfinished, state);
@@ -229,14 +232,15 @@ export class SoftVcpu extends CpuView implements Vcpu {
       }
       if (this.#waitsForSipi) return "halt";
       if (this.#halted) {
-        if (this.interruptible() ? pending & (VcpuEvent.INTR | VcpuEvent.NMI) : pending & VcpuEvent.NMI) continue;
+        const wakes = (this.interruptible() ? VcpuEvent.INTR : 0) | (this.get("nmiBlocked") === 0 ? VcpuEvent.NMI : 0);
+        if (pending & wakes) continue;
         return "halt";
       }
       const now = clock.nowNs();
       if (now >= untilNs) return "slice";
-      const slow = (this.get("eflags") & TF) !== 0 || this.get("inhibit") !== 0;
+      const slow = (this.get("eflags") & TF) !== 0 || this.get("inhibit") !== 0 || this.get("watchFault") !== 0;
       let status: number;
-      if (slow) status = this.#singleStep();
+      if (slow) status = this.#single.run();
       else {
         let budget = this.#parts.sliceInstructions ?? SLICE;
         if (icount) budget = Math.max(1, Math.min(SLICE, Math.ceil((untilNs - now) / NS_PER_INSTRUCTION)));
@@ -327,77 +331,57 @@ export class SoftVcpu extends CpuView implements Vcpu {
       return true;
     }
     if (this.#waitsForSipi) return false;
-    if (pending & VcpuEvent.NMI && this.get("inhibit") === 0) {
+    this.#settle();
+    if (pending & VcpuEvent.NMI && this.get("inhibit") === 0 && this.get("nmiBlocked") === 0) {
       Atomics.and(events, eventsIndex, ~VcpuEvent.NMI);
       this.#halted = false;
-      this.#shutdown = this.exports.nmi(this.base) === STATUS.SHUTDOWN;
+      this.#shutdown = this.#deliverEvent(-1);
       return true;
     }
     if (pending & VcpuEvent.INTR && this.interruptible()) {
       const vector = board.acknowledge(index);
       if (vector >= 0) {
         this.#halted = false;
-        this.#shutdown = this.exports.interrupt(this.base, vector) === STATUS.SHUTDOWN;
+        this.#shutdown = this.#deliverEvent(vector);
         return true;
       }
     }
     return false;
   }
 
+  /**
+   * Delivers an interrupt, or an NMI if there is no vector; what breakpoints its frame meets is a trap behind it. True: a triple
+   * fault.
+   */
+  #deliverEvent(vector: number): boolean {
+    const armed = this.get("breakpoints") !== 0;
+    if (armed) this.put("watching", 1);
+    this.put("watchHits", 0);
+    let status = vector < 0 ? this.exports.nmi(this.base) : this.exports.interrupt(this.base, vector);
+    this.put("watching", 0);
+    const hits = this.get("watchHits");
+    if (armed && hits !== 0 && status !== STATUS.SHUTDOWN) status = this.exports.trapDb(this.base, hits);
+    return status === STATUS.SHUTDOWN;
+  }
+
+  /**
+   * Forgets the shadow of STI or MOV SS, and RF, unless they are for the instruction at RIP: code that runs at full speed leaves
+   * them behind.
+   */
+  #settle(): void {
+    const rip = this.get64("rip");
+    if (this.get("inhibit") !== 0 && this.get64("inhibitRip") !== rip) this.put("inhibit", 0);
+    if ((this.get("eflags") & RF) !== 0 && this.get64("rfRip") !== rip) this.put("eflags", this.get("eflags") & ~RF);
+  }
+
   /** Executes exactly one instruction (or takes one exception). Returns a STATUS. */
   step(): number {
     for (;;) {
-      const status = this.#singleStep();
+      const status = this.#single.run();
       if (status === STATUS.SLICE || status === STATUS.HALT || status === STATUS.SHUTDOWN || status === STATUS.RESYNC) {
         return status;
       }
     }
-  }
-
-  #singleStep(): number {
-    this.#statuses.steps++;
-    const trap = (this.get("eflags") & TF) !== 0;
-    const linear = this.linearRip();
-    const fetched = this.exports.fetchAt(this.base, linear.lo, linear.hi);
-    let status: number;
-    if (fetched !== 0) {
-      status = this.exports.deliver(this.base);
-      return status === STATUS.SHUTDOWN ? status : STATUS.SLICE;
-    }
-    const offset = linear.lo & 0xfff, page = this.get("physLo") >>> 12;
-    this.#cache.beginScratch(this.base + SCRATCH_OPS);
-    const cut = this.#builder.build(
-      this.#u8,
-      RAM_BASE + page * 4096,
-      offset,
-      4096,
-      this.get("mode"),
-      -1,
-      true,
-      this.#cache,
-    );
-    this.#cache.endScratch();
-    if (cut) {
-      const next = this.#nextPage(linear);
-      if (next < 0) return this.#shutdown ? STATUS.SHUTDOWN : STATUS.SLICE;
-      this.#copyBoth(page, next);
-      this.#cache.beginScratch(this.base + SCRATCH_OPS);
-      this.#builder.build(this.#cross, 0, offset, 8192, this.get("mode"), -1, true, this.#cache);
-      this.#cache.endScratch();
-    }
-    this.dv.setUint32(this.base + reg(VBASE), (linear.lo & ~0xfff) >>> 0, true);
-    this.dv.setUint32(this.base + reg(VBASE) + 4, linear.hi >>> 0, true);
-    this.put("inhibit", 0);
-    const exceptions = this.get("exceptions");
-    status = this.#enter(this.base + SCRATCH_OPS, 0);
-    // INT n and its kin clear TF on their way; an exception's delivery has done so too.
-    if (
-      trap && status !== STATUS.SHUTDOWN && this.get("exceptions") === exceptions &&
-      !this.#builder.firstName.startsWith("INT")
-    ) {
-      if (this.exports.trapDb(this.base) === STATUS.SHUTDOWN) return STATUS.SHUTDOWN;
-    }
-    return status;
   }
 
   /** From now on regions are compiled by another thread. */
@@ -421,22 +405,6 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.#shutdown = this.exports.deliver(this.base) === STATUS.SHUTDOWN;
   }
 
-  /** Physical page of the page after `linear`'s, or -1 with its fault delivered. */
-  #nextPage(linear: { lo: number; hi: number }): number {
-    const lo = ((linear.lo & ~0xfff) + 0x1000) | 0;
-    const hi = lo === 0 ? (linear.hi + 1) | 0 : linear.hi;
-    if (this.exports.fetchAt(this.base, lo, (this.get("mode") & 3) === 2 ? hi : 0) !== 0) {
-      this.#deliver();
-      return -1;
-    }
-    return this.get("physLo") >>> 12;
-  }
-
-  #copyBoth(first: number, second: number): void {
-    this.#cross.set(this.#u8.subarray(RAM_BASE + first * 4096, RAM_BASE + first * 4096 + 4096));
-    this.#cross.set(this.#u8.subarray(RAM_BASE + second * 4096, RAM_BASE + second * 4096 + 4096), 4096);
-  }
-
   /** Decodes a trace at S.rip. Faults of the fetch are delivered. */
   #translate(): void {
     this.#statuses.translations++;
@@ -458,15 +426,16 @@ export class SoftVcpu extends CpuView implements Vcpu {
       return;
     }
     // The first instruction reaches into the next page.
-    const next = this.#nextPage(linear);
+    const next = this.#single.nextPage(linear);
+    if (next < 0) this.#deliver();
     if (next >= 0) this.#code.hold(next);
     if (next < 0 || !this.#cache.holds(page)) {
       // Without that page, or if another vCPU has written to this one meanwhile, there is nothing to decode now.
       this.#cache.abandon();
       return;
     }
-    this.#copyBoth(page, next);
-    this.#builder.build(this.#cross, 0, offset, 8192, mode, next, false, this.#cache);
+    this.#single.copyBoth(page, next);
+    this.#builder.build(this.#single.cross, 0, offset, 8192, mode, next, false, this.#cache);
     this.#cache.finish(offset, this.#builder.end, next);
   }
 
@@ -490,7 +459,13 @@ export class SoftVcpu extends CpuView implements Vcpu {
 
   stats(): VcpuStats {
     const code = { ...this.#cache.stats(), ...this.#code.stats, ...this.#tier?.stats };
-    return { instructions: this.retired, ...this.counters(this.#extended), ...code, ...this.#statuses };
+    return {
+      instructions: this.retired,
+      ...this.counters(this.#extended),
+      ...code,
+      ...this.#statuses,
+      steps: this.#single.count,
+    };
   }
 
   describe(): string {

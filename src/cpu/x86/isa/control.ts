@@ -6,7 +6,7 @@ import type { Operand } from "../operand.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { CR0, CR4, EXC, RAX, RCX, RDX } from "../state.ts";
-import { attend, callPlain, notCanonical, refetch } from "../system/attention.ts";
+import { attend, callPlain, notCanonical, refetch, resync } from "../system/attention.ts";
 import { type CpuLimits, NO_LIMITS } from "../system/cpu_model.ts";
 import { defineCr } from "../system/cr.ts";
 
@@ -85,7 +85,11 @@ function readDr(o: Ops, a: Operand, number: Value): void {
 }
 function writeDr(o: Ops, a: Operand, number: Value): void {
   const value = o.let(a.get().zx());
+  const before = o.let(o.ld32("breakpoints"));
   o.callF(o.deep("writeDr"), o.cpu, number, value);
+  // The next instruction may be in a page with a breakpoint.
+  o.c.if(before.or(o.ld32("breakpoints")), () => resync(o));
+  refetch(o);
 }
 
 function clts(o: Ops): void {
@@ -139,7 +143,7 @@ export const ROWS: readonly Row[] = [
   ...inBothWidths({ op: "0F 20 /r", name: "MOV", args: "R?=,C", sem: readCr }),
   ...inBothWidths({ op: "0F 22 /r", name: "MOV", args: "R?,C", ends: true, sem: writeCr }),
   ...inBothWidths({ op: "0F 21 /r", name: "MOV", args: "R?=,D", sem: readDr }),
-  ...inBothWidths({ op: "0F 23 /r", name: "MOV", args: "R?,D", sem: writeDr }),
+  ...inBothWidths({ op: "0F 23 /r", name: "MOV", args: "R?,D", ends: true, sem: writeDr }),
   { op: "0F 06", name: "CLTS", cpl0: true, sem: clts },
   { op: "0F 01 /7", name: "INVLPG", args: "Mb", cpl0: true, modes: true, ends: true, sem: invlpg },
   ...inBothWidths({

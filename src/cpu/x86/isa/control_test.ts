@@ -264,16 +264,17 @@ Deno.test("CLTS clears TS and lets vector instructions through again", () => {
 Deno.test("MOV DR: aliases, reserved bits, general detect [sdm3 §18.2]", () => {
   start(LONG);
   fix.set64("dr", 0xffff_0ff0n, 6), fix.set64("dr", 0x400n, 7);
-  assertEquals(mov("23", 0, 0xffff_8000_0000_1000n, true), "next");
+  assertEquals(mov("23", 0, 0xffff_8000_0000_1000n, true), "jump");
   assertEquals(fix.get64("dr", 0), 0xffff_8000_0000_1000n);
-  assertEquals(mov("23", 7, 0xffff_dfffn, true), "next");
+  // Its breakpoints hold from the next instruction on.
+  assertEquals(mov("23", 7, 0xffff_dfffn, true), "resync");
   assertEquals(fix.get64("dr", 7), 0xffff_07ffn | 0x400n);
-  assertEquals(mov("23", 6, 0xffffn, true), "next");
+  assertEquals(mov("23", 6, 0xffffn, true), "jump");
   assertEquals(fix.get64("dr", 6), 0xffff_efffn);
   assertEquals(mov("23", 6, 0x1_0000_0000n, true), "#13(0)");
   assertEquals(mov("23", 8, 0n, true), "#6");
   // DR4 and DR5 are DR6 and DR7 unless CR4.DE says they are not.
-  assertEquals(mov("23", 5, 0n, true), "next");
+  assertEquals(mov("23", 5, 0n, true), "resync");
   assertEquals(fix.get64("dr", 7), 0x400n);
   assertEquals(mov("21", 4, 0n, true), "next");
   assertEquals(fix.reg(1), 0xffff_efffn);
@@ -282,7 +283,7 @@ Deno.test("MOV DR: aliases, reserved bits, general detect [sdm3 §18.2]", () => 
   start({ ...LONG, cpl: 3 });
   assertEquals(mov("21", 0, 0n, true), "#13(0)");
   start(LONG);
-  assertEquals(mov("23", 7, 0x2000n, true), "next");
+  assertEquals(mov("23", 7, 0x2000n, true), "jump");
   assertEquals(mov("21", 0, 0n, true), "#1");
   assertEquals(fix.get64("dr", 6) & 0x2000n, 0x2000n);
   assertEquals(fix.get64("dr", 7), 0x400n);

@@ -14,6 +14,7 @@ import {
   EXC,
   ID,
   IF,
+  INHIBIT,
   IOPL,
   MMU_SUPERVISOR,
   MMU_SUPERVISOR_AC,
@@ -27,7 +28,7 @@ import {
   VM,
   ZF,
 } from "../state.ts";
-import { attend, resync } from "../system/attention.ts";
+import { attend, inhibit, resync } from "../system/attention.ts";
 import { peek, popped, push } from "./stack.ts";
 
 const IOPL_SHIFT = 12;
@@ -86,7 +87,7 @@ function sti(o: Ops): void {
   const flags = o.ld32("eflags");
   o.c.if(flags.and(IF).eqz(), () => {
     o.st32("eflags", flags.or(IF));
-    o.st32("inhibit", 1);
+    inhibit(o, INHIBIT.STI);
     attend(o);
   });
 }

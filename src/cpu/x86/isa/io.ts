@@ -16,9 +16,10 @@ const TSS_IO_MAP = 0x66;
 const TSS32 = 0x09, TSS_TYPE_MASK = 0x1d;
 
 export function defineIo(m: Module, f: CpuFuncs, imports: Imports): void {
-  // (port, bytes): #GP(0) unless IOPL or the task's bitmap allows it.
+  // (port, bytes): #GP(0) unless IOPL or the task's bitmap allows it; also where breakpoints at ports are looked for.
   const check = deepFunc(m, f, "ioCheck", ["i32", "i32"], [], (o, port, bytes) => {
-    const c = o.c, flags = o.ld32("eflags");
+    const c = o.c, flags = o.ld32("eflags"), watch = f.more.get("watchIo");
+    if (watch) o.callF(watch, o.cpu, port!, bytes!);
     c.if(o.ld32("cr0").and(CR0.PE).eqz(), () => c.return(0));
     const level = c.let(flags.shrU(12).and(3));
     // Virtual-8086 mode asks the bitmap whatever IOPL is.

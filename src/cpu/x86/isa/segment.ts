@@ -8,7 +8,8 @@ import type { Imports } from "../imports.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
 import type { Row } from "../row.ts";
-import { CR0, CR4, CS, DS, ES, EXC, FS, GS, LDTR, RSP, S, SS, TR, ZF } from "../state.ts";
+import { CR0, CR4, CS, DS, ES, EXC, FS, GS, INHIBIT, LDTR, RSP, S, SS, TR, ZF } from "../state.ts";
+import { inhibit } from "../system/attention.ts";
 import { desc, isLong, isNull, isReal, notCanonical } from "../system/segments.ts";
 import { peek, popped, push } from "./stack.ts";
 
@@ -63,7 +64,7 @@ function movToSegment(o: Ops, seg: Value, a: Operand): void {
   const mode = o.ld32("mode");
   o.callF(o.deep("loadSegment"), o.cpu, seg, a.get());
   o.c.if(seg.eq(SS), () => {
-    o.st32("inhibit", 1);
+    inhibit(o, INHIBIT.MOV_SS);
     refetchIfChanged(o, mode);
   });
 }
@@ -91,7 +92,7 @@ function popSegment(seg: number) {
       o.leave(status);
     });
     if (seg !== SS) return;
-    o.st32("inhibit", 1);
+    inhibit(o, INHIBIT.MOV_SS);
     refetchIfChanged(o, mode);
   };
 }

@@ -1,6 +1,6 @@
 /** Expectations from the pages of [sdm2] for each instruction. */
 import { assertEquals } from "@std/assert";
-import { DS, GS, LDTR, RAX, RBX, reg, RSP, SS, ZF } from "../state.ts";
+import { DS, GS, INHIBIT, LDTR, RAX, RBX, reg, RSP, SS, ZF } from "../state.ts";
 import { RAM } from "../system/fixture.ts";
 import { descriptor } from "../system/world.ts";
 import { AT, NEXT, type RowFixture, rowFixture } from "./rows_fixture.ts";
@@ -123,7 +123,7 @@ Deno.test("MOV to a segment register: CS and unknown numbers are #UD, SS holds i
   for (const n of [1, 6, 7]) assertEquals(f.outcome(f.run("8E MOV.16r.legacy", { d: n, s: reg(RAX) })), "#6");
   f.setReg(RAX, 0x10);
   assertEquals(f.outcome(f.run("8E MOV.16r.legacy", { d: SS, s: reg(RAX) })), "next");
-  assertEquals(f.get("inhibit"), 1);
+  assertEquals(f.get("inhibit"), INHIBIT.MOV_SS);
   f.setReg(RAX, 0x50);
   assertEquals(f.outcome(f.run("8E MOV.16r.legacy", { d: SS, s: reg(RAX) })), "jump");
   assertEquals([f.get("mode"), f.get64("rip")], [1, BigInt(NEXT)]);

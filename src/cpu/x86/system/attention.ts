@@ -1,7 +1,10 @@
 /** Ending an instruction whose effect must be seen before the next one runs. */
 import { i32, select, type Value } from "../../../wasm/value.ts";
 import { type Ops, STATUS } from "../ops.ts";
-import { TF } from "../state.ts";
+import { IF, type INHIBIT, TF } from "../state.ts";
+
+/** The bit of the event word that stands for an NMI. */
+export const EVENT_NMI = 2;
 
 /** After an effect that may have raised an interrupt or stopped the machine: leaves if so, goes on otherwise. */
 export function attend(o: Ops): void {
@@ -19,9 +22,20 @@ export function refetch(o: Ops): void {
   o.jump(o.nextRip());
 }
 
-/** What an instruction ends with that has loaded RIP and the flags: with TF set, the next one is to be run by itself. */
+/**
+ * What an instruction ends with that has loaded RIP and the flags: with TF set, the next one is to be run by itself; and what
+ * IF or the end of an NMI's handler lets in comes before it.
+ */
 export function loadedFlags(o: Ops): Value {
-  return select(o.ld32("eflags").and(TF), i32(STATUS.RESYNC), i32(STATUS.JUMP));
+  const flags = o.ld32("eflags");
+  const lets = o.c.atomicLd32(o.ld32("events")).and(select(flags.and(IF), i32(-1), EVENT_NMI));
+  return select(flags.and(TF).or(lets), i32(STATUS.RESYNC), i32(STATUS.JUMP));
+}
+
+/** No interrupt before the next instruction has run. */
+export function inhibit(o: Ops, what: typeof INHIBIT[keyof typeof INHIBIT]): void {
+  o.st32("inhibit", what);
+  o.st64("inhibitRip", o.nextRip());
 }
 
 /** Calls a plain function without results, such as "flushTlb" and "updateMode". */

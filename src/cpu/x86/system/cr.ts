@@ -8,7 +8,7 @@ import type { Module } from "../../../wasm/module.ts";
 import { i64, select, type Value } from "../../../wasm/value.ts";
 import type { Imports } from "../imports.ts";
 import { type CpuFuncs, deepFunc, type Ops } from "../ops.ts";
-import { CR0, CR4, CS, EFER, EXC, S } from "../state.ts";
+import { CR0, CR4, CS, DR6, DR7, EFER, EXC, S } from "../state.ts";
 import { callPlain } from "./attention.ts";
 import { MAXPHYADDR } from "./walk.ts";
 
@@ -26,7 +26,6 @@ const PDPTE_RESERVED = ~PHYSICAL | 0x1e6n;
 
 const DR6_ONES = 0xffff_0ff0, DR6_WRITABLE = 0x0000_e00f;
 const DR7_ONES = 0x0000_0400, DR7_WRITABLE = 0xffff_23ff;
-const DR6_BD = 1 << 13, DR7_GD = 1 << 13;
 
 /** `reservedCr4`: flags that this processor lacks. */
 export function defineCr(m: Module, f: CpuFuncs, imports: Imports, reservedCr4 = 0): void {
@@ -109,6 +108,7 @@ export function defineCr(m: Module, f: CpuFuncs, imports: Imports, reservedCr4 =
     const paging = CR4.PAE | CR4.PGE | CR4.PSE | CR4.PCIDE | CR4.SMEP | CR4.SMAP;
     c.if(changed.and(paging), () => callPlain(o, "flushTlb"));
     c.if(changed, () => callPlain(o, "updateMode"));
+    c.if(changed.and(CR4.DE), () => callPlain(o, "updateBreakpoints"));
   });
 
   deepFunc(m, f, "readCr8", [], ["i64"], (o) => {
@@ -128,10 +128,10 @@ export function defineCr(m: Module, f: CpuFuncs, imports: Imports, reservedCr4 =
     });
     o.faultIf(number!.gtU(7), EXC.UD);
     o.gpIf(o.ld32("cpl").bool());
-    c.if(o.ld32("dr", 2 * 7).and(DR7_GD), () => {
+    c.if(o.ld32("dr", 2 * 7).and(DR7.GD), () => {
       // GD is cleared on entry to the handler, which may then use the registers.
-      o.st64("dr", o.ld64("dr", 7).and(~BigInt(DR7_GD)), 7);
-      o.st64("dr", o.ld64("dr", 6).or(DR6_BD), 6);
+      o.st64("dr", o.ld64("dr", 7).and(~BigInt(DR7.GD)), 7);
+      o.st64("dr", o.ld64("dr", 6).or(DR6.BD), 6);
       o.fault(EXC.DB);
     });
     c.return(0, n.get());
@@ -149,6 +149,7 @@ export function defineCr(m: Module, f: CpuFuncs, imports: Imports, reservedCr4 =
       const ones = select(n!.eq(6), i64(DR6_ONES), i64(DR7_ONES));
       c.st64(place(o, n!), value!.and(kept).or(ones), S.dr);
     }, () => c.st64(place(o, n!), value!, S.dr));
+    c.if(n!.ne(6), () => callPlain(o, "updateBreakpoints"));
   });
 }
 

@@ -4,16 +4,17 @@
  * Emulated: long mode (IST, stack switch and alignment), protected mode (interrupt, trap and task gates, stack switch, out of
  * VM86 mode), real mode, double and triple faults. Absent: CR4.VME's interrupt redirection.
  *
- * Functions for others: "deliver" () (what S.excVector and S.excError describe), "interrupt" (vector), "nmi" (), "trapDb" () (a
- * single-step trap) → NEXT with RIP at the handler, or SHUTDOWN; "softInt" (vector, RIP to return to) → JUMP, FAULT or SHUTDOWN;
+ * Functions for others: "deliver" () (what S.excVector and S.excError describe), "interrupt" (vector), "nmi" (), "trapDb" (bits
+ * of DR6: a trap behind an instruction) → NEXT with RIP at the handler, or SHUTDOWN; "softInt" (vector, RIP to return to) → JUMP, FAULT or SHUTDOWN;
  * "afterSwitch" (status of something that may have switched tasks) → what the instruction ends with.
  */
 import type { Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";
 import { VIOLATION } from "../exits.ts";
 import { type CpuFuncs, declareDeep, deepFunc, defineDeep, type Ops, STATUS } from "../ops.ts";
-import { AC, CS, DS, ES, EXC, FS, GS, IF, NT, RF, RSP, SS, TF, VM } from "../state.ts";
+import { AC, CS, DR6, DR7, DS, ES, EXC, FS, GS, IF, NT, RF, RSP, SS, TF, VM } from "../state.ts";
 import { loadedFlags } from "./attention.ts";
+import { WATCHED } from "./breakpoints.ts";
 import { Frame, nullStack } from "./frame.ts";
 import { desc, isLong, isNull, raiseIf, RIGHTS, selectorError } from "./segments.ts";
 
@@ -23,9 +24,10 @@ export const EVENT = { FAULT: 0, EXTERNAL: 1, SOFTWARE: 2, TRAP: 3 } as const;
 /** The error code that names a gate of the IDT. */
 const gateError = (vector: Value): Value => vector.shl(3).or(2);
 
-/** RFLAGS to push: RF set for faults. */
+/** RFLAGS to push: RF set for faults, and clear behind an instruction that has ended: [sdm3 §18.3.1.1]. */
 function pushedFlags(o: Ops, kind: Value): Value {
-  return o.let(o.rflags().or(select(kind.eq(EVENT.FAULT), i32(RF), 0)));
+  const flags = o.rflags();
+  return o.let(select(kind.eq(EVENT.FAULT), flags.or(RF), select(kind.eq(EVENT.SOFTWARE), flags.and(~RF), flags)));
 }
 
 /** Clears the flags that entering a handler clears; IF only for interrupt gates. */
@@ -184,11 +186,16 @@ export function defineExceptions(m: Module, f: CpuFuncs): void {
     const c = o.c;
     const contributory = (v: Value) => v.eqz().or(v.geU(EXC.TS).and(v.leU(EXC.GP)));
     o.st32("exceptions", o.ld32("exceptions").add(1));
+    // What the instruction itself has met it will meet again.
+    o.st32("watchHits", 0);
     // At most four rounds: each nested fault is contributory or #PF, so the second pair makes #DF and the third ends it.
     c.loop((again) => {
       const first = o.ld32("excVector");
+      // The instruction is to be run by itself, or its exception to come then: nothing has changed.
+      c.if(first.eq(WATCHED), () => c.return(STATUS.RESYNC));
       const status = c.call1(event, o.cpu, first, o.ld32("excError"), EVENT.FAULT, o.ld64("rip"));
       c.if(status.eqz(), () => c.return(STATUS.NEXT));
+      c.if(o.ld32("excVector").eq(WATCHED), () => c.return(STATUS.RESYNC));
       // What a hypervisor has not mapped is no exception: it ends the delivery, and nothing has changed.
       c.if(o.ld32("excVector").geU(VIOLATION), () => c.return(STATUS.FAULT));
       c.if(first.eq(EXC.DF), () => c.return(STATUS.SHUTDOWN));
@@ -207,22 +214,40 @@ export function defineExceptions(m: Module, f: CpuFuncs): void {
   const benign = (
     name: string,
     kind: number,
-    prepare: (o: Ops) => void,
+    prepare: (o: Ops, v: Value | undefined) => void,
     vector: (v: Value | undefined) => Value,
     p: "i32"[],
   ) =>
     deepFunc(m, f, name, p, [], (o, v) => {
-      prepare(o);
+      prepare(o, v);
       const status = o.c.call1(event, o.cpu, vector(v), -1, kind, o.ld64("rip"));
       o.c.if(status, () => o.c.return(o.c.call1(deliver, o.cpu)));
     });
   benign("interrupt", EVENT.EXTERNAL, (o) => o.st32("interrupts", o.ld32("interrupts").add(1)), (v) => v!, ["i32"]);
-  benign("nmi", EVENT.EXTERNAL, (o) => o.st32("interrupts", o.ld32("interrupts").add(1)), () => i32(EXC.NMI), []);
-  // DR6.BS: [sdm3 17.2.3].
-  benign("trapDb", EVENT.TRAP, (o) => o.st64("dr", o.ld64("dr", 6).or(1 << 14), 6), () => i32(EXC.DB), []);
+  benign(
+    "nmi",
+    EVENT.EXTERNAL,
+    (o) => {
+      o.st32("interrupts", o.ld32("interrupts").add(1));
+      o.st32("nmiBlocked", 1);
+    },
+    () => i32(EXC.NMI),
+    [],
+  );
+  // What DR6 is to tell, B0 to B3 of this trap alone: [sdm3 §18.2.3]. DR7.GD lets its handler use the registers.
+  benign(
+    "trapDb",
+    EVENT.TRAP,
+    (o, bits) => {
+      o.st64("dr", o.ld64("dr", 6).and(~BigInt(DR6.B)).or(bits!.zx()), 6);
+      o.st64("dr", o.ld64("dr", 7).and(~BigInt(DR7.GD)), 7);
+    },
+    () => i32(EXC.DB),
+    ["i32"],
+  );
 
   // INT1, with RIP at the next instruction: [sdm2 INT n/INTO/INT3/INT1].
-  benign("int1", EVENT.TRAP, () => {}, () => i32(EXC.DB), []);
+  benign("int1", EVENT.TRAP, (o) => o.st32("eflags", o.ld32("eflags").and(~RF)), () => i32(EXC.DB), []);
 
   // (status of something that may have switched tasks) → what the instruction ends with. A fault after the switch is delivered
   // at once, to the new task; one before it is the instruction's.

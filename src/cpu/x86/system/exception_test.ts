@@ -237,11 +237,11 @@ Deno.test("real mode: three words, IF and TF cleared; beyond the table's limit t
   assertEquals(raiseIn(t, 6), 6);
 });
 
-Deno.test("a single-step trap sets DR6.BS and pushes no RF", () => {
+Deno.test("a trap behind an instruction sets DR6.BS and pushes no RF", () => {
   const w = world("64");
   gate64(w, 1, SEL.code0, HANDLER);
   w.set("eflags", 0x202 | TF);
-  assertEquals(w.call("trapDb"), 0);
+  assertEquals(w.call("trapDb", 0x4000), 0);
   assertEquals(w.get64("dr", 6) & 0x4000n, 0x4000n);
   assertEquals(w.peek(w.rsp() + 16), BigInt(0x202 | TF));
   assertEquals(w.get("eflags") & TF, 0);

@@ -2,7 +2,7 @@
  * The memory management unit: the TLBs' miss paths, the bounce buffer, and accesses with the rights of the supervisor.
  *
  * A TLB entry maps 4 KiB of RAM. Its write tag is set only if a store needs nothing else: the right to write, the dirty flag
- * already set, and no decoded code in the page. Device memory never enters a TLB.
+ * already set, and no decoded code in the page. Device memory never enters a TLB, nor does a page with a breakpoint.
  *
  * An access that has no single place in RAM (it crosses into a page that is elsewhere, or touches device memory) goes through
  * the bounce buffer: both pages are translated first, reads gather, and `commit` scatters what was written.
@@ -16,6 +16,7 @@ import type { FlagFuncs } from "../flags.ts";
 import type { Imports } from "../imports.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS, WRITE_ONLY } from "../ops.ts";
 import { BOUNCE, CODE_INFO, DTLB, DTLB_BYTES, EXC, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
+import { defineBreakpoints, NO_WATCH } from "./breakpoints.ts";
 import { defineTlb, dtlbEntry, itlbEntry } from "./tlb.ts";
 import { ACCESS, defineWalk, MAXPHYADDR, WALK } from "./walk.ts";
 
@@ -38,6 +39,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
   const f: CpuFuncs = { flags, readAddr, writeAddr, commit, more };
   const walk = defineWalk(m, f, exits);
   const noteFill = defineTlb(m, f);
+  const watch = exits ? NO_WATCH : defineBreakpoints(m, f);
 
   /** Whether a physical address (an i64) is in RAM. */
   const inRam = (c: Code, cpu: Value, physical: Value) => physical.shrU(12).ltU(c.ld32(cpu, S.ramPages).zx());
@@ -184,8 +186,9 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
     const page = c.let(a.and(-4096));
     const host = c.let(c.ld32(cpu, S.ramBase).add(c.param(3).lo().and(-4096)));
     const readOnly = info.and(WALK.WRITABLE).eqz().or(c.param(5));
-    c.st64(entry, page, TLB_TAG_R);
-    c.st64(entry, select(readOnly, i64(-1), page), TLB_TAG_W);
+    const watched = watch.hasData(c, cpu, a);
+    c.st64(entry, select(watched, i64(-1), page), TLB_TAG_R);
+    c.st64(entry, select(readOnly.or(watched), i64(-1), page), TLB_TAG_W);
     c.st32(entry, host.sub(page.lo()), TLB_ADDEND);
     c.call(noteFill, cpu, entry, a, info);
     c.return(host);
@@ -213,6 +216,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
   /** (cpu, tlb, address, bytes) → offset or 0: the miss path of reads. */
   const readSlow = m.func("mmu.read", ["i32", "i32", "i64", "i32"], ["i32"], (c) => {
     const cpu = c.param(0), tlb = c.param(1), a = c.param(2), bytes = c.param(3);
+    watch.access(c, cpu, a, bytes, false);
     const offset = c.let(a.lo().and(4095));
     const access = c.let(accessOf(cpu, tlb));
     c.st32(cpu, c.ld32(cpu, S.tlbMisses).add(1), S.tlbMisses);
@@ -253,6 +257,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
   const writeSlow = m.func("mmu.write", ["i32", "i32", "i64", "i32"], ["i32"], (c) => {
     const cpu = c.param(0), tlb = c.param(1), a = c.param(2);
     const bytes = c.let(c.param(3).and(WRITE_ONLY - 1));
+    watch.access(c, cpu, a, bytes, true);
     const offset = c.let(a.lo().and(4095));
     const access = c.let(accessOf(cpu, tlb).or(ACCESS.WRITE));
     const split = c.let(i32(4096).sub(offset));
@@ -367,7 +372,11 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
    * Outside of RAM there is nothing to run: #GP(0).
    */
   deepFunc(m, f, "fetch", ["i64"], [], (o, a) => {
-    const c = o.c;
+    const c = o.c, watched = watch.hasInstruction(c, o.cpu, a!);
+    c.if(watched.gtU(o.ld32("watching")), () => {
+      watch.ask(c, o.cpu);
+      o.leave(STATUS.FAULT);
+    });
     const user = o.ld32("cpl").eq(3).shl(1);
     const [walked, flags] = o.callF(walk, o.cpu, a!, user.or(ACCESS.FETCH)) as [Value, Value];
     if (exits) guardMapped(c, o.cpu, a!, walked, RIGHT.EXEC, FINAL, () => o.leave(STATUS.FAULT));
@@ -375,6 +384,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
     o.st32("physLo", physical.lo());
     o.st32("physHi", high(physical));
     c.if(inRam(c, o.cpu, physical).eqz(), () => o.fault(EXC.GP, 0));
+    c.if(watched, () => c.return(STATUS.NEXT));
     const entry = c.let(itlbEntry(o.ld32("itlb"), a!));
     c.st64(entry, a!.and(-4096));
     c.st32(entry, 0, 8);
