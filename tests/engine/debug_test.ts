@@ -80,7 +80,7 @@ bothTiers("data breakpoints are traps behind the accesses that touch their bytes
     "895e04", // mov [rsi+4],ebx: beside it
     "8b2e", // mov ebp,[rsi]: a read
     "885e03", // mov [rsi+3],bl
-    "48895efc", // mov [rsi-4],rbx
+    "48895efc", // mov [rsi - 4],rbx
     "011e", // add [rsi],ebx
     HLT,
   ], [{ at: DATA, on: WRITE, bytes: 4 }]);
@@ -92,7 +92,7 @@ bothTiers("data breakpoints are traps behind the accesses that touch their bytes
 });
 
 bothTiers("a breakpoint at reads and writes tells which of two it was, and both", (start) => {
-  // mov ebp,[rsi-3]; mov ebp,[rsi]; hlt
+  // mov ebp,[rsi - 3]; mov ebp,[rsi]; hlt
   const f = armed(["8b6efd 8b2e", HLT], [{ at: DATA, on: ACCESS }, { at: DATA + 2, on: ACCESS, bytes: 2 }]);
   start(f);
   assertEquals(f.vcpu.run(1e9), "halt");

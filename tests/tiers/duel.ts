@@ -11,7 +11,7 @@ import { Rig } from "./rig.ts";
 
 /** Instructions of a program, at most. */
 const LIMIT = 4000;
-/** Steps that retire nothing, between two stops. */
+/** Steps between two stops that retire nothing, exceptions apart. */
 const EXTRA = 16;
 /** Looks between two stops at all of the state. */
 const THOROUGH = 40;
@@ -100,7 +100,8 @@ export class Duel {
       meet(stops % THOROUGH === 0);
       if (end !== "slice" || differences.length > 0) break;
       if (manner.again && a.events[0] === 0) a.vcpu.compileHere();
-      if (random.below(256) < manner.atStops && a.vcpu.get("inhibit") === 0 && b.vcpu.get("inhibit") === 0) {
+      const ready = ({ vcpu }: Rig) => vcpu.get("inhibit") === 0 && vcpu.get("nmiBlocked") === 0;
+      if (random.below(256) < manner.atStops && ready(a) && ready(b)) {
         if (random.once(2)) {
           interrupts++;
           meet(false);
@@ -136,19 +137,17 @@ export class Duel {
   }
 
   /**
-   * The interpreter, one instruction or repetition at a time, to the state that the other is in; in so many steps at most. A step
-   * is more than a fault's delivery: where that is what the other has come to, it goes one further.
+   * The interpreter, one instruction, repetition or exception at a time, to the state that the other is in; in so many steps at
+   * most that are no exceptions.
    */
   #follow(steps: number): boolean {
     const a = this.#subject, b = this.#reference;
     if (a.equals(b)) return true;
-    if (a.atHandler()) {
-      a.vcpu.step();
-      steps++;
-    }
-    for (let n = 0; n < steps; n++) {
+    for (let laps = 0, n = 0; n < steps && laps < 2 * LIMIT; laps++) {
+      const exceptions = b.vcpu.get("exceptions");
       if (b.vcpu.step() === STATUS.SHUTDOWN) return false;
       if (a.equals(b)) return true;
+      if (b.vcpu.get("exceptions") === exceptions) n++;
     }
     return false;
   }

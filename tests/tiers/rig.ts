@@ -261,12 +261,6 @@ export class Rig {
     v.exports.updateMode(v.base);
   }
 
-  /** At the first instruction of an exception's handler. */
-  atHandler(): boolean {
-    const rip = this.vcpu.get64("rip");
-    return this.vcpu.get("cpl") === 0 && this.#handlers.has(Number(rip));
-  }
-
   /** The whole architectural state, and all memory. */
   allDifferences(o: Rig): string[] {
     const found = this.differences(o), a = this.#saved(), b = o.#saved();

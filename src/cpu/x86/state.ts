@@ -203,9 +203,10 @@ export const S = layout({
   exits: 4,
   rights: 4,
   violation: 8,
-  /** What `inhibit` and RF in `eflags` hold for: only the instruction at this RIP. */
+  /** What `inhibit` holds for: only the instruction at this RIP. */
   inhibitRip: 8,
-  rfRip: 8,
+  /** RF has been loaded for the next instruction. */
+  resumes: 4,
   /** From an NMI to the next IRET. */
   nmiBlocked: 4,
   /** Breakpoints (system/breakpoints.ts): the kinds enabled; an instruction is run by itself; which it has met; one wants to be. */

@@ -180,7 +180,7 @@ export function restoreVcpu(v: SoftVcpu, parts: VcpuParts, msrs: MsrFile, s: Vcp
   v.put64("tscOffset", u64(s.tsc) - BigInt(Math.floor(parts.clock.nowNs())));
   v.put("inhibit", s.shadow);
   v.put("nmiBlocked", s.nmiBlocked);
-  for (const name of ["inhibitRip", "rfRip"] as const) v.put64(name, u64(s.rip));
+  v.put64("inhibitRip", u64(s.rip));
   v.exports.flushTlb(v.base);
   v.exports.updateMode(v.base);
   v.exports.updateBreakpoints(v.base);

@@ -14,8 +14,6 @@ import type { CodeCache } from "./code_cache.ts";
 import type { CpuView } from "./cpu_view.ts";
 
 type Cpu = CpuView & { readonly exports: CpuExports };
-/** No RIP of an instruction: it is not canonical. */
-const NOWHERE = 1n << 62n;
 
 export class SingleStep {
   count = 0;
@@ -45,7 +43,7 @@ export class SingleStep {
         if (hits !== 0) return this.#fault(hits);
       }
       v.put("inhibit", 0);
-      v.put64("rfRip", NOWHERE);
+      v.put("resumes", 0);
       v.put("watching", armed ? 1 : 0);
       v.put("watchHits", 0);
       const exceptions = v.get("exceptions"), rip = v.get64("rip");
@@ -74,13 +72,11 @@ export class SingleStep {
     }
   }
 
-  /** RF is set before the rest of a repeated instruction, and clear behind any that has not loaded it. */
+  /** Where there are breakpoints RF is set before the rest of a repeated instruction, and clear behind any that has not loaded it. */
   #keepResumeFlag(repeats: boolean): void {
     const { v } = this, flags = v.get("eflags");
-    if (repeats) {
-      v.put("eflags", flags | RF);
-      v.put64("rfRip", v.get64("rip"));
-    } else if (v.get64("rfRip") !== v.get64("rip")) v.put("eflags", flags & ~RF);
+    if (repeats && v.get("breakpoints") !== 0) v.put("eflags", flags | RF);
+    else if (v.get("resumes") === 0) v.put("eflags", flags & ~RF);
   }
 
   /** A bit for each breakpoint at the instruction. */

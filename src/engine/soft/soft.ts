@@ -238,7 +238,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       }
       const now = clock.nowNs();
       if (now >= untilNs) return "slice";
-      const slow = (this.get("eflags") & TF) !== 0 || this.get("inhibit") !== 0 || this.get("watchFault") !== 0;
+      const slow = (this.get("eflags") & (TF | RF)) !== 0 || this.get("inhibit") !== 0 || this.get("watchFault") !== 0;
       let status: number;
       if (slow) status = this.#single.run();
       else {
@@ -365,13 +365,10 @@ export class SoftVcpu extends CpuView implements Vcpu {
   }
 
   /**
-   * Forgets the shadow of STI or MOV SS, and RF, unless they are for the instruction at RIP: code that runs at full speed leaves
-   * them behind.
+   * Forgets the shadow of STI or MOV SS unless it is for the instruction at RIP: code that runs at full speed leaves it behind.
    */
   #settle(): void {
-    const rip = this.get64("rip");
-    if (this.get("inhibit") !== 0 && this.get64("inhibitRip") !== rip) this.put("inhibit", 0);
-    if ((this.get("eflags") & RF) !== 0 && this.get64("rfRip") !== rip) this.put("eflags", this.get("eflags") & ~RF);
+    if (this.get("inhibit") !== 0 && this.get64("inhibitRip") !== this.get64("rip")) this.put("inhibit", 0);
   }
 
   /** Executes exactly one instruction (or takes one exception). Returns a STATUS. */

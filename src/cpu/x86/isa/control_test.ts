@@ -269,7 +269,7 @@ Deno.test("MOV DR: aliases, reserved bits, general detect [sdm3 §18.2]", () => 
   // Its breakpoints hold from the next instruction on.
   assertEquals(mov("23", 7, 0xffff_dfffn, true), "resync");
   assertEquals(fix.get64("dr", 7), 0xffff_07ffn | 0x400n);
-  assertEquals(mov("23", 6, 0xffffn, true), "jump");
+  assertEquals(mov("23", 6, 0xffffn, true), "resync");
   assertEquals(fix.get64("dr", 6), 0xffff_efffn);
   assertEquals(mov("23", 6, 0x1_0000_0000n, true), "#13(0)");
   assertEquals(mov("23", 8, 0n, true), "#6");

@@ -1,7 +1,7 @@
 /** Ending an instruction whose effect must be seen before the next one runs. */
 import { i32, select, type Value } from "../../../wasm/value.ts";
 import { type Ops, STATUS } from "../ops.ts";
-import { IF, type INHIBIT, TF } from "../state.ts";
+import { IF, type INHIBIT, RF, TF } from "../state.ts";
 
 /** The bit of the event word that stands for an NMI. */
 export const EVENT_NMI = 2;
@@ -23,13 +23,21 @@ export function refetch(o: Ops): void {
 }
 
 /**
- * What an instruction ends with that has loaded RIP and the flags: with TF set, the next one is to be run by itself; and what
+ * What an instruction ends with that has loaded RIP and the flags: with TF or RF set, the next one is to be run by itself; and what
  * IF or the end of an NMI's handler lets in comes before it.
  */
 export function loadedFlags(o: Ops): Value {
-  const flags = o.ld32("eflags");
+  const flags = o.let(o.ld32("eflags"));
+  // RF stands only where breakpoints look at it: nothing else would clear it behind the next instruction.
+  o.c.rarely(flags.and(RF), () => {
+    o.c.if(
+      o.ld32("breakpoints"),
+      () => o.st32("resumes", 1),
+      () => o.st32("eflags", flags.and(~RF)),
+    );
+  });
   const lets = o.c.atomicLd32(o.ld32("events")).and(select(flags.and(IF), i32(-1), EVENT_NMI));
-  return select(flags.and(TF).or(lets), i32(STATUS.RESYNC), i32(STATUS.JUMP));
+  return select(o.ld32("eflags").and(TF | RF).or(lets), i32(STATUS.RESYNC), i32(STATUS.JUMP));
 }
 
 /** No interrupt before the next instruction has run. */

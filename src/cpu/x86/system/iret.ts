@@ -36,12 +36,6 @@ function loadFlags(o: Ops, value: Value, mask: Value): void {
   o.st32("eflags", o.ld32("eflags").and(mask.not()).or(value.and(mask)).and(~STATUS_FLAGS).or(2));
 }
 
-/** Ends IRET: RF is for the instruction at the new RIP. */
-function leave(o: Ops): void {
-  o.st64("rfRip", o.ld64("rip"));
-  o.leave(loadedFlags(o));
-}
-
 export function defineIret(m: Module, f: CpuFuncs): void {
   const wide = AC | ID | RF;
 
@@ -58,7 +52,7 @@ export function defineIret(m: Module, f: CpuFuncs): void {
     frame.commit();
     loadFlags(o, flags, c.let(base.or(select(bytes!.eq(4), i32(wide), 0))));
     c.call(o.deep("updateMode"), o.cpu);
-    leave(o);
+    o.leave(loadedFlags(o));
   });
 
   // (frame's stack pointer after EFLAGS, EIP, CS selector, EFLAGS): into VM86 mode from level 0.
@@ -78,7 +72,7 @@ export function defineIret(m: Module, f: CpuFuncs): void {
     o.setGpr(4, sp);
     o.st64("rip", ip!);
     c.call(o.deep("updateMode"), o.cpu);
-    leave(o);
+    o.leave(loadedFlags(o));
   });
 
   deepFunc(m, f, "iret", ["i32", "i64"], [], (o, bytes, next) => {
@@ -132,6 +126,6 @@ export function defineIret(m: Module, f: CpuFuncs): void {
       frame.commit();
       land();
     });
-    leave(o);
+    o.leave(loadedFlags(o));
   });
 }
