@@ -48,6 +48,8 @@ export const VcpuEvent = {
   INIT: 1 << 2,
   /** A start-up IPI; its vector is in bits 8..15. */
   SIPI: 1 << 3,
+  /** It is part of the event: whoever takes that takes it along, for a word that is not 0 says that there is something to do. */
+  SIPI_VECTOR: 0xff << 8,
   /** Leave `run` with "kick". Cleared by the engine. */
   KICK: 1 << 4,
 } as const;

@@ -122,7 +122,7 @@ export class Control {
 
   /** INIT: a start-up IPI that has not been taken by then is lost. */
   initialize(vcpu: number): void {
-    this.lower(vcpu, VcpuEvent.SIPI);
+    this.lower(vcpu, VcpuEvent.SIPI | VcpuEvent.SIPI_VECTOR);
     this.raise(vcpu, VcpuEvent.INIT);
   }
 
@@ -131,7 +131,7 @@ export class Control {
     const i = vcpu * EVENT_STRIDE;
     for (;;) {
       const old = Atomics.load(this.events, i);
-      const next = (old & ~0xff00) | ((vector & 0xff) << 8) | VcpuEvent.SIPI;
+      const next = (old & ~VcpuEvent.SIPI_VECTOR) | ((vector & 0xff) << 8) | VcpuEvent.SIPI;
       if (Atomics.compareExchange(this.events, i, old, next) === old) break;
     }
     this.#rise(i);

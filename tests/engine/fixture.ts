@@ -68,7 +68,8 @@ export function softFixture(image?: Uint8Array<ArrayBuffer>): SoftFixture {
   const board = new TestBoard();
   const f = { time: 0 } as { -readonly [K in keyof SoftFixture]: SoftFixture[K] };
   const vcpu = new SoftVcpu({
-    index: 0,
+    index,
+    vcpus: index + 1,
     memory,
     ram,
     board,

@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { AC, CR0, CR4, FS, IF, TR } from "../../src/cpu/x86/state.ts";
 import { VcpuEvent } from "../../src/engine/engine.ts";
 import { CODE, DATA, HLT, load, put, reg, STACK } from "./code_rig.ts";
-import type { SoftFixture } from "./fixture.ts";
+import { type SoftFixture, softFixture } from "./fixture.ts";
 
 const RAX = 0, RCX = 1, RDX = 2, RBX = 3, RSI = 6, RDI = 7;
 
@@ -94,6 +94,15 @@ Deno.test("STI; HLT with an interrupt pending does not sleep", () => {
   Atomics.store(f.events, 0, VcpuEvent.INTR);
   assertEquals(f.vcpu.run(1e9), "halt");
   assertEquals([reg(f, RBX), f.vcpu.get64("rip")], [5n, BigInt(CODE + 9)]);
+});
+
+Deno.test("a start-up IPI is taken with its vector: nothing is left to do", () => {
+  const f = softFixture(1), vector = 0x11;
+  put(f, vector << 12, "40 f4"); // inc ax; hlt
+  assertEquals(f.vcpu.run(1e9), "halt");
+  Atomics.store(f.events, 0, VcpuEvent.SIPI | vector << 8);
+  assertEquals(f.vcpu.run(1e9), "halt");
+  assertEquals([reg(f, RAX) & 0xffffn, Atomics.load(f.events, 0)], [1n, 0]);
 });
 
 Deno.test("POPF that sets TF traps behind the next instruction", () => {

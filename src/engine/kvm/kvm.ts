@@ -324,7 +324,7 @@ export class KvmVcpu implements Vcpu {
       this.#fresh();
       return;
     }
-    Atomics.and(events, eventsIndex, ~VcpuEvent.SIPI);
+    Atomics.and(events, eventsIndex, ~(VcpuEvent.SIPI | VcpuEvent.SIPI_VECTOR));
     // Whoever does not wait for one takes no notice.
     if (!this.#waitsForSipi) return;
     this.#waitsForSipi = false;

@@ -322,7 +322,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       return true;
     }
     if (pending & VcpuEvent.SIPI) {
-      Atomics.and(events, eventsIndex, ~VcpuEvent.SIPI);
+      Atomics.and(events, eventsIndex, ~(VcpuEvent.SIPI | VcpuEvent.SIPI_VECTOR));
       // Whoever does not wait for one takes no notice.
       if (!this.#waitsForSipi) return true;
       this.#waitsForSipi = false;

@@ -142,10 +142,8 @@ export function defineBreakpoints(m: Module, f: CpuFuncs): Watch {
   };
 }
 
-/** For a module that knows no breakpoints. */
-export const NO_WATCH: Watch = {
-  access: () => {},
-  hasData: () => i32(0),
-  hasInstruction: () => i32(0),
-  ask: () => {},
-};
+/** For a module whose breakpoints are another's to look for. */
+export function defineNoBreakpoints(m: Module, f: CpuFuncs): Watch {
+  f.more.set("updateBreakpoints", m.func("updateBreakpoints", ["i32"], [], () => {}));
+  return { access: () => {}, hasData: () => i32(0), hasInstruction: () => i32(0), ask: () => {} };
+}

@@ -16,7 +16,7 @@ import type { FlagFuncs } from "../flags.ts";
 import type { Imports } from "../imports.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS, WRITE_ONLY } from "../ops.ts";
 import { BOUNCE, CODE_INFO, DTLB, DTLB_BYTES, EXC, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
-import { defineBreakpoints, NO_WATCH } from "./breakpoints.ts";
+import { defineBreakpoints, defineNoBreakpoints } from "./breakpoints.ts";
 import { defineTlb, dtlbEntry, itlbEntry } from "./tlb.ts";
 import { ACCESS, defineWalk, MAXPHYADDR, WALK } from "./walk.ts";
 
@@ -39,7 +39,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
   const f: CpuFuncs = { flags, readAddr, writeAddr, commit, more };
   const walk = defineWalk(m, f, exits);
   const noteFill = defineTlb(m, f);
-  const watch = exits ? NO_WATCH : defineBreakpoints(m, f);
+  const watch = (exits ? defineNoBreakpoints : defineBreakpoints)(m, f);
 
   /** Whether a physical address (an i64) is in RAM. */
   const inRam = (c: Code, cpu: Value, physical: Value) => physical.shrU(12).ltU(c.ld32(cpu, S.ramPages).zx());
