@@ -58,7 +58,7 @@ export const RAM_BYTES = 16 << 20;
 /** Where page tables and the GDT lie. */
 const TABLES = 0x1000, GDT = 0x5000;
 
-export function softFixture(image?: Uint8Array<ArrayBuffer>): SoftFixture {
+export function softFixture(image?: Uint8Array<ArrayBuffer>, index = 0): SoftFixture {
   const memory = allocateMachineMemory(RAM_BYTES);
   const arena = new Arena(memory.buffer, ARENA_BASE, ARENA_BYTES);
   const ram = new GuestRam(memory.buffer, RAM_BASE, RAM_BYTES);

@@ -97,7 +97,7 @@ Deno.test("STI; HLT with an interrupt pending does not sleep", () => {
 });
 
 Deno.test("a start-up IPI is taken with its vector: nothing is left to do", () => {
-  const f = softFixture(1), vector = 0x11;
+  const f = softFixture(undefined, 1), vector = 0x11;
   put(f, vector << 12, "40 f4"); // inc ax; hlt
   assertEquals(f.vcpu.run(1e9), "halt");
   Atomics.store(f.events, 0, VcpuEvent.SIPI | vector << 8);
