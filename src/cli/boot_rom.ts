@@ -19,7 +19,6 @@ export function withBootRom(
     return net;
   }
   const told = net.kind === "user" && (net.bootFile ?? net.bootFileUefi) !== undefined;
-  if (told && !firmware) throw mistake("--net", `bootfile=${net.bootFile ?? net.bootFileUefi}`, "it with --firmware");
   if (!firmware || !(asked || (told && !firmware.boot))) return net;
   const model = net.model ?? "virtio", uefi = firmware.vars !== null;
   // UEFI has its own driver for virtio.

@@ -63,8 +63,11 @@ function runRequest(request: ResumeRequest, saved: MachineSpec): RunRequest {
   };
 }
 
-/** The network device stays, with its address; where it leads may change. */
-function netOf({ run, publish }: ResumeRequest, saved: MachineSpec): NetSpec | undefined {
+/** The network device stays, with its address and its ROM; where it leads may change. */
+export function netOf(
+  { run, publish }: Pick<ResumeRequest, "run" | "publish">,
+  saved: MachineSpec,
+): NetSpec | undefined {
   const was = saved.net;
   if (run.net === null && publish === null) return was;
   if (!was) {
@@ -73,5 +76,7 @@ function netOf({ run, publish }: ResumeRequest, saved: MachineSpec): NetSpec | u
   if (run.net?.kind === "none") throw mistake("--net", "none", "a network: the machine has a network device");
   if (run.net === null && was.kind === "user") return { ...was, publish: publish! };
   const { net } = chooseNet({ net: run.net, publish: run.publish, icount: saved.icount, name: "", allowed: true });
-  return net && { ...net, mac: was.mac };
+  const { mac, model, queues, rom } = was;
+  const device = { ...(model ? { model } : {}), ...(queues ? { queues } : {}), ...(rom ? { rom } : {}) };
+  return net && { ...device, ...net, mac };
 }

@@ -28,7 +28,7 @@ Deno.test("a file asks for what the same words on the command line do, its paths
     "memory": "1G", "cpus": 2, "timeout": 1.5, /* seconds */
     "disk": ["a.img", "b,,c.img,readonly", { "file": "d,e.img", "overlay": true, "readonly": false,
       "format": "qcow2", "discard": true, "serial": 7 }],
-    "net": "user,restrict,pcap=p.pcap",
+    "net": "user,restrict,pcap=p.pcap,tftp=t,bootfile=b,rom=r",
     "publish": "8080:80",
     "serial": ["none", "file:com2.log", "unix:/run/com3"],
     "vnc": { "address": "5900", "password": "secret" },
@@ -40,7 +40,7 @@ Deno.test("a file asks for what the same words on the command line do, its paths
     // deno-fmt-ignore
     plain("--kernel", "vm/vmlinuz", "--initrd", "/boot/initrd", "--append", "root=/dev/vda", "--memory", "1G",
       "--cpus", "2", "--timeout", "1.5", "--disk", "vm/a.img", "--disk", "vm/b,,c.img,readonly",
-      "--disk", "vm/d,,e.img,overlay,format=qcow2,discard=on,serial=7", "--net", "user,restrict,pcap=vm/p.pcap",
+      "--disk", "vm/d,,e.img,overlay,format=qcow2,discard=on,serial=7", "--net", "user,restrict,pcap=vm/p.pcap,tftp=vm/t,bootfile=b,rom=vm/r",
       "--publish", "8080:80", "--serial", "none", "--serial", "file:vm/com2.log", "--serial", "unix:/run/com3",
       "--vnc", "5900,password=vm/secret", "--trace", "pio:vm/t.trace", "--no-reboot"),
   );

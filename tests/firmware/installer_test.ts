@@ -142,8 +142,11 @@ async function readUntil(wanted: string, display: number, picture: string): Prom
       stderr: "null",
     }).output();
     if (seen.success) {
-      const { stdout } = await new Deno.Command(reader!, { args: [picture, "-", "--psm", "6"], stderr: "null" })
-        .output();
+      const { stdout } = await new Deno.Command(reader!, {
+        args: [picture, "-", "--psm", "6"],
+        env: { OMP_THREAD_LIMIT: "1" }, // threads that wait for each other waste a small host
+        stderr: "null",
+      }).output();
       text = new TextDecoder().decode(stdout);
       if (text.includes(wanted)) return text;
     }

@@ -1,6 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ConfigError } from "../../src/base/errors.ts";
 import { parseCommandLine, type ResumeRequest } from "../../src/cli/parse.ts";
+import { netOf } from "../../src/cli/resume.ts";
 import { type Key, KeyFilter } from "../../src/host/terminal_keys.ts";
 import { trike, withFolder } from "../boot/guests.ts";
 import { SMALL, usedPc, write } from "./fixture.ts";
@@ -37,6 +38,13 @@ Deno.test("resume takes a file first, and the options of what this process gives
       [["run", "--snapshot-on-exit", ""], "--snapshot-on-exit"],
     ] as const
   ) assertThrows(() => parseCommandLine(args), ConfigError, message);
+});
+
+Deno.test("resume --net: where the cable leads is new, the card is the one that was saved", () => {
+  const was = { kind: "switch", name: "lab", mac: [2, 0, 0, 0, 0, 9], pcap: null, model: "e1000", rom: "r" } as const;
+  const { run, publish } = resume("f", "--net", "user,tftp=d,mac=02:00:00:00:00:01");
+  const { mac, model, rom, kind } = netOf({ run, publish }, { ...SMALL, net: was })!;
+  assertEquals([mac, model, rom, kind], [was.mac, "e1000", "r", "user"]);
 });
 
 Deno.test("Ctrl-A s is a key of trike's own", () => {

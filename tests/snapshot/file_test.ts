@@ -5,7 +5,7 @@ import { ADDRESS } from "../../src/machine/addresses.ts";
 import { Snapshot } from "../../src/machine/snapshot.ts";
 import { MAX_SECTION_BYTES, SnapshotReader, SnapshotWriter } from "../../src/machine/snapshot_file.ts";
 import { Random } from "../diff/random.ts";
-import { inFolder, RAM_BYTES, smallPc, usedPc, write } from "./fixture.ts";
+import { inFolder, RAM_BYTES, SMALL, smallPc, usedPc, write } from "./fixture.ts";
 
 /** What the format's page says, with a CRC of another make. */
 function expected(sections: readonly [string, Uint8Array][]): Uint8Array {
@@ -228,6 +228,12 @@ Deno.test("fields of the machine that nobody could have written are refused by n
       ["spec.net.mac", (m) => m.spec.net.mac = [1, 2, 3]],
       ["spec.net.mac.5", (m) => m.spec.net.mac = [1, 2, 3, 4, 5, 256]],
       ["spec.net.publish.0.port", (m) => m.spec.net.publish = [{ protocol: "tcp", address: "", port: -1 }]],
+      ["spec.net.tftp: expected none", (m) => m.spec.net.tftp = "/"],
+      ["spec.net.rom", (m) => m.spec.net.rom = 5],
+      [
+        "spec.firmware.boot.0: expected disk or cdrom or net",
+        (m) => m.spec.firmware = { path: "f", vars: null, boot: ["usb"] },
+      ],
       ["spec.trace", (m) => m.spec.trace = { path: "/etc/passwd" }],
       ["spec.kernel", (m) => m.spec.kernel = "a\0b"],
       ["spec", (m) => m.spec = null],
@@ -245,6 +251,16 @@ Deno.test("fields of the machine that nobody could have written are refused by n
     }
     put(path, [["machine", new TextEncoder().encode("{")], ...good.slice(1)]);
     assert(refusal(path, pc)?.includes('section "machine": it is not JSON'));
+  });
+});
+
+Deno.test("a folder that a machine gives away by TFTP is not in its snapshot", () => {
+  inFolder((folder) => {
+    const path = `${folder}/s`, net = { ...SMALL.net!, tftp: "/srv/tftp", bootFile: "f" };
+    write(path, usedPc(), false, { ...SMALL, net });
+    const snapshot = new Snapshot(path);
+    assertEquals(snapshot.machine.spec.net, { ...SMALL.net!, bootFile: "f" });
+    snapshot.close();
   });
 });
 
