@@ -30,13 +30,7 @@ export interface Case {
   run(subject: Subject): void | Promise<void>;
 }
 
-/** What the software CPU lacks that executes one instruction for another engine, too. */
-export const MISSING_OF_STEPS: Subject["missing"] = {
-  "string instructions move between memory and a device, element by element":
-    "the software CPU reads a byte at the source and the destination of REP before the first element",
-};
 const MISSING_OF_SOFT: Subject["missing"] = {
-  ...MISSING_OF_STEPS,
   "an NMI that comes while one is served waits for IRET": "the software CPU does not block NMIs while one is served",
 };
 

@@ -7,7 +7,7 @@
 import type { Module } from "../../../wasm/module.ts";
 import { i32, i64, select, type Value } from "../../../wasm/value.ts";
 import { ACCESS_WRITE } from "../linear.ts";
-import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
+import { type CpuFuncs, deepFunc, type Ops, STATUS, WRITE_ONLY } from "../ops.ts";
 import type { Row } from "../row.ts";
 import { DF, DTLB_ENTRIES, ES, IF, RCX, RDI, RSI, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "../state.ts";
 
@@ -25,8 +25,8 @@ export function defineString(m: Module, f: CpuFuncs): void {
     hit();
     const at = c.choose(
       write,
-      () => c.call1(f.writeAddr, o.cpu, address, 1),
-      () => c.call1(f.readAddr, o.cpu, address, 1),
+      () => c.call1(f.writeAddr, o.cpu, address, 1 | WRITE_ONLY),
+      () => c.call1(f.readAddr, o.cpu, address, 0), // a device is not read
       "i32",
     );
     c.if(at.eqz(), () => o.leave(STATUS.FAULT));

@@ -213,7 +213,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
     return c.let(code.or(rights.and(RIGHT.WRITE).eqz()));
   };
 
-  /** (cpu, tlb, address, bytes) → offset or 0: the miss path of reads. */
+  /** (cpu, tlb, address, bytes) → offset or 0: the miss path of reads. No bytes: only where they are, and a device is left alone. */
   const readSlow = m.func("mmu.read", ["i32", "i32", "i64", "i32"], ["i32"], (c) => {
     const cpu = c.param(0), tlb = c.param(1), a = c.param(2), bytes = c.param(3);
     watch.access(c, cpu, a, bytes, false);
@@ -249,7 +249,7 @@ export function defineMmu(m: Module, imports: Imports, flags: FlagFuncs, exits =
       c.st32(cpu, split, S.bounceSplit);
     });
     c.st64(cpu, physical, S.bouncePhys);
-    forParts(c, cpu, bytes, gather);
+    c.if(bytes, () => forParts(c, cpu, bytes, gather));
     c.return(cpu.add(BOUNCE));
   });
 
