@@ -1,6 +1,7 @@
 /** The binary as `deno compile` makes it: Deno's runtime, which has no command line of its own, with trike inside. */
 import { HostError } from "../../src/base/errors.ts";
 import { ROOT } from "../tree.ts";
+import { withImageFolder } from "./images.ts";
 import { RUN_FLAGS } from "./permissions.ts";
 import { workerModules } from "./workers.ts";
 
@@ -11,8 +12,8 @@ export interface CompileOptions {
   readonly runtime: string | null;
 }
 
-/** The words for Deno's executable. Workers' modules are named: no import leads to them. */
-export function compileArgs({ target, output }: CompileOptions): string[] {
+/** The words for Deno's executable. Workers' modules are named, and a folder of images: no import leads to them. */
+export function compileArgs({ target, output }: CompileOptions, images: string): string[] {
   const workers = [...new Set(workerModules().values())].flatMap((module) => ["--include", module]);
   const own = [
     "--quiet",
@@ -25,18 +26,20 @@ export function compileArgs({ target, output }: CompileOptions): string[] {
     "--output",
     output,
   ];
-  return ["compile", ...own, ...RUN_FLAGS, ...workers, "src/main.ts"];
+  return ["compile", ...own, ...RUN_FLAGS, ...workers, "--include", images, "src/main.ts"];
 }
 
 export async function compile(options: CompileOptions): Promise<void> {
-  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: compileArgs(options),
-    cwd: ROOT,
-    stdin: "null",
-    stdout: "inherit",
-    stderr: "piped",
-    env: { NO_COLOR: "1", ...options.runtime === null ? {} : { DENORT_BIN: options.runtime } },
-  }).output();
+  const { success, stderr } = await withImageFolder((images) =>
+    new Deno.Command(Deno.execPath(), {
+      args: compileArgs(options, images),
+      cwd: ROOT,
+      stdin: "null",
+      stdout: "inherit",
+      stderr: "piped",
+      env: { NO_COLOR: "1", ...options.runtime === null ? {} : { DENORT_BIN: options.runtime } },
+    }).output()
+  );
   const said = new TextDecoder().decode(stderr).trim();
   if (success) {
     if (said !== "") console.error(said);

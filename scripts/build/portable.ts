@@ -5,9 +5,10 @@
 import { HostError } from "../../src/base/errors.ts";
 import { bundleProgram, MAIN } from "./bundle.ts";
 import { alignedEnd, entryPatches, readElf } from "./elf.ts";
+import { carriedImages } from "./images.ts";
 import { RUN_FLAGS } from "./permissions.ts";
 import { scriptHeader } from "./script.ts";
-import { type Script, type Scripts, starterUrl } from "./starter.ts";
+import { CARRIED, type Script, type Scripts, starterUrl } from "./starter.ts";
 
 /** Nothing of the user's folders, files and network has a say in how the program starts, and nothing is left behind. */
 const ISOLATION = ["--quiet", "--no-config", "--no-lock", "--no-remote", "--no-npm", "--no-code-cache"];
@@ -53,16 +54,18 @@ export async function buildScript(runtime: string, output: string): Promise<void
   });
 }
 
-/** All scripts, one behind the other, from position `at` of the file on. */
+/** All scripts and images, one behind the other, from position `at` of the file on. */
 async function program(at: number): Promise<{ scripts: Scripts; bytes: Uint8Array<ArrayBuffer> }> {
   const scripts: Record<string, Script> = {};
-  const texts = (await bundleProgram()).map(({ name, text }) => ({ name, text: new TextEncoder().encode(text) }));
-  const bytes = new Uint8Array(texts.reduce((sum, { text }) => sum + text.length, 0));
+  const texts = (await bundleProgram()).map(({ name, text }) => ({ name, bytes: new TextEncoder().encode(text) }));
+  const images = (await carriedImages()).map(({ name, bytes }) => ({ name: `${CARRIED}${name}`, bytes }));
+  const files = [...texts, ...images];
+  const bytes = new Uint8Array(files.reduce((sum, file) => sum + file.bytes.length, 0));
   let end = 0;
-  for (const { name, text } of texts) {
-    bytes.set(text, end);
-    scripts[name] = { at: at + end, bytes: text.length };
-    end += text.length;
+  for (const file of files) {
+    bytes.set(file.bytes, end);
+    scripts[file.name] = { at: at + end, bytes: file.bytes.length };
+    end += file.bytes.length;
   }
   return { scripts, bytes };
 }

@@ -4,13 +4,16 @@
  * (0.22 s and 0.03 s for the main thread's, and as much for each Worker).
  */
 
-/** A script of the program, and where its bytes are in the file. */
+/** Before the names of files that are no scripts. */
+export const CARRIED = "carried/";
+
+/** A script of the program, or another file that it carries, and where its bytes are in the file. */
 export interface Script {
   readonly at: number;
   readonly bytes: number;
 }
 
-/** By the path of the module that it is made of. */
+/** By the path of the module that it is made of; the others by CARRIED and their name. */
 export type Scripts = Readonly<Record<string, Script>>;
 
 export interface Start {
@@ -31,34 +34,41 @@ export function starterUrl(scripts: Scripts, { main, file, args }: Start): strin
  * file the main thread has read: it may have been replaced since.
  */
 function start(scripts: Scripts, name: string, path: string, args: readonly string[] | null, known?: string): void {
-  let text = "", identity = "";
-  try {
+  let text = "", identity = known;
+  const read = ({ at, bytes }: Script) => {
     using file = Deno.openSync(path);
     const { dev, ino, size, mtime } = file.statSync();
-    identity = `${dev} ${ino} ${size} ${mtime?.getTime()}`;
-    if (known !== undefined && known !== identity) throw new Error("it was replaced meanwhile");
-    const { at, bytes } = scripts[name]!;
+    const found = `${dev} ${ino} ${size} ${mtime?.getTime()}`;
+    if (found !== (identity ??= found)) throw new Error("it was replaced meanwhile");
     const buffer = new Uint8Array(bytes);
     file.seekSync(at, 0);
     for (let n = 0; n < bytes;) {
-      const read = file.readSync(buffer.subarray(n));
-      if (read === null) throw new Error("it is cut short");
-      n += read;
+      const count = file.readSync(buffer.subarray(n));
+      if (count === null) throw new Error("it is cut short");
+      n += count;
     }
-    text = new TextDecoder().decode(buffer);
+    return buffer;
+  };
+  try {
+    text = new TextDecoder().decode(read(scripts[name]!));
   } catch (error) {
     const why = `Cannot read the program in "${path}": ${error instanceof Error ? error.message : error}`;
     if (args === null) throw new Error(why);
     console.error(`trike: ${why}`);
     Deno.exit(1);
   }
+  const carried = (file: string) => {
+    const where = scripts[`carried/${file}`];
+    return where === undefined ? null : read(where);
+  };
   const workers = new Proxy({}, {
     get: (_, worker: string) => {
       const words = [scripts, worker, path, null, identity].map((word) => JSON.stringify(word)).join();
       return URL.createObjectURL(new Blob([`(${start})(${words});`], { type: "text/javascript" }));
     },
   });
-  // What a script asks for Deno's built-in modules, for the addresses of Workers' modules, for the user's words.
-  const evaluate = new Function("__require", "TRIKE_WORKERS", "TRIKE_ARGS", `${text}\n//# sourceURL=trike/${name}`);
-  evaluate(process.getBuiltinModule, workers, args);
+  // What a script asks for Deno's built-in modules, the addresses of Workers' modules, the user's words, files it carries.
+  const parameters = ["__require", "TRIKE_WORKERS", "TRIKE_ARGS", "TRIKE_FILE"];
+  const evaluate = new Function(...parameters, `${text}\n//# sourceURL=trike/${name}`);
+  evaluate(process.getBuiltinModule, workers, args, carried);
 }

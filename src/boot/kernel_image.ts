@@ -32,12 +32,19 @@ export function readKernel(path: string): { name: Named; bytes: Uint8Array<Array
   const name: Named = { what: "kernel", path };
   const bytes = withFile(name, (file, sizeBytes) => {
     if (sizeBytes > MAX_FILE_BYTES) throw cannotLoad(name, `${sizeBytes} bytes is too large for a kernel`);
-    const all = new Uint8Array(sizeBytes);
+    const all = new Uint8Array(new ArrayBuffer(Math.max(sizeBytes, MIN_BUFFER_BYTES)), 0, sizeBytes);
     readInto(name, file, all);
     return all;
   });
   return { name, bytes };
 }
+
+/**
+ * The buffer is let go when the kernel is in RAM. What is freed in one piece of up to 32 MiB makes glibc keep twice as much of
+ * everything that is freed later (mallopt(3), M_MMAP_THRESHOLD), which costs 30 MiB until the guest's shell. Only what is read
+ * takes memory of the host.
+ */
+const MIN_BUFFER_BYTES = 33 << 20;
 
 /** A vmlinux with debug information is below this; a disk image named by mistake should not be read whole. */
 const MAX_FILE_BYTES = 2 ** 31 - 1;

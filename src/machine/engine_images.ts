@@ -68,16 +68,20 @@ export class Images implements EngineImages {
   ) {}
 
   async find(name: string): Promise<Uint8Array<ArrayBuffer> | null> {
-    const image = this.carried(name);
-    if (image !== null) return image;
-    const folder = await this.#place();
-    return folder === null ? null : await readKept(folder, name).catch(() => null);
+    try {
+      const image = this.carried(name);
+      if (image !== null) return image;
+      const folder = await this.#place();
+      return folder === null ? null : await readKept(folder, name);
+    } catch {
+      return null; // not there, or not to be read
+    }
   }
 
   async keep(name: string, image: Uint8Array<ArrayBuffer>): Promise<void> {
-    const folder = await this.#place();
-    if (folder === null) return;
     try {
+      const folder = await this.#place();
+      if (folder === null) return;
       await forgetOthers(this.folder!, folder);
       await Deno.mkdir(folder, { recursive: true, mode: 0o700 });
       await writeKept(folder, name, image);

@@ -6,6 +6,8 @@ import { assert, assertEquals } from "@std/assert";
 import { PERMISSIONS } from "../../scripts/build/permissions.ts";
 import { V8_FLAGS } from "../../scripts/build/v8_flags.ts";
 import { workerModules } from "../../scripts/build/workers.ts";
+import { imageName } from "../../src/engine/soft/image_name.ts";
+import { FINGERPRINT } from "../../src/machine/engine_images.ts";
 import { ROOT, sources, split } from "../../scripts/tree.ts";
 import { build, withFolder } from "./build.ts";
 
@@ -39,6 +41,9 @@ Deno.test("the binary has trike, the modules of its Workers, its permissions and
       deny_import: all,
       prompt: false,
     });
+    for (const image of [FINGERPRINT, imageName(0, 1), imageName(0, 2), imageName(3, 4)]) {
+      assert(text.includes(`{"File":{"n":"${image}"`), `the image ${image} is not in the binary`);
+    }
     for (const module of workerModules().values()) {
       const name = module.slice(module.lastIndexOf("/") + 1);
       assert(text.includes(`{"File":{"n":"${name}"`), `${module} is not in the binary`);

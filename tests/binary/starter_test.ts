@@ -64,3 +64,9 @@ Deno.test("a Worker does not start out of a file that was replaced", async () =>
   assertEquals(code, 4);
   assertEquals(stdout.includes('Cannot read the program in "file": it was replaced meanwhile'), true, stdout);
 });
+
+Deno.test("a script is given the files that are carried, and null for others", async () => {
+  const main = `console.log(new TextDecoder().decode(TRIKE_FILE("one")), TRIKE_FILE("two"));`;
+  const { code, stdout, stderr } = await start({ main, "carried/one": "1 ä" });
+  assertEquals([code, stdout, stderr], [0, "1 ä null\n", ""]);
+});
