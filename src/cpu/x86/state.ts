@@ -152,11 +152,16 @@ export const S = layout({
   bounceSplit: 4,
   /** Free slots in the log of TLB fills (tlb.ts); 0: the log is full, or has never been started. */
   tlbLogLeft: 4,
-  /** Range of linear addresses that pages of 1 GiB have put into the TLBs, so that INVLPG knows what to look for. */
-  largeLo: 8,
-  largeHi: 8,
+  /** 1: a global page has been put into the TLBs since all of them were emptied. Those are not in the log. */
+  tlbGlobals: 4,
+  /**
+   * Range of linear addresses that pages of 1 GiB have put into the TLBs, so that INVLPG knows what to look for: those that are
+   * not global, and those that are.
+   */
+  largeLo: [8, 2],
+  largeHi: [8, 2],
   /** The same for pages of 2 and 4 MiB: one bit for each 4 MiB, modulo 8 GiB (tlb.ts). */
-  largeMap: [8, 32],
+  largeMap: [8, 2 * 32],
   /** Counters for --stats. */
   tlbMisses: 4,
   pageFaults: 4,

@@ -29,7 +29,10 @@ export function defineControl(m: Module, f: CpuFuncs, imports: Imports, limits: 
     c.if(type!.leU(1).and(low!.ne(current)), () => c.return(0));
     c.if(type!.eqz(), () => {
       c.call(o.deep("invlpg"), o.cpu, address!);
-    }, () => callPlain(o, "flushTlb"));
+    }, () => {
+      // Of the types only 2 is about global pages too.
+      c.if(type!.eq(2), () => callPlain(o, "flushTlb"), () => callPlain(o, "flushSpace"));
+    });
   });
 
   // → EDX:EAX as one.

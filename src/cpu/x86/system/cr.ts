@@ -1,7 +1,8 @@
 /**
  * Control and debug registers: what may be written, and what a write brings about: [sdm3 §2.5, §4.1, §4.10.4, §18.2].
  *
- * The TLBs hold the current address space only, so PCIDs save nothing and every load of CR3 flushes, asked to or not.
+ * The TLBs hold the current address space only, so PCIDs save nothing and every load of CR3 flushes, asked to or not, all but
+ * global pages.
  * Data breakpoints are kept and read back, not watched for.
  */
 import type { Module } from "../../../wasm/module.ts";
@@ -85,7 +86,7 @@ export function defineCr(m: Module, f: CpuFuncs, imports: Imports, reservedCr4 =
       o.callF(checkPdptes, o.cpu, cr3);
     });
     o.st64("cr3", cr3);
-    callPlain(o, "flushTlb");
+    callPlain(o, "flushSpace");
   });
 
   deepFunc(m, f, "writeCr4", ["i64"], [], (o, value) => {

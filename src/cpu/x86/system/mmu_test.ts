@@ -15,6 +15,7 @@ import { BITMAPS, CODE_DIR, CODE_PAGES, CPU, type Fixture, fixture, RAM } from "
 
 const NAMES = [
   "flushTlb",
+  "flushSpace",
   "invlpg",
   "dropWriteTags",
   "probeRead",
@@ -215,6 +216,61 @@ Deno.test("INVLPG drops one page, or all of a large one", () => {
   for (const a of [0x4000_7000n, 0x4002_9000n]) assertEquals(f.call("readAddr", a, 4), RAM + (Number(a) & 0xf_ffff));
   f.call("invlpg", 0x7fff_f000n);
   assertEquals([7, 0x29, 0x21].map((p) => tag(f, p, TLB_TAG_R)), [EMPTY, EMPTY, 0x21000n]);
+});
+
+const G = 0x100;
+
+Deno.test("a change of the address space keeps global pages, if CR4.PGE is set; a whole flush keeps none [sdm3 §4.10.4.1]", () => {
+  for (const pge of [0, 0x80]) {
+    const f = paged();
+    f.set64("cr4", 0x20 | pge);
+    f.set("itlb", CPU + DTLB + 3 * DTLB_BYTES);
+    map(f, 0x20, 0x10);
+    map(f, 0x21, 0x10, 0x67 | G);
+    const fill = () => [0x20000n, 0x21000n].forEach((a) => (f.call("readAddr", a, 4), f.call("fetch", a)));
+    const fetched = (page: number) => f.view.getBigUint64(CPU + DTLB + 3 * DTLB_BYTES + page * 16, true);
+    const tags = () => [0x20, 0x21].map((page) => [tag(f, page, TLB_TAG_R), fetched(page)]);
+    const none = [EMPTY, EMPTY], there = [0x21000n, 0x21000n];
+    fill();
+    f.call("flushSpace");
+    assertEquals(tags(), [none, pge ? there : none]);
+    fill();
+    f.call("flushTlb");
+    assertEquals(tags(), [none, none]);
+    fill();
+    f.call("invlpg", 0x21000n);
+    assertEquals(tag(f, 0x21, TLB_TAG_R), EMPTY);
+  }
+});
+
+Deno.test("what another address space maps in a global page's entry goes with that space", () => {
+  const f = paged();
+  f.set64("cr4", 0xa0);
+  map(f, 0x20, 0x10, 0x67 | G);
+  f.call("readAddr", 0x20000n, 4);
+  // The same entry of the TLB.
+  const other = 0x20000n + (BigInt(DTLB_ENTRIES) << 12n);
+  f.view.setBigUint64(RAM + 2 * 4096 + Number(other >> 21n) * 8, 0x5007n, true);
+  f.view.setBigUint64(RAM + 5 * 4096 + Number((other >> 12n) & 511n) * 8, 0x1_2067n, true);
+  assertEquals(f.call("readAddr", other, 4), RAM + 0x12000);
+  assertEquals(tag(f, 0x20, TLB_TAG_R), other);
+  f.call("flushSpace");
+  assertEquals(tag(f, 0x20, TLB_TAG_R), EMPTY);
+});
+
+Deno.test("INVLPG drops all of a large page that outlives a change of the address space", () => {
+  const f = paged();
+  f.set64("cr4", 0xa0);
+  f.view.setBigUint64(RAM + 2 * 4096 + 2 * 8, BigInt(0xe7 | G), true);
+  f.view.setBigUint64(RAM + 1 * 4096 + 8, BigInt(0xe7 | G), true);
+  for (const [one, other] of [[0x405000n, 0x40a000n], [0x4000_7000n, 0x4002_9000n]] as const) {
+    f.call("readAddr", one, 4);
+    f.call("readAddr", other, 4);
+    f.call("flushSpace");
+    assertEquals(tag(f, Number(one >> 12n), TLB_TAG_R), one);
+    f.call("invlpg", other);
+    assertEquals(tag(f, Number(one >> 12n), TLB_TAG_R), EMPTY);
+  }
 });
 
 Deno.test("a flush forgets everything, whether or not the log of fills has overflowed", () => {

@@ -31,6 +31,8 @@ export const WALK = {
   /** The mapping is larger than 4 KiB; larger than 4 MiB. */
   LARGE: 2,
   HUGE: 4,
+  /** The mapping is of every address space: [sdm3 §4.10.2.4]. */
+  GLOBAL: 8,
 } as const;
 
 export const MAXPHYADDR = 40;
@@ -155,10 +157,12 @@ export function defineWalk(m: Module, f: CpuFuncs, exits: boolean): Func {
       });
     });
     const offset = (1n << BigInt(shift)) - 1n;
+    // Bit 8 of the entry, with CR4.PGE (bit 7), as bit 3.
+    const isGlobal = leaf.e.shrU(5).lo().and(o.ld32("cr4").shrU(4)).and(WALK.GLOBAL);
     c.return(
       STATUS.NEXT,
       base.or(address.and(offset)),
-      mayWrite.get().and(dirty).or(shift > 22 ? WALK.LARGE | WALK.HUGE : shift > 12 ? WALK.LARGE : 0),
+      mayWrite.get().and(dirty).or(isGlobal).or(shift > 22 ? WALK.LARGE | WALK.HUGE : shift > 12 ? WALK.LARGE : 0),
     );
   };
   /** The physical address bits of an entry that maps 2^shift bytes. */
