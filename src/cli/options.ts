@@ -153,7 +153,7 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
         "format=raw|qcow2",
         "           whatever the name says",
         "controller=virtio|ahci|nvme|cdrom",
-        "           /dev/vda, sda, nvme0n1, sr0 and onwards in the order given [virtio];",
+        "           /dev/vda, sda, nvme0n1, sr0 and onwards in the order given [virtio]",
         "           ',controller=cdrom' without a FILE is an empty drive",
         "serial=TEXT",
         "discard=on|off",
@@ -308,7 +308,7 @@ export const CONFIG_OPTIONS: Readonly<Record<string, Option>> = {
 
 /** What only `trike resume` understands. */
 export const RESUME_OPTIONS: Readonly<Record<string, Option>> = {
-  force: { help: ["Resume though a disk has changed since, or on another engine."] },
+  force: { help: ["Resume though a disk or a shared folder has changed since, or on another engine."] },
 };
 /** What `trike resume` shares with `trike run`: the rest is as it was saved. */
 export const RESUME_SHARED = [

@@ -247,6 +247,12 @@ Deno.test("hostile clients: nonsense is answered or hung up on, crowds are turne
       '{"do":"snapshot","path":"/x\\u0000","compress":false}\n',
       '{"do":"snapshot","path":"/x"}\n',
       '{"do":"screenshot","path":"it.png"}\n',
+      '{"do":"medium","drive":"vda","path":null,"force":false}\n',
+      '{"do":"medium","drive":"cd0","path":"x.iso","force":false}\n',
+      '{"do":"medium","drive":"cd0","path":null}\n',
+      '{"do":"medium","drive":"cd0","path":null,"force":false}\n',
+      '{"do":"link","up":"yes"}\n',
+      '{"do":"link"}\n',
       '{"do":"publish","forward":{"protocol":"tcp","address":"127.0.0.1","port":70000,"guestPort":1}}\n',
       '{"do":"publish","forward":{"protocol":"sctp","address":"127.0.0.1","port":1,"guestPort":1}}\n',
       '{"do":"publish","forward":null}\n',
@@ -304,6 +310,9 @@ Deno.test("the words of these commands are checked before anything is asked", as
     [["publish", "x", "80"], 'publish "80": expected [ADDRESS:]PORT:GUESTPORT'],
     [["publish", "x", "--remove"], "expected a port"],
     [["kill", "x", "--force"], `Unknown option "--force"`],
+    [["medium", "x", "cd0", "y.iso", "--eject"], "trike medium --eject: expected NAME [DRIVE]"],
+    [["medium", "x", "--force"], "trike medium --force: expected FILE or --eject"],
+    [["link", "x", "sideways"], 'trike link "sideways": expected up or down'],
   ];
   const results = await Promise.all(mistakes.map(([args]) => trike(args, { allow: [] })));
   for (const [i, { code, stderr }] of results.entries()) {

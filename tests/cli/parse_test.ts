@@ -237,6 +237,7 @@ Deno.test("mistakes name the flag, the value and what was expected", () => {
     [["--serial", "stdio", "--serial", "stdio"], "--serial", "stdio", "one port only"],
     [Array.from({ length: 9 }, () => "--serial=none"), "--serial", "at most 8"],
     [["--disk", ""], "--disk", "FILE"],
+    [["--disk", ",controller=ahci"], "--disk", "FILE"],
     [["--disk", "d,read-only"], "--disk", "read-only", "did you mean readonly?"],
     [["--disk", "d,format=vhd"], "--disk", "format=raw or qcow2", "vhd"],
     [["--disk", "d,controller=ide"], "--disk", "controller=virtio, ahci, nvme or cdrom", "ide"],
