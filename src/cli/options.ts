@@ -308,7 +308,7 @@ export const CONFIG_OPTIONS: Readonly<Record<string, Option>> = {
 
 /** What only `trike resume` understands. */
 export const RESUME_OPTIONS: Readonly<Record<string, Option>> = {
-  force: { help: ["Resume though a disk or a shared folder has changed since, or on another engine."] },
+  force: { help: ["Resume though a disk or shared folder has changed, or on another engine."] },
 };
 /** What `trike resume` shares with `trike run`: the rest is as it was saved. */
 export const RESUME_SHARED = [
