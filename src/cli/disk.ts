@@ -30,6 +30,7 @@ const NEW_IMAGE: Readonly<Record<string, Word>> = {
   "cluster-size": { value: "SIZE", help: "of a qcow2 image, 512 to 2M [64K]" },
   "refcount-bits": { value: "N", help: "of a qcow2 image, 1 to 64 [16]" },
   "compression": { value: "zlib|zstd", help: "of a qcow2 image's compressed clusters [zlib]" },
+  "extended-l2": { help: "store as little as a 32nd of a cluster; 16K or more" },
   "lazy-refcounts": { help: "say that a qcow2 image's refcounts may be late" },
 };
 
@@ -278,6 +279,8 @@ function newImage(given: ReadonlyMap<string, string>) {
   if (!isPowerOfTwo(clusterBytes) || clusterBytes < 512 || clusterBytes > 2 << 20) {
     throw mistake("--cluster-size", clusterText!, "a power of two from 512 to 2M");
   }
+  const extendedL2 = given.has("extended-l2");
+  if (extendedL2 && clusterBytes < 16384) throw mistake("--cluster-size", clusterText!, "16K to 2M with --extended-l2");
   const refcountBits = bitsText === undefined ? 16 : Number(bitsText);
   if (!isPowerOfTwo(refcountBits) || refcountBits > 64) {
     throw mistake("--refcount-bits", bitsText!, "1, 2, 4, 8, 16, 32 or 64");
@@ -290,6 +293,7 @@ function newImage(given: ReadonlyMap<string, string>) {
     refcountBits,
     compression: compression ?? "zlib",
     lazyRefcounts: given.has("lazy-refcounts"),
+    extendedL2,
   } as const;
 }
 

@@ -16,7 +16,7 @@ const DISK_BYTES = 128 * 1024;
 
 function sample(clusterBytes: number): Uint8Array<ArrayBuffer> {
   const store = new MemoryStore(), random = new Random(clusterBytes);
-  createQcow2(store, { sizeBytes: DISK_BYTES, clusterBytes });
+  createQcow2(store, { sizeBytes: DISK_BYTES, clusterBytes, extendedL2: clusterBytes >= 16384 });
   const write = () => {
     const image = new Qcow2(store, true, null);
     for (let i = 0; i < 10; i++) {
@@ -71,7 +71,7 @@ function useAll(bytes: Uint8Array, random: Random): void {
 }
 
 Deno.test("images with damaged bytes", () => {
-  for (const clusterBytes of [512, 4096]) {
+  for (const clusterBytes of [512, 4096, 16384]) {
     const good = sample(clusterBytes);
     assertEquals(checkImage(new MemoryStore(good), false).corruptions, 0);
     for (let seed = 1; seed <= 150; seed++) {
@@ -116,7 +116,7 @@ Deno.test("what is refused is named", () => {
   refused((v) => v.setUint32(HEADER.CLUSTER_BITS, 31), "found cluster_bits 31");
   refused((v) => v.setUint32(HEADER.CRYPT_METHOD, 2), "the image is encrypted");
   refused((v) => v.setUint32(HEADER.INCOMPATIBLE_FEATURES + 4, 4), "external data file");
-  refused((v) => v.setUint32(HEADER.INCOMPATIBLE_FEATURES + 4, 16), "extended L2");
+  refused((v) => v.setUint32(HEADER.INCOMPATIBLE_FEATURES + 4, 16), "14 to 21 with extended L2 entries");
   refused((v) => v.setUint32(HEADER.INCOMPATIBLE_FEATURES, 1), "incompatible features");
   refused((v) => v.setUint32(HEADER.INCOMPATIBLE_FEATURES + 4, 2), "marked corrupt");
   refused((v) => put64(v, HEADER.SIZE, 2 ** 51), "found l1_size");

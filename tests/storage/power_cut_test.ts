@@ -168,6 +168,7 @@ const SHAPES: Record<string, Omit<CreateOptions, "sizeBytes">> = {
   "512-byte clusters": { clusterBytes: 512 },
   "4 KiB clusters": { clusterBytes: 4096, refcountBits: 8 },
   "64 KiB clusters": {},
+  "subclusters of 512 bytes": { clusterBytes: 16384, extendedL2: true },
 };
 
 for (const [name, shape] of Object.entries(SHAPES)) {

@@ -1,5 +1,5 @@
 /** qcow2 images against a model of a disk, against our checker and against QEMU's tool, both ways. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { DiskImage } from "../../src/host/disk/image.ts";
 import { openImage } from "../../src/host/disk/open.ts";
 import { checkImage } from "../../src/host/disk/qcow2/check.ts";
@@ -7,6 +7,7 @@ import { type CreateOptions, createQcow2 } from "../../src/host/disk/qcow2/creat
 import { Qcow2 } from "../../src/host/disk/qcow2/qcow2.ts";
 import { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "../../src/host/disk/qcow2/snapshots.ts";
 import { FileStore } from "../../src/host/disk/store.ts";
+import { which } from "../guest/which.ts";
 import { MemoryStore } from "./memory_store.ts";
 import { Model, noise, operate, Random } from "./model.ts";
 import { assertSound, noQemuImg, qemu } from "./qemu_img.ts";
@@ -21,6 +22,8 @@ const SHAPES: Record<string, Omit<CreateOptions, "sizeBytes">> = {
   "2 KiB, 64-bit refcounts": { clusterBytes: 2048, refcountBits: 64 },
   "version 2": { version: 2, clusterBytes: 4096 },
   "2 MiB": { clusterBytes: 2 * MIB, refcountBits: 8 },
+  "extended L2, 16 KiB": { extendedL2: true, clusterBytes: 16384 },
+  "extended L2, 128 KiB, zstd": { extendedL2: true, clusterBytes: 131072, compression: "zstd" },
   "zstd, lazy refcounts": { compression: "zstd", lazyRefcounts: true, clusterBytes: 8192, refcountBits: 32 },
 };
 
@@ -80,7 +83,7 @@ for (const [name, shape] of Object.entries(SHAPES)) {
 }
 
 Deno.test("an image over another shows what is behind it, and hides it where it says so", () => {
-  for (const seed of [1, 2, 3, 4]) {
+  for (const seed of [1, 2, 3, 4, 5, 6]) {
     const random = new Random(seed);
     const behind = new MemoryStore();
     createQcow2(behind, { sizeBytes: 2 * MIB, clusterBytes: 4096 });
@@ -96,6 +99,7 @@ Deno.test("an image over another shows what is behind it, and hides it where it 
       sizeBytes: 3 * MIB,
       clusterBytes: 16384,
       version: seed === 4 ? 2 : 3,
+      extendedL2: seed > 4,
       backingFile: "base.qcow2",
     });
     const image = new Qcow2(store, true, new Qcow2(behind, false, null));
@@ -216,6 +220,8 @@ Deno.test(
           "compat=0.10",
           "compression_type=zstd",
           "lazy_refcounts=on,refcount_bits=64",
+          "extended_l2=on,cluster_size=16k",
+          "extended_l2=on,cluster_size=128k",
         ]
       ) {
         for (const compress of [[], ["-c"]]) {
@@ -257,6 +263,112 @@ Deno.test(
         const back = openImage({ path, writable: false });
         model.compare(back, "we went back");
         back.close();
+      }
+    }),
+);
+
+/** Of `qemu-img map`: what the image itself has of the disk, whatever is behind it. */
+async function mapped(path: string): Promise<{ kind: string; start: number; length: number }[]> {
+  const rows = JSON.parse(await qemu("map", "--output=json", "-f", "qcow2", path));
+  return rows.filter((row: { depth: number }) => row.depth === 0).map(
+    ({ start, length, data }: { start: number; length: number; data: boolean }) => ({
+      kind: data ? "data" : "zero",
+      start,
+      length,
+    }),
+  );
+}
+
+Deno.test(
+  {
+    name: "subclusters: 4 KiB written takes 4 KiB of a cluster of 128 KiB, and zeros as little, as qemu-img sees it",
+    ignore: noQemuImg,
+  },
+  () =>
+    withFolder(async (folder) => {
+      const base = noise(new Random(3), MIB), path = `${folder}/over.qcow2`, backing = `${folder}/base.raw`;
+      await Deno.writeFile(backing, base);
+      const store = FileStore.create(path);
+      const over = { backingFile: "base.raw", backingFormat: "raw" };
+      createQcow2(store, { sizeBytes: MIB, clusterBytes: 131072, extendedL2: true, ...over });
+      store.close();
+      const image = openImage({ path, writable: true });
+      image.write(12288, new Uint8Array(4096).fill(1));
+      image.write(32768 + 512, new Uint8Array(512).fill(2)); // its neighbours come with it
+      image.writeZeroes(131072 + 8192, 4096, true);
+      image.write(262144, new Uint8Array(131072).fill(3));
+      image.writeZeroes(262144 + 4096, 8192, true);
+      image.flush();
+      assertEquals(await mapped(path), [
+        { kind: "data", start: 12288, length: 4096 },
+        { kind: "data", start: 32768, length: 4096 },
+        { kind: "zero", start: 131072 + 8192, length: 4096 },
+        { kind: "data", start: 262144, length: 4096 },
+        { kind: "zero", start: 262144 + 4096, length: 8192 },
+        { kind: "data", start: 262144 + 12288, length: 131072 - 12288 },
+      ]);
+      const clusters = () => Math.ceil(Deno.statSync(path).size / 131072);
+      const before = clusters();
+      image.write(4096, new Uint8Array(4096).fill(4)); // into the cluster that is there
+      image.flush();
+      assertEquals(clusters(), before);
+      dump(image, `${folder}/disk.raw`);
+      image.close();
+      await assertSound(path);
+      assertStringIncludes(await qemu("compare", "-f", "qcow2", "-F", "raw", path, `${folder}/disk.raw`), "identical");
+    }),
+);
+
+const qemuIo = which("qemu-io");
+Deno.test(
+  {
+    name: "subclusters that QEMU wrote, emptied and compressed are read, and what we write next to them it reads",
+    ignore: qemuIo === null || noQemuImg,
+  },
+  () =>
+    withFolder(async (folder) => {
+      await Deno.writeFile(`${folder}/base.raw`, noise(new Random(9), 2 * MIB));
+      const path = `${folder}/over.qcow2`, random = new Random(13);
+      const options = ["-o", "extended_l2=on,cluster_size=32k"];
+      await qemu("create", "-q", "-f", "qcow2", ...options, "-b", "base.raw", "-F", "raw", path);
+      const io = async (commands: readonly string[]) => {
+        const args = ["-f", "qcow2", ...commands.flatMap((one) => ["-c", one]), path];
+        const { code, stderr } = await new Deno.Command(qemuIo!, { args, stdout: "null" }).output();
+        assertEquals(code, 0, new TextDecoder().decode(stderr));
+      };
+      await io(["write -c -P 7 65536 32768", "write -c -P 8 163840 32768"]);
+      for (let round = 0; round < 6; round++) {
+        const commands: string[] = [];
+        for (let n = 0; n < 30; n++) {
+          const at = 512 * random.below(4000), size = 512 * (1 + random.below(n % 3 === 0 ? 90 : 5));
+          commands.push(
+            random.pick([
+              `write -P ${round * 30 + n} ${at} ${size}`,
+              `write -z ${at} ${size}`,
+              `write -z -u ${at} ${size}`,
+            ]),
+          );
+        }
+        await io(commands);
+        const image = openImage({ path, writable: true }), raw = `${folder}/disk.raw`;
+        dump(image, raw);
+        assertStringIncludes(
+          await qemu("compare", "-f", "qcow2", "-F", "raw", path, raw),
+          "identical",
+          `round ${round}`,
+        );
+        const model = new Model(2 * MIB);
+        model.set(0, await Deno.readFile(raw));
+        for (let n = 0; n < 40; n++) operate(image, model, random);
+        model.compare(image, `round ${round}`);
+        dump(image, raw);
+        image.close();
+        await assertSound(path);
+        assertStringIncludes(
+          await qemu("compare", "-f", "qcow2", "-F", "raw", path, raw),
+          "identical",
+          `round ${round}`,
+        );
       }
     }),
 );

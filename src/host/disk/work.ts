@@ -13,7 +13,10 @@ import { FileStore } from "./store.ts";
 
 const CHUNK_BYTES = 2 << 20;
 
-export type NewImage = Pick<CreateOptions, "clusterBytes" | "refcountBits" | "compression" | "lazyRefcounts">;
+export type NewImage = Pick<
+  CreateOptions,
+  "clusterBytes" | "refcountBits" | "compression" | "lazyRefcounts" | "extendedL2"
+>;
 
 /** Makes the file, or empties the one there is: one that somebody uses is refused. */
 function newFile(path: string): FileStore {
@@ -134,6 +137,8 @@ export interface ImageFacts {
   readonly clusterBytes: number | null;
   readonly refcountBits: number | null;
   readonly compression: string | null;
+  /** Clusters have subclusters. */
+  readonly extendedL2: boolean | null;
   readonly backingFile: string | null;
   readonly backingFormat: string | null;
   readonly state: string | null;
@@ -152,7 +157,7 @@ export function describeImage(path: string, asked: ImageFormat | undefined): Ima
       fileBytes: image.fileBytes,
       allocatedBytes: blocks === null ? null : 512 * blocks,
     };
-    const none = { version: null, clusterBytes: null, refcountBits: null, compression: null };
+    const none = { version: null, clusterBytes: null, refcountBits: null, compression: null, extendedL2: null };
     if (!(image instanceof Qcow2)) {
       return { ...common, ...none, backingFile: null, backingFormat: null, state: null, snapshots: [] };
     }
@@ -166,6 +171,7 @@ export function describeImage(path: string, asked: ImageFormat | undefined): Ima
         clusterBytes: image.clusterBytes,
         refcountBits: 1 << header.refcountOrder,
         compression: header.compression,
+        extendedL2: (header.incompatible & INCOMPATIBLE.EXTENDED_L2) !== 0,
         backingFile: header.backingFile,
         backingFormat: header.backingFormat,
         state: header.incompatible & CORRUPT ? "corrupt" : header.incompatible & DIRTY ? "dirty" : null,

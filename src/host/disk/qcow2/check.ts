@@ -16,6 +16,7 @@ import {
   get64,
   type Header,
   INCOMPATIBLE,
+  l2EntryBytes,
   readHeader,
   writeHeaderFields,
   ZERO,
@@ -54,9 +55,7 @@ export function checkImage(store: ByteStore, repair: boolean): CheckResult {
   if (repair && (leaks > 0 || corruptions > 0 || dirty)) {
     if (survey.badEntries.length > 0) {
       // What pointed nowhere reads as zeros, where there is a word for that.
-      for (const { at, l2 } of survey.badEntries) {
-        store.write(at, Uint8Array.of(0, 0, 0, 0, 0, 0, 0, l2 && header.version === 3 ? ZERO : 0));
-      }
+      for (const { at, l2 } of survey.badEntries) store.write(at, emptyEntry(header, l2));
       store.sync();
       header = readHeader(store);
       survey = new Survey(store, header);
@@ -69,6 +68,14 @@ export function checkImage(store: ByteStore, repair: boolean): CheckResult {
     repaired = true;
   }
   return { usedClusters: used, leaks, corruptions, findings, dirty, repaired };
+}
+
+/** An L1 entry that leads nowhere, or an L2 entry that reads as zeros, if the version has that. */
+function emptyEntry(header: Header, l2: boolean): Uint8Array {
+  const entry = new Uint8Array(l2 ? l2EntryBytes(header) : 8);
+  if (entry.length === 16) entry.fill(0xff, 8, 12);
+  else if (l2 && header.version === 3) entry[7] = ZERO;
+  return entry;
 }
 
 /** Works the refcounts out again, after a change of what points to clusters. The dirty bit is set meanwhile. */
@@ -201,13 +208,21 @@ export class Survey {
   #l2Entries(at: number, times: number): void {
     const { header } = this;
     const table = this.#table(at, this.#clusterBytes);
-    for (let i = 0; 8 * i < this.#clusterBytes; i++) {
-      const hi = table.getUint32(8 * i), lo = table.getUint32(8 * i + 4);
-      if ((hi | lo) === 0) continue;
+    const entryBytes = l2EntryBytes(header);
+    for (let i = 0; entryBytes * i < this.#clusterBytes; i++) {
+      const hi = table.getUint32(entryBytes * i), lo = table.getUint32(entryBytes * i + 4);
       const bad = (what: string) => {
         this.#corrupt(`entry ${i} of the L2 table at ${at} ${what}`);
-        this.badEntries.push({ at: at + 8 * i, l2: true });
+        this.badEntries.push({ at: at + entryBytes * i, l2: true });
       };
+      if (entryBytes === 16 && !(hi & COMPRESSED)) {
+        const zero = table.getUint32(16 * i + 8), allocated = table.getUint32(16 * i + 12);
+        if (zero & allocated || (allocated && entryOffset(hi, lo) === 0)) {
+          bad("has subclusters with data that read as zeros or lie nowhere");
+          continue;
+        }
+      }
+      if ((hi | lo) === 0) continue;
       if (hi & COMPRESSED) {
         const place = compressedPlace(hi, lo, header.clusterBits);
         const first = Math.floor(place.at / this.#clusterBytes);
@@ -298,9 +313,9 @@ export class Survey {
       if (at === 0 || !this.#inFile(at)) continue;
       flag(hi, at, `entry ${i} of the L1 table`);
       const l2 = this.#table(at, this.#clusterBytes);
-      for (let k = 0; 8 * k < this.#clusterBytes; k++) {
-        const entry = l2.getUint32(8 * k);
-        const data = entryOffset(entry, l2.getUint32(8 * k + 4));
+      for (let k = 0, entryBytes = l2EntryBytes(header); entryBytes * k < this.#clusterBytes; k++) {
+        const entry = l2.getUint32(entryBytes * k);
+        const data = entryOffset(entry, l2.getUint32(entryBytes * k + 4));
         if (!(entry & COMPRESSED) && data !== 0 && this.#inFile(data)) {
           flag(entry, data, `entry ${k} of the L2 table at ${at}`);
         }

@@ -9,6 +9,7 @@ import {
   type Extension,
   type Header,
   INCOMPATIBLE,
+  l2EntryBytes,
   MAX_IMAGE_BYTES,
   MAX_L1_ENTRIES,
   put64,
@@ -25,6 +26,8 @@ export interface CreateOptions {
   readonly refcountBits?: number;
   readonly compression?: Compression;
   readonly lazyRefcounts?: boolean;
+  /** Clusters of 32 subclusters: version 3, and 16 KiB at least. */
+  readonly extendedL2?: boolean;
   readonly version?: 2 | 3;
   readonly backingFile?: string | null;
   readonly backingFormat?: string | null;
@@ -35,7 +38,9 @@ export function createQcow2(store: ByteStore, options: CreateOptions): void {
   const { sizeBytes, version = 3, backingFile = null, backingFormat = null } = options;
   const clusterBytes = options.clusterBytes ?? 65536;
   const clusterBits = Math.log2(clusterBytes), refcountOrder = Math.log2(options.refcountBits ?? 16);
-  const l1Entries = Math.ceil(sizeBytes / clusterBytes / (clusterBytes / 8));
+  const incompatible = (options.compression === "zstd" ? INCOMPATIBLE.COMPRESSION_TYPE : 0) |
+    (options.extendedL2 ? INCOMPATIBLE.EXTENDED_L2 : 0);
+  const l1Entries = Math.ceil(sizeBytes / clusterBytes / (clusterBytes / l2EntryBytes({ incompatible })));
   if (!(sizeBytes >= 0) || sizeBytes > MAX_IMAGE_BYTES || sizeBytes % 512 !== 0 || l1Entries > MAX_L1_ENTRIES) {
     throw new ImageError(`Cannot make an image of ${sizeBytes} bytes with clusters of ${clusterBytes}`);
   }
@@ -63,7 +68,7 @@ export function createQcow2(store: ByteStore, options: CreateOptions): void {
     refcountTableClusters: tableClusters,
     snapshots: 0,
     snapshotsAt: 0,
-    incompatible: zstd ? INCOMPATIBLE.COMPRESSION_TYPE : 0,
+    incompatible,
     compatible: options.lazyRefcounts ? COMPATIBLE.LAZY_REFCOUNTS : 0,
     autoclear: 0,
     refcountOrder,

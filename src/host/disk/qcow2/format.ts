@@ -2,7 +2,7 @@
  * The qcow2 format: its header, and the words that its tables are made of. All numbers are big-endian.
  *
  * Spec: [qcow2 §Header], [qcow2 §Header extensions], [qcow2 §Cluster mapping].
- * Absent: encryption, external data files, extended L2 entries: images that need them are refused by name.
+ * Absent: encryption, external data files: images that need them are refused by name.
  */
 import { ImageError } from "../image.ts";
 import type { ByteStore } from "../store.ts";
@@ -60,6 +60,9 @@ export const ZERO = 1;
 const OFFSET_LO = 0xffff_fe00;
 
 export const MIN_CLUSTER_BITS = 9, MAX_CLUSTER_BITS = 21;
+/** Of a cluster with an extended L2 entry; one of them is a sector at least. */
+export const SUBCLUSTERS = 32;
+export const MIN_EXTENDED_CLUSTER_BITS = 14;
 /** 32 MiB of L1 table, 8 MiB of refcount table: what the format's other readers accept. */
 export const MAX_L1_ENTRIES = 4 << 20;
 export const MAX_REFCOUNT_TABLE_BYTES = 8 << 20;
@@ -105,6 +108,15 @@ export function get64(view: DataView, at: number): number {
 export function put64(view: DataView, at: number, value: number): void {
   view.setUint32(at, Math.floor(value / 0x1_0000_0000));
   view.setUint32(at + 4, value >>> 0);
+}
+
+export function l2EntryBytes({ incompatible }: Pick<Header, "incompatible">): number {
+  return incompatible & INCOMPATIBLE.EXTENDED_L2 ? 16 : 8;
+}
+
+/** What of a disk is in the file or not as one: a subcluster, or a cluster where those have none. */
+export function subclusterBytes({ incompatible, clusterBits }: Pick<Header, "incompatible" | "clusterBits">): number {
+  return 2 ** clusterBits / (incompatible & INCOMPATIBLE.EXTENDED_L2 ? SUBCLUSTERS : 1);
 }
 
 /** The offset in an L1 entry or a standard L2 entry. */
@@ -154,10 +166,11 @@ export function readHeader(store: ByteStore): Header {
   if (incompatible & INCOMPATIBLE.EXTERNAL_DATA_FILE) {
     throw new ImageError(`${name}: the image keeps its data in another file (external data file)`);
   }
-  if (incompatible & INCOMPATIBLE.EXTENDED_L2) {
-    throw new ImageError(`${name}: the image has extended L2 entries (subclusters)`);
+  const { DIRTY, CORRUPT, COMPRESSION_TYPE, EXTENDED_L2 } = INCOMPATIBLE;
+  if (incompatible & EXTENDED_L2) {
+    expect(clusterBits >= MIN_EXTENDED_CLUSTER_BITS, "cluster_bits", clusterBits, "14 to 21 with extended L2 entries");
   }
-  const known = INCOMPATIBLE.DIRTY | INCOMPATIBLE.CORRUPT | INCOMPATIBLE.COMPRESSION_TYPE;
+  const known = DIRTY | CORRUPT | COMPRESSION_TYPE | EXTENDED_L2;
   expect((incompatible & ~known) === 0, "incompatible features", `0x${incompatible.toString(16)}`, "known ones");
   const refcountOrder = v3 ? view.getUint32(HEADER.REFCOUNT_ORDER) : 4;
   expect(refcountOrder <= 6, "refcount_order", refcountOrder, "0 to 6");
@@ -176,7 +189,7 @@ export function readHeader(store: ByteStore): Header {
   expect(sizeBytes <= MAX_IMAGE_BYTES, "size", sizeBytes, `at most ${MAX_IMAGE_BYTES} bytes`);
   const l1Entries = view.getUint32(HEADER.L1_SIZE);
   const l1At = get64(view, HEADER.L1_TABLE_OFFSET);
-  const perL1 = clusterBytes * (clusterBytes / 8);
+  const perL1 = clusterBytes * (clusterBytes / l2EntryBytes({ incompatible }));
   expect(l1Entries <= MAX_L1_ENTRIES, "l1_size", l1Entries, `at most ${MAX_L1_ENTRIES}`);
   expect(l1Entries >= Math.ceil(sizeBytes / perL1), "l1_size", l1Entries, `enough for ${sizeBytes} bytes`);
   const aligned = (at: number, bytes: number) =>

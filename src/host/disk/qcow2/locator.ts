@@ -2,8 +2,17 @@
 import { type DiskImage, ImageError } from "../image.ts";
 import type { ByteStore } from "../store.ts";
 import { decompressCluster } from "./compressed.ts";
-import { COMPRESSED, compressedPlace, entryOffset, type Header, ZERO } from "./format.ts";
-import type { Mapping } from "./mapping.ts";
+import {
+  COMPRESSED,
+  compressedPlace,
+  entryOffset,
+  type Header,
+  INCOMPATIBLE,
+  subclusterBytes,
+  SUBCLUSTERS,
+  ZERO,
+} from "./format.ts";
+import type { L2Table, Mapping } from "./mapping.ts";
 
 export type Kind = "data" | "zero" | "absent" | "compressed";
 
@@ -16,12 +25,15 @@ export class Locator {
   run = 0;
   #hi = 0;
   readonly #clusterBytes: number;
+  /** Of a subcluster; 0 if clusters have none. */
+  readonly #subBytes: number;
   /** The compressed cluster read last. */
   #unpackedAt = -1;
   #unpacked: Uint8Array | null = null;
 
   constructor(private readonly store: ByteStore, private readonly header: Header, private readonly mapping: Mapping) {
     this.#clusterBytes = 2 ** header.clusterBits;
+    this.#subBytes = header.incompatible & INCOMPATIBLE.EXTENDED_L2 ? subclusterBytes(header) : 0;
   }
 
   /** Finds out what is at `offset`, and how far it goes on in one piece, at most `maxBytes`. */
@@ -37,6 +49,7 @@ export class Locator {
       return;
     }
     let i = cluster - index * perTable;
+    if (this.#subBytes > 0) return this.#findSubclusters(table, i, within, maxBytes);
     const hi = table.hi(i), lo = table.lo(i);
     const kind = this.kind = this.kindOf(hi, lo);
     let run = clusterBytes - within;
@@ -62,6 +75,47 @@ export class Locator {
     this.run = Math.min(run, maxBytes);
   }
 
+  #findSubclusters(table: L2Table, i: number, within: number, maxBytes: number): void {
+    const bytes = this.#subBytes, hi = table.hi(i), lo = table.lo(i);
+    let s = Math.floor(within / bytes);
+    const kind = this.kind = this.#subclusterKind(table, i, s);
+    this.#hi = hi;
+    if (kind === "compressed") {
+      this.at = lo;
+      this.run = Math.min(this.#clusterBytes - within, maxBytes);
+      return;
+    }
+    const first = entryOffset(hi, lo);
+    if (kind === "data") this.inFile(first);
+    this.at = first + within;
+    let run = bytes - within % bytes;
+    while (run < maxBytes) {
+      if (++s === SUBCLUSTERS) {
+        s = 0;
+        if (++i === this.mapping.perTable) break;
+      }
+      if (this.#subclusterKind(table, i, s) !== kind) break;
+      if (kind === "data" && s === 0) {
+        const next = entryOffset(table.hi(i), table.lo(i));
+        if (next !== this.at + run) break;
+        this.inFile(next);
+      }
+      run += bytes;
+    }
+    this.run = Math.min(run, maxBytes);
+  }
+
+  /** Throws ImageError for what cannot be. */
+  #subclusterKind(table: L2Table, i: number, s: number): Kind {
+    const hi = table.hi(i);
+    if (hi & COMPRESSED) return "compressed";
+    const allocated = (table.allocated(i) >>> s) & 1, zero = (table.zero(i) >>> s) & 1;
+    if (!allocated) return zero ? "zero" : "absent";
+    if (!zero && entryOffset(hi, table.lo(i)) !== 0) return "data";
+    const why = zero ? "that also reads as zeros" : "without a cluster";
+    throw new ImageError(`${this.store.name}: found a subcluster with data ${why}`);
+  }
+
   /** Announces what a read will find; of what no table in memory knows the place, the table. */
   announce(offset: number, sizeBytes: number, backing: DiskImage | null): void {
     for (let done = 0; done < sizeBytes; done += this.run) {
@@ -78,10 +132,10 @@ export class Locator {
     }
   }
 
-  /** What an L2 entry says. */
+  /** What an L2 entry says; of an extended one, whether it has a host cluster. */
   kindOf(hi: number, lo: number): Kind {
     if (hi & COMPRESSED) return "compressed";
-    if (lo & ZERO && this.header.version === 3) return "zero";
+    if (lo & ZERO && this.header.version === 3 && this.#subBytes === 0) return "zero";
     return entryOffset(hi, lo) === 0 ? "absent" : "data";
   }
 

@@ -5,7 +5,7 @@
  */
 import { ImageError } from "../image.ts";
 import type { ByteStore } from "../store.ts";
-import { entryOffset, type Header, put64 } from "./format.ts";
+import { entryOffset, type Header, l2EntryBytes, put64 } from "./format.ts";
 
 /** Tables that are kept: 32 MiB of them cover 256 GiB of an image with clusters of 64 KiB. */
 const KEPT_BYTES = 32 << 20;
@@ -16,23 +16,45 @@ export class L2Table {
   dirtyFrom = Infinity;
   dirtyTo = -1;
 
-  constructor(readonly index: number, readonly at: number, readonly bytes: Uint8Array, public fresh: boolean) {
+  /** `entryBytes` is 16 for extended entries, else 8. */
+  constructor(
+    readonly index: number,
+    readonly at: number,
+    readonly bytes: Uint8Array,
+    public fresh: boolean,
+    readonly entryBytes: number,
+  ) {
     this.view = new DataView(bytes.buffer);
   }
 
   hi(i: number): number {
-    return this.view.getUint32(8 * i);
+    return this.view.getUint32(this.entryBytes * i);
   }
 
   lo(i: number): number {
-    return this.view.getUint32(8 * i + 4);
+    return this.view.getUint32(this.entryBytes * i + 4);
   }
 
-  set(i: number, hi: number, lo: number): void {
-    this.view.setUint32(8 * i, hi);
-    this.view.setUint32(8 * i + 4, lo);
-    if (8 * i < this.dirtyFrom) this.dirtyFrom = 8 * i;
-    if (8 * i + 7 > this.dirtyTo) this.dirtyTo = 8 * i + 7;
+  /** A bit for each subcluster that reads as zeros, in extended entries. */
+  zero(i: number): number {
+    return this.view.getUint32(16 * i + 8);
+  }
+
+  /** A bit for each subcluster whose bytes are in the host cluster, in extended entries. */
+  allocated(i: number): number {
+    return this.view.getUint32(16 * i + 12);
+  }
+
+  set(i: number, hi: number, lo: number, zero: number, allocated: number): void {
+    const at = this.entryBytes * i;
+    this.view.setUint32(at, hi);
+    this.view.setUint32(at + 4, lo);
+    if (this.entryBytes === 16) {
+      this.view.setUint32(at + 8, zero);
+      this.view.setUint32(at + 12, allocated);
+    }
+    if (at < this.dirtyFrom) this.dirtyFrom = at;
+    if (at + this.entryBytes - 1 > this.dirtyTo) this.dirtyTo = at + this.entryBytes - 1;
   }
 
   get dirty(): boolean {
@@ -45,10 +67,12 @@ export class Mapping {
   readonly #dirty = new Set<L2Table>();
   readonly #l1Dirty = new Set<number>();
   readonly #clusterBytes: number;
+  readonly #entryBytes: number;
   #l1: DataView;
 
   constructor(private readonly store: ByteStore, private readonly header: Header) {
     this.#clusterBytes = 2 ** header.clusterBits;
+    this.#entryBytes = l2EntryBytes(header);
     this.#l1 = this.#readL1();
   }
 
@@ -67,7 +91,7 @@ export class Mapping {
   }
 
   get perTable(): number {
-    return this.#clusterBytes / 8;
+    return this.#clusterBytes / this.#entryBytes;
   }
 
   get l1Entries(): number {
@@ -106,14 +130,14 @@ export class Mapping {
     if (at === 0) return null;
     const bytes = new Uint8Array(this.#clusterBytes);
     this.store.read(at, bytes);
-    return this.#keep(new L2Table(i, at, bytes, false));
+    return this.#keep(new L2Table(i, at, bytes, false, this.#entryBytes));
   }
 
   /** A table that takes the place of the L1 entry's old one. */
   replace(i: number, at: number, bytes: Uint8Array): L2Table {
     const old = this.#tables.get(i);
     if (old) this.#dirty.delete(old);
-    const table = this.#keep(new L2Table(i, at, bytes, true));
+    const table = this.#keep(new L2Table(i, at, bytes, true, this.#entryBytes));
     this.#dirty.add(table);
     return table;
   }
@@ -129,8 +153,9 @@ export class Mapping {
     return table;
   }
 
-  set(table: L2Table, i: number, hi: number, lo: number): void {
-    table.set(i, hi, lo);
+  /** The last two are those of an extended entry's subclusters. */
+  set(table: L2Table, i: number, hi: number, lo: number, zero = 0, allocated = 0): void {
+    table.set(i, hi, lo, zero, allocated);
     this.#dirty.add(table);
   }
 

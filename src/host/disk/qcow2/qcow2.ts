@@ -25,13 +25,15 @@ import {
   MAX_IMAGE_BYTES,
   MAX_L1_ENTRIES,
   readHeader,
+  subclusterBytes,
   writeHeaderFields,
   ZERO,
 } from "./format.ts";
 import { Locator } from "./locator.ts";
 import { type L2Table, Mapping } from "./mapping.ts";
-import { Refcounts } from "./refcounts.ts";
-import { readSnapshots } from "./snapshot_table.ts";
+import type { Refcounts } from "./refcounts.ts";
+import { openRefcounts } from "./reserved.ts";
+import { Subclusters } from "./subclusters.ts";
 
 /** Clusters that wait for their refcount to go down, at most. */
 const MAX_PENDING = 1 << 16;
@@ -49,6 +51,8 @@ export class Qcow2 implements DiskImage {
   readonly #mapping: Mapping;
   readonly #where: Locator;
   readonly #refs: Refcounts | null;
+  /** Null if clusters have none. */
+  readonly #subs: Subclusters | null;
   /** Clusters of the image's own structures. */
   readonly #reserved = new Set<number>();
   /** Clusters that nothing in memory points to any more, though the file may. */
@@ -80,36 +84,17 @@ export class Qcow2 implements DiskImage {
     this.#clusterBytes = 2 ** header.clusterBits;
     this.#mapping = new Mapping(store, header);
     this.#where = new Locator(store, header, this.#mapping);
+    const { EXTENDED_L2 } = INCOMPATIBLE;
+    this.#subs = header.incompatible & EXTENDED_L2
+      ? new Subclusters({
+        ...{ store, header, mapping: this.#mapping },
+        keepOld: (from, to, at, virgin) => this.#keepOld(from, to, at, virgin),
+        release: (hi, lo) => this.#release(hi, lo),
+        zeroBytes: (from, to) => this.#zeroBytes(from, to),
+      })
+      : null;
     this.#virginAt = Math.ceil(store.sizeBytes / this.#clusterBytes) * this.#clusterBytes;
-    this.#refs = writable ? this.#openRefcounts() : null;
-  }
-
-  #openRefcounts(): Refcounts {
-    const { header } = this;
-    const reserve = (at: number, bytes: number, what: string) => {
-      for (let c = at / this.#clusterBytes; c * this.#clusterBytes < at + bytes; c++) {
-        if (this.#reserved.has(c)) {
-          throw new ImageError(`${this.#store.name}: found ${what} at ${at}, where something else is`);
-        }
-        this.#reserved.add(c);
-      }
-    };
-    reserve(0, this.#clusterBytes, "the header");
-    reserve(header.refcountTableAt, header.refcountTableClusters * this.#clusterBytes, "the refcount table");
-    reserve(header.l1At, 8 * header.l1Entries, "the L1 table");
-    for (let i = 0; i < header.l1Entries; i++) {
-      const at = this.#mapping.l2At(i);
-      if (at !== 0) reserve(at, this.#clusterBytes, "an L2 table");
-    }
-    const snapshots = readSnapshots(this.#store, header);
-    if (snapshots.length > 0) reserve(header.snapshotsAt, 1, "the table of snapshots");
-    for (const { l1At, l1Entries } of snapshots) reserve(l1At, 8 * l1Entries, "a snapshot's L1 table");
-    return new Refcounts({
-      store: this.#store,
-      header,
-      reserved: this.#reserved,
-      headerMoved: () => writeHeaderFields(this.#store, header),
-    });
+    this.#refs = writable ? openRefcounts(store, header, this.#mapping, this.#reserved) : null;
   }
 
   get sizeBytes(): number {
@@ -198,6 +183,7 @@ export class Qcow2 implements DiskImage {
     const i = cluster - index * perTable;
     const at = this.#placeOf(table, i);
     if (at === 0) return this.#writeNew(table, i, offset, from);
+    if (this.#subs) return this.#subs.overwrite(table, i, at, offset, from);
     let run = clusterBytes - within;
     for (let k = i + 1; run < from.length && k < perTable && this.#placeOf(table, k) === at + within + run; k++) {
       run += clusterBytes;
@@ -234,25 +220,35 @@ export class Qcow2 implements DiskImage {
     const virgin = at >= this.#virginAt;
     this.#virginAt = Math.max(this.#virginAt, at + count * clusterBytes);
     const n = Math.min(from.length, count * clusterBytes - within);
+    const start = offset - within, end = start + count * clusterBytes;
+    const there: number[] = []; // subclusters
     try {
-      const start = offset - within, end = start + count * clusterBytes;
-      this.#keepOld(start, offset, at, virgin);
+      if (this.#subs) {
+        for (let k = 0; k < count; k++) {
+          const a = start + k * clusterBytes, to = Math.min(offset + n, a + clusterBytes);
+          const place = at + k * clusterBytes;
+          there.push(this.#subs.keepAround(table, i + k, a, Math.max(offset, a), to, place, virgin));
+        }
+      } else {
+        this.#keepOld(start, offset, at, virgin);
+        this.#keepOld(offset + n, end, at + within + n, virgin);
+      }
       this.#store.write(at + within, n === from.length ? from : from.subarray(0, n));
-      this.#keepOld(offset + n, end, at + within + n, virgin);
     } catch (error) {
       for (let k = 0; k < count; k++) this.#pending.push(first + k);
       throw error;
     }
     for (let k = 0; k < count; k++) {
       const hi = table.hi(i + k), lo = table.lo(i + k);
-      this.#point(table, i + k, at + k * clusterBytes);
+      this.#point(table, i + k, at + k * clusterBytes, there[k] ?? 0);
       this.#release(hi, lo);
     }
     return n;
   }
 
-  #point(table: L2Table, i: number, at: number): void {
-    this.#mapping.set(table, i, (COPIED | Math.floor(at / 0x1_0000_0000)) >>> 0, at >>> 0);
+  #point(table: L2Table, i: number, at: number, there: number): void {
+    const zero = this.#subs && !(table.hi(i) & COMPRESSED) ? (table.zero(i) & ~there) >>> 0 : 0;
+    this.#mapping.set(table, i, (COPIED | Math.floor(at / 0x1_0000_0000)) >>> 0, at >>> 0, zero, there);
   }
 
   /** Copies the bytes from `from` to `to`, less than a cluster, as they read now, to their new place. */
@@ -262,8 +258,8 @@ export class Qcow2 implements DiskImage {
     const there = Math.min(to, this.sizeBytes) - from;
     if (there > 0) {
       this.#where.find(from, there);
-      const zero = this.#where.kind === "zero" ||
-        (this.#where.kind === "absent" && from >= (this.backing?.sizeBytes ?? 0));
+      const zero = this.#where.run >= there && (this.#where.kind === "zero" ||
+        (this.#where.kind === "absent" && from >= (this.backing?.sizeBytes ?? 0)));
       if (!zero) this.read(from, old.subarray(0, there));
       else if (virgin) return;
     } else if (virgin) return;
@@ -306,9 +302,9 @@ export class Qcow2 implements DiskImage {
 
   writeZeroes(offset: number, sizeBytes: number, mayUnmap: boolean): void {
     this.#forWriting();
-    const clusterBytes = this.#clusterBytes, end = offset + sizeBytes;
-    const first = Math.ceil(offset / clusterBytes) * clusterBytes;
-    const last = end === this.sizeBytes ? end : Math.floor(end / clusterBytes) * clusterBytes;
+    const unit = subclusterBytes(this.header), end = offset + sizeBytes;
+    const first = Math.ceil(offset / unit) * unit;
+    const last = end === this.sizeBytes ? end : Math.floor(end / unit) * unit;
     const whole = last > first && this.header.version === 3;
     if (!whole) return this.#zeroBytes(offset, end);
     this.#zeroBytes(offset, first);
@@ -330,13 +326,16 @@ export class Qcow2 implements DiskImage {
     }
   }
 
-  /** Empties the whole clusters of a stretch: they read as zeros, or as nothing if `hide` is false. */
+  /** Empties the whole (sub)clusters of a stretch: they read as zeros, or as nothing if `hide` is false. */
   #clear(offset: number, sizeBytes: number, hide: boolean, free: boolean): void {
     const clusterBytes = this.#clusterBytes, perTable = this.#mapping.perTable;
-    const end = offset + sizeBytes;
-    const stop = end >= this.sizeBytes ? Math.ceil(end / clusterBytes) : Math.floor(end / clusterBytes);
+    const end = offset + sizeBytes, unit = subclusterBytes(this.header), units = clusterBytes / unit;
+    const firstUnit = Math.ceil(offset / unit);
+    const endUnit = end >= this.sizeBytes ? Math.ceil(end / clusterBytes) * units : Math.floor(end / unit);
+    const stop = Math.ceil(endUnit / units);
+    if (firstUnit >= endUnit) return;
     if (hide && this.header.version !== 3) return; // a hint that this version has no word for
-    for (let cluster = Math.ceil(offset / clusterBytes); cluster < stop;) {
+    for (let cluster = Math.floor(firstUnit / units); cluster < stop;) {
       const index = Math.floor(cluster / perTable);
       const next = Math.min(stop, (index + 1) * perTable);
       if (this.#mapping.table(index) === null && !hide) {
@@ -346,6 +345,11 @@ export class Qcow2 implements DiskImage {
       const table = this.#tableForWriting(index);
       for (; cluster < next; cluster++) {
         const i = cluster - index * perTable;
+        if (this.#subs) {
+          const from = Math.max(0, firstUnit - cluster * units), to = Math.min(units, endUnit - cluster * units);
+          this.#subs.clear(table, i, cluster * clusterBytes, from, to, hide, free);
+          continue;
+        }
         const hi = table.hi(i), lo = table.lo(i), kind = this.#where.kindOf(hi, lo);
         if (kind === "absent" && !hide) continue;
         if (!free && kind === "data") {

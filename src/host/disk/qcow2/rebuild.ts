@@ -1,7 +1,16 @@
 /** New refcounts for an image whose old ones are wrong or out of date. */
 import { ImageError } from "../image.ts";
 import type { ByteStore } from "../store.ts";
-import { COMPRESSED, COPIED, entryOffset, type Header, INCOMPATIBLE, put64, writeHeaderFields } from "./format.ts";
+import {
+  COMPRESSED,
+  COPIED,
+  entryOffset,
+  type Header,
+  INCOMPATIBLE,
+  l2EntryBytes,
+  put64,
+  writeHeaderFields,
+} from "./format.ts";
 import { maxCount, putCount } from "./refcounts.ts";
 
 export interface Counted {
@@ -77,18 +86,18 @@ function gap(counts: Uint32Array, wanted: number): number {
 /** Sets COPIED in the active tables where it is true, and clears it where it is not. */
 function fixCopied(store: ByteStore, header: Header, once: (cluster: number) => boolean): void {
   const clusterBytes = 2 ** header.clusterBits;
-  const fix = (at: number, bytes: number, each: (at: number) => void): void => {
+  const fix = (at: number, bytes: number, entryBytes: number, each: (at: number) => void): void => {
     const table = new Uint8Array(bytes);
     store.read(at, table);
     const view = new DataView(table.buffer);
     let changed = false;
-    for (let i = 0; 8 * i < bytes; i++) {
-      const hi = view.getUint32(8 * i);
-      const to = entryOffset(hi, view.getUint32(8 * i + 4));
+    for (let i = 0; i < bytes; i += entryBytes) {
+      const hi = view.getUint32(i);
+      const to = entryOffset(hi, view.getUint32(i + 4));
       if (hi & COMPRESSED || to === 0) continue;
       const right = once(to / clusterBytes) ? (hi | COPIED) >>> 0 : (hi & ~COPIED) >>> 0;
       if (right !== hi) {
-        view.setUint32(8 * i, right);
+        view.setUint32(i, right);
         changed = true;
       }
       each(to);
@@ -96,8 +105,8 @@ function fixCopied(store: ByteStore, header: Header, once: (cluster: number) => 
     if (changed) store.write(at, table);
   };
   const done = new Set<number>();
-  fix(header.l1At, 8 * header.l1Entries, (l2) => {
-    if (!done.has(l2)) fix(l2, clusterBytes, () => {});
+  fix(header.l1At, 8 * header.l1Entries, 8, (l2) => {
+    if (!done.has(l2)) fix(l2, clusterBytes, l2EntryBytes(header), () => {});
     done.add(l2);
   });
 }
