@@ -39,6 +39,9 @@ const KERNEL_ARGUMENTS: Readonly<Record<RootKind, string>> = {
   systemd: "ro init=/usr/lib/systemd/systemd",
 };
 
+/** An emulated processor on a busy host takes longer than systemd waits for a terminal or a service to appear. */
+const PATIENCE = "[Manager]\nDefaultTimeoutStartSec=15min\nDefaultDeviceTimeoutSec=15min\n";
+
 const EARLY_CONFIG = `search.fs_uuid ${ROOT_UUID} root
 set prefix=($root)/boot/grub
 `;
@@ -67,7 +70,7 @@ export async function grubDisk(kind: RootKind, progress: Progress, root = cacheR
   const [pc, efi, busybox] = await debianPackages(root, names, { progress });
   const debs = kind === "systemd" ? await debianClosure(root, SYSTEMD_PACKAGES, progress) : [];
   const mke2fs = await mke2fsCommand(root, progress, "host");
-  const parts = [guest.kernel, guest.initrd, pc!, efi!, busybox!, ...debs, menu(kind), EARLY_CONFIG];
+  const parts = [guest.kernel, guest.initrd, pc!, efi!, busybox!, ...debs, menu(kind), EARLY_CONFIG, PATIENCE];
   const recipe = await fingerprint(...parts, ...Object.values(scripts), `${ROOT_BYTES[kind]} ${ESP_BYTES} 1`);
   const image = join(root, "guests", `grub-${kind}-${recipe}.img`);
   if (await isFile(image)) return image;
@@ -79,6 +82,7 @@ export async function grubDisk(kind: RootKind, progress: Progress, root = cacheR
       if (kind === "systemd") {
         await unpackSystemd(join(scratch, "tree"), debs, progress);
         tree.file("etc/fstab", `UUID=${ROOT_UUID} / ext4 errors=remount-ro 0 1\n`);
+        tree.file("etc/systemd/system.conf.d/patience.conf", PATIENCE);
       } else {
         addUserland(tree, await busyboxOf(await DebPackage.open(busybox!)));
         tree.file("etc/init", scripts.ROOT_INIT, 0o755);

@@ -72,5 +72,5 @@ export class Talk {
 /** Text without what moves the cursor or asks where it is; lines end in LF. */
 export function plain(text: string): string {
   // deno-lint-ignore no-control-regex
-  return text.replaceAll("\r", "").replace(/\x1b\[[0-9;]*[A-Za-z]/g, "");
+  return text.replaceAll("\r", "").replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "");
 }

@@ -37,7 +37,7 @@ const { ignore: noGuest } = await guestOrSkip("generic");
 const ignore = noGuest || missing !== undefined;
 const e2fsck = which("e2fsck");
 
-const WAIT_SECONDS = 300;
+const WAIT_SECONDS = 600;
 /** What ends each boot: where root is, what the machine has, and a file to be found afterwards. */
 const LOOK = "grep ' / ' /proc/mounts; nproc; ls -d /sys/firmware/efi; echo kept >/kept; sync; echo do''ne";
 
