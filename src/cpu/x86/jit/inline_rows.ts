@@ -6,9 +6,9 @@ export const INLINE = new Set([
   ..."XCHG XADD CMPXCHG BSWAP MOVBE BT BTS BTR BTC BSF BSR TZCNT LZCNT POPCNT ANDN BLSR BLSMSK BLSI BEXTR BZHI".split(
     " ",
   ),
-  ..."SHLD SHRD SHLX SHRX SARX RORX MULX PUSH POP LEAVE NOP".split(" "),
+  ..."SHLD SHRD SHLX SHRX SARX RORX MULX PUSH POP PUSHF LEAVE NOP".split(" "),
   // What kernels do at every entry: the state, and no register.
-  ..."CLI STAC CLAC SWAPGS LFENCE SFENCE MFENCE".split(" "),
+  ..."CLI STI CLD STD STAC CLAC SWAPGS LFENCE SFENCE MFENCE".split(" "),
 ]);
 /** Of the privileged ones, those that are expanded. */
 export const PRIVILEGED = new Set(["SWAPGS"]);
@@ -33,5 +33,6 @@ export const IMPLICIT: Record<string, readonly number[]> = {
   CMPXCHG: [0],
   PUSH: [4],
   POP: [4],
+  PUSHF: [4],
   LEAVE: [4, 5],
 };
