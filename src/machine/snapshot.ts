@@ -210,7 +210,7 @@ export class Snapshot {
       for (let page = from; page < to;) {
         if (at === chunk.length) {
           reader.expect("ram");
-          chunk = reader.contents();
+          chunk = reader.contents(true);
           at = 0;
           if (chunk.length === 0 || chunk.length % PAGE_BYTES !== 0) {
             throw this.#wrong("ram", `found ${chunk.length} bytes, expected whole pages`);

@@ -135,6 +135,7 @@ export interface Section {
 export class SnapshotReader {
   readonly #file: Deno.FsFile;
   readonly #headers: number[] = [];
+  #buffer = new Uint8Array(0);
   #closed = false;
   #next: (Section & { stored: number; flags: number; crc: number }) | null = null;
 
@@ -207,10 +208,10 @@ export class SnapshotReader {
     return section;
   }
 
-  /** The contents of the section that `next` has found. */
-  contents(): Uint8Array {
+  /** The contents of the section that `next` has found. `lent`: until contents are read the next time, and no longer. */
+  contents(lent = false): Uint8Array {
     const { name, number, stored, sizeBytes, flags, crc } = this.#next!;
-    const bytes = new Uint8Array(stored), what = `section ${number}, "${name}"`;
+    const bytes = lent ? this.#lend(stored) : new Uint8Array(stored), what = `section ${number}, "${name}"`;
     const n = this.#read(bytes);
     if (n < stored) throw this.#wrong(what, `the file ends after ${n} of its ${stored} bytes`);
     if (crc32(bytes) !== crc) throw this.#wrong(what, "it is damaged");
@@ -223,6 +224,12 @@ export class SnapshotReader {
       // Said below.
     }
     throw this.#wrong(what, "it cannot be unpacked");
+  }
+
+  /** Fresh pages for each section of RAM would take as long as reading them, and stay until they are collected. */
+  #lend(bytes: number): Uint8Array {
+    if (this.#buffer.length < bytes) this.#buffer = new Uint8Array(bytes);
+    return this.#buffer.subarray(0, bytes);
   }
 
   /** Once is enough, and twice does no harm. */
