@@ -21,7 +21,7 @@ const SCRIPT = "#!ipxe\necho ${filename} by ${net0/chip} from ${next-server} for
 
 /** Boots with a folder that holds an iPXE script and a UEFI program; what the console said. */
 async function boot(folder: string, ...args: readonly string[]): Promise<string> {
-  const machine = ["--no-reboot", "--engine", "soft", "--timeout", "180"];
+  const machine = ["--no-reboot", "--engine", "soft", "--timeout", "400"];
   await using trike = new Trike(["run", "--quiet", ...args, ...machine], ALLOW);
   const { code, stdout, stderr } = await trike.end();
   assertEquals([code, stderr], [0, ""], folder);
