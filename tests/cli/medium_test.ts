@@ -29,7 +29,7 @@ Deno.test({
     const how = { allow, env: { XDG_RUNTIME_DIR: dir }, program: TRIKE };
     const command = (...args: string[]) => trike(args, how);
     const { kernel, initrd, append } = guest;
-    const own = ["--kernel", kernel, "--initrd", initrd, "--append", append, "--memory", "192M", "--timeout", "120"];
+    const own = ["--kernel", kernel, "--initrd", initrd, "--append", append, "--memory", "192M", "--timeout", "240"];
     const drives = ["--disk", `${one},controller=cdrom`, "--disk", ",controller=cdrom"];
     const machine = start(
       ["run", "-q", "--engine", "soft", "--name", "discs", "--net", "user", ...drives, ...own],
@@ -42,7 +42,7 @@ Deno.test({
     });
     const stderr = new Response(machine.stderr).text();
     try {
-      await talk.prompt();
+      await talk.prompt(150);
       assertEquals((await command("medium", "discs")).stdout, `cd0  "${one}"\ncd1  empty\n`);
       await talk.run("modprobe sr_mod; for n in $(seq 99); do [ -b /dev/sr1 ] && break; sleep 0.1; done");
       const mount = (drive: string) => talk.run(`mount -o ro /dev/${drive} /mnt && cat /mnt/which`);

@@ -24,7 +24,7 @@ Deno.test({
   probe.close();
   await using run = new Trike(runGuest(guest, "", "--vnc", `${port}`, "--memory", "192M"), allow);
   const { talk } = run;
-  await talk.prompt();
+  await talk.prompt(90);
   await talk.run(
     "modprobe -a virtio_input evdev; for n in $(seq 99); do grep -q 'trike tablet' /proc/bus/input/devices && break; sleep 0.1; done",
   );
