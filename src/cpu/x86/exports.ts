@@ -2,7 +2,7 @@
 import type { Code } from "../../wasm/code.ts";
 import type { Func, Module } from "../../wasm/module.ts";
 import { i32, type Value } from "../../wasm/value.ts";
-import { defineLateFlags } from "./late_flags.ts";
+import { definePutFlags } from "./flag_forms.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "./ops.ts";
 import {
   BOUNCE,
@@ -75,7 +75,7 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
   m.export(f.commit, "commit");
   for (const [name, func] of Object.entries(f.flags)) m.export(func, `flag${name[0]!.toUpperCase()}${name.slice(1)}`);
   for (const name of ["mulHighU", "mulHighS"]) m.export(more(name), name);
-  m.export(defineLateFlags(m, more("mulHighS")));
+  m.export(definePutFlags(m, cpu, more("mulHighS")));
   exportMemory(m, f, cpu);
   m.export(
     m.func(

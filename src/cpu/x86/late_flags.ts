@@ -5,7 +5,7 @@
  * live only as long because an access to memory may fault before that.
  */
 import type { Code } from "../../wasm/code.ts";
-import type { Func, Module } from "../../wasm/module.ts";
+import type { Func } from "../../wasm/module.ts";
 import { i32, type Value } from "../../wasm/value.ts";
 import { AF, OF } from "./state.ts";
 
@@ -96,21 +96,4 @@ export function lateCf({ name, size }: Late, x: Ingredients, more: Helpers): Val
 export function lateBits(late: Late, x: Ingredients, more: Helpers): Value {
   const cf = lateCf(late, x, more);
   return cf.or((LATE[late.name] as Formula).rest(x, late.size, cf, more));
-}
-const NAMES = Object.keys(LATE) as LateName[];
-/** A number for it, from 0 on; those below FROM_EXTRA have CF in `extra`. */
-export function lateNumber({ name, size }: Late): number {
-  return 4 * NAMES.indexOf(name) + Math.log2(size / 8);
-}
-export const FROM_EXTRA = 8;
-
-/** "lateFlags": (number, result, a, b, extra) → CF, OF and AF at their places. */
-export function defineLateFlags(m: Module, mulHighS: Func): Func {
-  return m.func("lateFlags", ["i32", "i64", "i64", "i64", "i32"], ["i32"], (c) => {
-    const x = { result: c.param(1), a: c.param(2), b: c.param(3), extra: c.param(4) };
-    const cases = NAMES.flatMap((name) =>
-      [8, 16, 32, 64].map((size) => () => c.return(lateBits({ name, size }, x, { c, mulHighS })))
-    );
-    c.switch(c.param(0), cases, () => c.unreachable());
-  });
 }

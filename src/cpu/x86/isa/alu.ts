@@ -25,13 +25,13 @@ const logic = (name: "and" | "or" | "xor"): Alu => (o, a, b) => {
 const adc: Alu = (o, a, b) => {
   const carry = o.cf();
   const r = o.let(a.add(b).add(o.size === 64 ? carry.zx() : carry));
-  o.flagsLate("ADC", r, a.zx(), b.zx());
+  o.flagsLate("ADC", r, a.zx(), b.zx(), carry);
   return r;
 };
 const sbb: Alu = (o, a, b) => {
   const carry = o.cf();
   const r = o.let(a.sub(b).sub(o.size === 64 ? carry.zx() : carry));
-  o.flagsLate("SBB", r, a.zx(), b.zx());
+  o.flagsLate("SBB", r, a.zx(), b.zx(), carry);
   return r;
 };
 

@@ -10,7 +10,7 @@ import { i32, i64, lift, type Operand as Num, select, type Value } from "../../.
 import { KIND } from "../flags.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "../ops.ts";
 import type { LateName } from "../late_flags.ts";
-import { BOUNCE, CF, MICRO_HOSTS, OF, S, TLB_TAG_R, TLB_TAG_W, ZF } from "../state.ts";
+import { BOUNCE, MICRO_HOSTS, S, TLB_TAG_R, TLB_TAG_W, ZF } from "../state.ts";
 import type { Pending } from "./kept_flags.ts";
 import type { RegionState } from "./region_state.ts";
 
@@ -227,45 +227,48 @@ export class JitOps extends Ops {
     if (this.maybe) this.region.flags.keepMaybe(p);
     else this.region.flags.keep(p);
   }
-  protected override kind(kind: number, r: Value, a?: Value, b?: Value, bits = this.size): void {
-    this.#set({
-      kind,
-      result: this.c.let(this.sext(r, bits)),
-      ...(a ? { a: this.c.let(this.sext(a, bits)) } : {}),
-      ...(b ? { b: this.c.let(this.sext(b, bits)) } : {}),
-    });
+  /** As an i64 with nothing above `bits`. A leaf. */
+  #wide(v: Value, bits = this.size): Value {
+    return this.c.let(this.zext(v, bits).zx());
+  }
+  protected override kind(kind: number, r: Value, a?: Value, b?: Value, size = this.size): void {
+    const result = this.#wide(r, size);
+    if (kind === KIND.LOGIC) return this.#set({ form: "LOGIC", size, x: result, result });
+    const form = kind === KIND.ADD ? "ADD" : "SUB";
+    this.#set({ form, size, x: this.#wide(a!, size), y: this.#wide(b!, size), result });
   }
   protected override flagsOfResult(r: Value, extra: Value, bits: number): void {
-    this.#set({ kind: KIND.RES, result: this.c.let(this.sext(r, bits)), extra });
+    const result = this.c.let(this.sext(r, bits));
+    this.#set({ form: "RES", size: 64, x: result, result, extra: this.c.let(extra) });
   }
-  override flagsLate(name: LateName, r: Value, a?: Num, b?: Num, extra?: Num): void {
+  override flagsLate(name: LateName, r: Value, a: Num = 0, b: Num = 0, extra?: Num): void {
     if (!this.flagsLive) return;
-    const c = this.c;
-    this.#set({
-      kind: KIND.RES,
-      result: c.let(this.sext(r)),
-      ...(a ? { a: c.let(lift(a, "i64")) } : {}),
-      ...(b ? { b: c.let(lift(b, "i64")) } : {}),
-      ...(extra ? { extra: c.let(lift(extra, "i32")) } : {}),
-      late: { name, size: this.size },
-    });
+    const c = this.c, size = this.size, result = this.#wide(r);
+    const carry = extra === undefined ? {} : { extra: c.let(lift(extra, "i32")) };
+    if (name === "INC" || name === "DEC") this.#set({ form: name, size, x: result, result, ...carry });
+    else this.#set({ form: name, size, x: c.let(lift(a, "i64")), y: c.let(lift(b, "i64")), result, ...carry });
   }
   override flagsRotated(name: "ROL" | "ROR", r: Value): void {
     if (!this.flagsLive) return;
     const { flags } = this.region, p = flags.pending;
-    if (!p || p.kind === KIND.EXPLICIT) return super.flagsRotated(name, r);
-    const extra = this.c.let(flags.outside(p, CF | OF)), a = this.c.let(r.zx());
-    this.#set({ kind: KIND.RES, result: p.result, a, extra, late: { name, size: this.size } });
+    if (!p || p.form === "EXPLICIT") return super.flagsRotated(name, r);
+    const extra = flags.ask(p).af(), before = this.#before(p);
+    this.#set({ form: name, size: this.size, x: before, y: this.#wide(r), result: before, extra });
+  }
+  /** The result that has set the pending flags, sign-extended. */
+  #before(p: Pending): Value {
+    const whole = p.size === 64 || p.form === "ROL" || p.form === "ROR";
+    return whole ? p.result : this.c.let(this.sext(p.result, p.size));
   }
   override setFlags(bits: Value): void {
-    const v = this.c.let(bits);
-    this.#set({ kind: KIND.EXPLICIT, result: this.c.let(select(v.and(ZF), i64(0), i64(1))), extra: v });
+    const extra = this.c.let(bits), result = this.c.let(select(extra.and(ZF), i64(0), i64(1)));
+    this.#set({ form: "EXPLICIT", size: 64, x: result, result, extra });
   }
   override replaceFlags(mask: number, bits: Value): void {
     const { flags } = this.region, p = flags.pending;
     if (!p) return super.replaceFlags(mask, bits);
-    const extra = this.c.let(flags.outside(p, mask).or(bits));
-    this.#set({ kind: p.kind === KIND.EXPLICIT ? KIND.EXPLICIT : KIND.RES, result: p.result, extra });
+    const extra = this.c.let(flags.ask(p).bits().and(~mask).or(bits)), result = this.#before(p);
+    this.#set({ form: p.form === "EXPLICIT" ? "EXPLICIT" : "RES", size: 64, x: result, result, extra });
   }
   override getFlags(): Value {
     this.region.flags.settle();
@@ -280,7 +283,7 @@ export class JitOps extends Ops {
       flags.settle();
       return super.cond(cc);
     }
-    const even = flags.condition(p, cc & ~1);
+    const even = flags.ask(p).condition(cc & ~1);
     return this.c.let(cc & 1 ? even.eqz() : even);
   }
 }

@@ -495,11 +495,16 @@ class Lowering {
   }
 
   #exitTo(offset: number, jumped = false): void {
-    this.#state.flags.place();
-    this.#state.jumpOut_(offset, 0, jumped);
+    this.#settled(() => this.#state.jumpOut_(offset, 0, jumped));
   }
   #exit(target: Value): void {
-    this.#state.flags.place();
-    this.#state.goOnAt(target);
+    this.#settled(() => this.#state.goOnAt(target));
+  }
+  /** Does `leave` with the flags in the state, if it is known how they are kept: what all ways out share has to call for that. */
+  #settled(leave: () => void): void {
+    const { flags } = this.#state, { known } = flags;
+    if (known) flags.settle();
+    leave();
+    flags.known = known;
   }
 }

@@ -18,7 +18,7 @@ export const REGION_IMPORTS = [
   "flagAf",
   "mulHighU",
   "mulHighS",
-  "lateFlags",
+  "putFlags",
   "tlbRead",
   "tlbWrite",
   "store",
@@ -62,7 +62,7 @@ export function importFunctions(m: Module, host: RegionHost, vectors: boolean): 
   const more = new Map<string, Func>();
   more.set("mulHighU", i("mulHighU", ["i64", "i64"], ["i64"]));
   more.set("mulHighS", i("mulHighS", ["i64", "i64"], ["i64"]));
-  more.set("lateFlags", i("lateFlags", ["i32", "i64", "i64", "i64", "i32"], ["i32"]));
+  more.set("putFlags", i("putFlags", ["i32", "i64", "i64", "i32"], []));
   more.set("tlbRead", i("tlbRead", ["i64", "i32"], ["i32"]));
   more.set("tlbWrite", i("tlbWrite", ["i64", "i32"], ["i32"]));
   more.set("extend", i("extend", ["i32"], ["i32"]));
