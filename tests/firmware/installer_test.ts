@@ -89,7 +89,7 @@ for (const kind of ["BIOS", "UEFI"] as const) {
       withFolder(async (folder) => {
         const net = await netbootFolder(folder, "vga=788");
         const port = freePort(), vnc = ["--vnc", String(port)];
-        await using _ = start(...await firmwareArgs(kind, folder), "--net", net, ...vnc);
+        await using _ = start(...await firmwareArgs(kind, folder), "--net", net, ...vnc, "--serial", "none");
         const text = await readUntil(DIALOGUE, port - FIRST_PORT, `${folder}/screen.jpg`);
         for (const word of ["Choose the language", "Albanian", "Esperanto"]) assertStringIncludes(text, word);
       }),
