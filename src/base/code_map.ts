@@ -17,7 +17,9 @@ const PAGE_SHIFT = 12;
 const MAX_VCPUS = 64;
 
 /** Header words. */
-const COUNT = 0, LOCK = 1, SPLIT_LOCK = 2, POST_LOCK = 3;
+const COUNT = 0, LOCK = 1, SPLIT_LOCK = 2, POST_LOCK = 3, WAITERS = 4;
+/** Words of a vCPU: what `report` says; the page it waits for + 1. */
+const WAITS = 1;
 const HEADER_BYTES = 64, LINE_BYTES = 64;
 const VCPUS_AT = HEADER_BYTES, RING_AT = VCPUS_AT + MAX_VCPUS * LINE_BYTES, PAGES_AT = RING_AT + RING * 4;
 /** A notice: the page, whether it was claimed (else it was written), and the vCPU that says so + 1 (0: not a vCPU). */
@@ -43,6 +45,9 @@ export class CodeMap {
   /** A word a vCPU, on a cache line of its own: notices seen × 2 + 1 while it runs guest code. */
   readonly #vcpus: Int32Array;
   readonly #ring: Int32Array;
+
+  /** Called in the thread that writes, for each vCPU that waits for a write to the page. */
+  onAwaited: (vcpu: number) => void = () => {};
 
   /** Bytes of shared memory for RAM of `ramBytes`. */
   static sizeBytes(ramBytes: number): number {
@@ -82,6 +87,11 @@ export class CodeMap {
     Atomics.store(this.#ring, n & (RING - 1), what);
     Atomics.store(h, COUNT, (n + 1) | 0);
     Atomics.store(h, POST_LOCK, 0);
+    // After the count: who waits has said so before it looked at that for the last time.
+    if (Atomics.load(h, WAITERS) === 0 || what & CLAIMED) return;
+    for (let vcpu = 0; vcpu < MAX_VCPUS; vcpu++) {
+      if (Atomics.load(this.#vcpus, vcpu * (LINE_BYTES / 4) + WAITS) === (what & PAGE_MASK) + 1) this.onAwaited(vcpu);
+    }
   }
 
   /** Notices ever posted, mod 2^32: a vCPU compares it with what it has seen. */
@@ -113,6 +123,12 @@ export class CodeMap {
     if (Atomics.exchange(this.#vcpus, at, word) !== word && Atomics.load(this.#header, LOCK) !== 0) {
       Atomics.notify(this.#vcpus, at);
     }
+  }
+
+  /** vCPU `vcpu` sleeps until somebody else writes to a page that it holds, or no longer (-1). */
+  wait(vcpu: number, page: number): void {
+    const old = Atomics.exchange(this.#vcpus, vcpu * (LINE_BYTES / 4) + WAITS, page + 1);
+    Atomics.add(this.#header, WAITERS, (page >= 0 ? 1 : 0) - (old > 0 ? 1 : 0));
   }
 
   /** vCPU `vcpu` of `vcpus` will decode the page, and hold it until `release`. `meanwhile` does what notices ask of it. */

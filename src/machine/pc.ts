@@ -115,6 +115,7 @@ export function assemblePc(options: PcOptions) {
   };
   const ram = new GuestRam(buffer, RAM_BASE, spec.memoryBytes, options.extraBytes ?? 0);
   const codeMap = new CodeMap(buffer, arena.raw(CodeMap.sizeBytes(ram.backedBytes)), ram.backedBytes);
+  codeMap.onAwaited = (vcpu) => control.raise(vcpu, VcpuEvent.KICK);
   ram.onWrite = (gpa, sizeBytes) => codeMap.wrote(gpa, sizeBytes);
   const ring = (bytes: number) => new ByteRing(buffer, arena.raw(ByteRing.sizeBytes(bytes)), bytes);
   const ports = new Bus();

@@ -169,6 +169,7 @@ export class Cpu extends CpuView {
         this.#cache.invalidate(page!);
         this.put("codeEpoch", this.#cache.epoch);
       },
+      monitor: () => {},
       codeEvict: (first, second) => {
         this.#codeMap.evict(first!, second!, id, MAX_VCPUS, this.#obey, (page) => this.#cache.holds(page));
       },

@@ -14,6 +14,8 @@ const SIGNATURES = {
   codeWrite: [1, 0],
   /** (page, page): about to write to these pages, whose code other vCPUs have decoded; the two may be the same. */
   codeEvict: [2, 0],
+  /** (linear address low, high): stores to the line there end MWAIT. */
+  monitor: [2, 0],
   /** The time-stamp counter without TSC offset, into S.answer: guest nanoseconds. */
   readTsc: [0, 0],
   /** CPUID with EAX, ECX from the registers; writes EAX..EDX. */

@@ -219,10 +219,15 @@ export const S = layout({
   watching: 4,
   watchHits: 4,
   watchFault: 4,
+  /** MWAIT: why HALT was left with. */
+  mwait: 4,
 });
 
 /** After STI; after MOV SS and POP SS, which hold debug exceptions back as well. */
 export const INHIBIT = { STI: 1, MOV_SS: 2 } as const;
+
+/** Of S.mwait. BREAKS: as ECX says, an interrupt ends the wait even while IF is 0. */
+export const MWAIT = { BREAKS: 1, WAITS: 2 } as const;
 
 /** Bytes. */
 export const BOUNCE = 0x1000;

@@ -21,7 +21,7 @@ export interface BoardImportParts {
 
 export function boardImports(
   { vcpu, parts, vcpus, msrs, settle, written }: BoardImportParts,
-): Omit<ImportImpls, "codeWrite" | "codeEvict"> {
+): Omit<ImportImpls, "codeWrite" | "codeEvict" | "monitor"> {
   const { board, clock, icount, index } = parts;
   const cpuid = cpuidTable({
     vcpu: index,

@@ -9,6 +9,8 @@ type Cpu = CpuView & { readonly exports: CpuExports };
 
 export class CodeNotices {
   readonly stats = { pagesClaimed: 0, evictions: 0 };
+  /** The page that MONITOR has named, or -1. */
+  #monitored = -1;
   /** Notices that have been obeyed. */
   #seen: number;
   readonly #handler: NoticeHandler = {
@@ -56,6 +58,32 @@ export class CodeNotices {
     this.parts.codeMap.claim(page, this.parts.index, this.vcpus, this.obey);
     this.cache.hold(page);
     this.cpu.exports.dropWriteTags(this.cpu.base, page);
+  }
+
+  /** MONITOR of a linear address: the next write by anybody else to its page, if that is RAM, ends MWAIT. */
+  monitor(lo: number, hi: number): void {
+    const { cpu } = this, found = cpu.exports.look(cpu.base, lo, hi) === 0, page = cpu.get("physLo") >>> 12;
+    const isRam = found && cpu.get("physHi") === 0 && page < cpu.get("ramPages");
+    this.#monitored = isRam && this.cache.hasRoom() ? page : -1;
+    // As if it were about to be decoded: then all others tell before they write.
+    if (this.#monitored >= 0) this.hold(page);
+  }
+
+  /** Whether what MONITOR has named has not been written to. */
+  get monitors(): boolean {
+    return this.#monitored >= 0 && this.cache.holds(this.#monitored);
+  }
+
+  /** This vCPU goes to sleep, and a write to that page wakes it. False if there is a notice already. */
+  sleep(): boolean {
+    this.parts.codeMap.wait(this.parts.index, this.#monitored);
+    if (!this.pending) return true;
+    this.wake();
+    return false;
+  }
+  wake(): void {
+    this.parts.codeMap.wait(this.parts.index, -1);
+    this.#monitored = -1;
   }
 
   /** This vCPU writes to a page it has decoded. */

@@ -10,7 +10,7 @@ import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
-import { RF, TF } from "../../cpu/x86/state.ts";
+import { MWAIT, RF, TF } from "../../cpu/x86/state.ts";
 import { DEFAULT_CPU, limitsOf, rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
@@ -79,6 +79,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
   /** When `run` is to return at the latest. */
   #untilNs = 0;
   #halted = false;
+  /** Halted by MWAIT: MWAIT's bits. */
+  #mwait = 0;
   /** After INIT: nothing but a start-up IPI makes it run. */
   #waitsForSipi = false;
   /** A delivery ended in a triple fault. */
@@ -105,6 +107,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     );
     this.#single = new SingleStep(this, this.#u8, this.#cache, this.#builder, (op, budget) => this.#enter(op, budget));
     this.#msrs = new MsrFile(parts.board, parts.index);
+    this.#msrs.monitor = model.features.includes("MONITOR");
     this.#msrs.reset();
     const module = new WebAssembly.Module(this.#interp.module);
     const env: WebAssembly.ModuleImports = { memory: parts.memory, ...this.#imports() };
@@ -147,6 +150,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.put("codeDir", this.#cache.directory);
     this.put("splitLock", this.#parts.codeMap.splitLockAt);
     this.#halted = this.#shutdown = false;
+    this.#endWait();
     this.#unfinished = null;
     this.#cache.flush();
     this.#tier?.forget();
@@ -180,7 +184,11 @@ export class SoftVcpu extends CpuView implements Vcpu {
   save(state: VcpuState): void {
     this.#settle();
     saveVcpu(this, this.#parts, this.#msrs, state);
-    state.activity = this.#waitsForSipi ? Activity.WAIT_FOR_SIPI : this.#halted ? Activity.HALTED : Activity.RUNNING;
+    state.activity = this.#waitsForSipi
+      ? Activity.WAIT_FOR_SIPI
+      : this.#halted && this.#mwait === 0
+      ? Activity.HALTED
+      : Activity.RUNNING;
     if (this.#unfinished) copyEvent(this.#unfinished, state);
     state.instructions = this.#retired;
   }
@@ -234,6 +242,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       if (this.#halted) {
         const wakes = (this.interruptible() ? VcpuEvent.INTR : 0) | (this.get("nmiBlocked") === 0 ? VcpuEvent.NMI : 0);
         if (pending & wakes) continue;
+        if (this.#mwait !== 0 && !this.#waitOn(pending)) continue;
         return "halt";
       }
       const now = clock.nowNs();
@@ -266,6 +275,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
         case STATUS.HALT:
           this.#statuses.halts++;
           this.#halted = true;
+          this.#mwait = this.get("mwait");
+          this.put("mwait", 0);
           this.put("inhibit", 0); // HLT may have been the one instruction after STI
           break;
         case STATUS.SHUTDOWN:
@@ -306,6 +317,20 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.put("budget", 0);
     if (this.#parts.icount) this.#parts.icount.setNs(this.#icountOffset + this.#retired * NS_PER_INSTRUCTION);
     return status;
+  }
+
+  /** Halted by MWAIT: false if that is over. An interrupt that is taken has ended it already. */
+  #waitOn(pending: number): boolean {
+    const breaks = (this.#mwait & MWAIT.BREAKS) !== 0 && (pending & VcpuEvent.INTR) !== 0;
+    if (!breaks && this.#code.monitors) return this.#code.sleep();
+    this.#endWait();
+    this.#halted = false;
+    return false;
+  }
+
+  #endWait(): void {
+    this.#mwait = 0;
+    this.#code.wake();
   }
 
   /** Instructions retired, also while a handler runs. */
@@ -354,6 +379,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
    * fault.
    */
   #deliverEvent(vector: number): boolean {
+    if (this.#mwait !== 0) this.#endWait();
     const armed = this.get("breakpoints") !== 0;
     if (armed) this.put("watching", 1);
     this.put("watchHits", 0);
@@ -451,6 +477,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       }),
       codeWrite: (page) => this.#code.wrote(page),
       codeEvict: (first, second) => this.#code.evict(first, second),
+      monitor: (lo, hi) => this.#code.monitor(lo, hi),
     };
   }
 

@@ -14,6 +14,7 @@ import * as far from "./far.ts";
 import * as flagops from "./flagops.ts";
 import * as io from "./io.ts";
 import * as misc from "./misc.ts";
+import * as monitor from "./monitor.ts";
 import * as move from "./move.ts";
 import * as msr from "./msr.ts";
 import * as muldiv from "./muldiv.ts";
@@ -42,6 +43,7 @@ export const BASE_ROWS: readonly Row[] = [
   ...flagops.ROWS,
   ...io.ROWS,
   ...misc.ROWS,
+  ...monitor.ROWS,
   ...msr.ROWS,
   ...random.ROWS,
   ...simd.ROWS,
@@ -61,6 +63,7 @@ export function define(m: Module, f: CpuFuncs, imports: Imports, limits: CpuLimi
   flagops.defineFlagOps(m, f);
   io.defineIo(m, f, imports);
   misc.defineMisc(m, f, imports);
+  monitor.defineMonitor(m, f, imports);
   msr.defineMsr(m, f, imports);
   random.defineRandom(m, f, imports);
   const floats = simd.defineSimd(m, f);

@@ -43,7 +43,7 @@ export const TSC_HZ = 1_000_000_000;
 const TSC_KHZ = TSC_HZ / 1000, TSC_MHZ = TSC_HZ / 1_000_000;
 const MAX_BASIC = 0x1f, MAX_HYPERVISOR = 0x4000_0010, MAX_EXTENDED = 0x8000_0008;
 const LINE_BYTES = 64;
-const OSXSAVE = 1 << 27, APIC = 1 << 9, HTT = 1 << 28;
+const MONITOR = 1 << 3, OSXSAVE = 1 << 27, APIC = 1 << 9, HTT = 1 << 28;
 
 /** The XSAVE area: legacy region and header, then the upper halves of the YMM registers: [sdm1 §13.4]. */
 const XSAVE_BYTES = 512 + 64, YMM_BYTES = 256;
@@ -96,6 +96,9 @@ export function cpuidTable(options: CpuidOptions): (leaf: number, subleaf: numbe
         return [0xff01, 0, 0, 0];
       case 4:
         return cache(subleaf);
+      case 5:
+        // Lines of 64 bytes, watched by pages; MWAIT's extensions, with interrupts as break events; one C1 state.
+        return flags(1, 0, ECX) & MONITOR ? [LINE_BYTES, 4096, 3, 1 << 4] : [0, 0, 0, 0];
       case 6:
         return [flags(6, 0, EAX), 0, 0, 0];
       case 7:

@@ -13,6 +13,7 @@ export type Place = readonly [leaf: number, subleaf: number, register: number, b
 export const FEATURES = {
   "SSE3": [1, 0, ECX, 0],
   "PCLMULQDQ": [1, 0, ECX, 1],
+  "MONITOR": [1, 0, ECX, 3],
   "SSSE3": [1, 0, ECX, 9],
   "FMA": [1, 0, ECX, 12],
   "CMPXCHG16B": [1, 0, ECX, 13],
@@ -125,6 +126,7 @@ export const INSTRUCTIONS: Partial<Record<Feature, string>> = {
   "AESNI": "AESDEC AESDECLAST AESENC AESENCLAST AESIMC AESKEYGENASSIST",
   "PCLMULQDQ": "PCLMULQDQ",
   "SHA": "SHA1MSG1 SHA1MSG2 SHA1NEXTE SHA1RNDS4 SHA256MSG1 SHA256MSG2 SHA256RNDS2",
+  "MONITOR": "MONITOR MWAIT",
   "CMPXCHG16B": "CMPXCHG16B",
   "CX8": "CMPXCHG8B",
   "MOVBE": "MOVBE",

@@ -51,7 +51,7 @@ export function fixture(
   const env: Record<string, unknown> = { memory };
   const all = [
     ["ioRead", "ioWrite", "mmioRead", "mmioWrite", "codeWrite", "readTsc", "cpuid", "readMsr", "writeMsr", "readTpr"],
-    ["writeTpr", "random", "codeEvict"],
+    ["writeTpr", "random", "codeEvict", "monitor"],
   ].flat() as (keyof ImportImpls)[];
   for (const name of all) {
     env[name] = (...args: number[]) => {

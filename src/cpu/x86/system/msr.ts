@@ -70,8 +70,11 @@ const FEATURE_CONTROL_LOCKED = 1;
 const SPEC_CTRL_IBRS = 1 << 0, SPEC_CTRL_STIBP = 1 << 1, SPEC_CTRL_BHI_DIS_S = 1 << 10, PRED_CMD_IBPB = 1;
 /** Fast strings and the thermal monitor may be switched; branch trace storage and PEBS are unavailable. */
 const MISC_ENABLE_WRITABLE = 1 << 0 | 1 << 3, MISC_ENABLE_FIXED = 1 << 11 | 1 << 12, MISC_ENABLE_RESET = 1;
+/** MONITOR and MWAIT exist. */
+const MISC_ENABLE_MONITOR = 1 << 18;
 /** Flags that the manual defines at all; setting another one faults. */
-const MISC_ENABLE_DEFINED = MISC_ENABLE_WRITABLE | MISC_ENABLE_FIXED | 1 << 7 | 1 << 16 | 1 << 18 | 1 << 22 | 1 << 23;
+const MISC_ENABLE_DEFINED = MISC_ENABLE_WRITABLE | MISC_ENABLE_FIXED | 1 << 7 | 1 << 16 | MISC_ENABLE_MONITOR |
+  1 << 22 | 1 << 23;
 const MICROCODE_REVISION = 1;
 
 export const VARIABLE_MTRRS = 8;
@@ -111,6 +114,8 @@ export class MsrFile {
   /** The answer of `read`. */
   lo = 0;
   hi = 0;
+  /** The processor has MONITOR and MWAIT, and says so here as well. */
+  monitor = false;
 
   /** Words of `store`, for whoever keeps it in shared memory. */
   static readonly WORDS = 2 * STORED.length;
@@ -128,7 +133,11 @@ export class MsrFile {
   reset(): void {
     this.store.fill(0);
     this.#set(MSR.MTRR_DEF_TYPE, MTRR_E | WRITE_BACK, 0);
-    this.#set(MSR.MISC_ENABLE, MISC_ENABLE_RESET | MISC_ENABLE_FIXED, 0);
+    this.#set(MSR.MISC_ENABLE, MISC_ENABLE_RESET | this.#miscFixed(), 0);
+  }
+
+  #miscFixed(): number {
+    return MISC_ENABLE_FIXED | (this.monitor ? MISC_ENABLE_MONITOR : 0);
   }
 
   /** False: there is no such register. */
@@ -178,7 +187,7 @@ export class MsrFile {
       case MSR.MISC_ENABLE:
         // Bit 34 (execute disable off) is defined as well, and not to be had.
         if (hi & ~4 || lo & ~MISC_ENABLE_DEFINED) return false;
-        return this.#set(msr, (lo & MISC_ENABLE_WRITABLE) | MISC_ENABLE_FIXED, 0);
+        return this.#set(msr, (lo & MISC_ENABLE_WRITABLE) | this.#miscFixed(), 0);
       case MSR.SPEC_CTRL:
         if (hi !== 0 || lo & ~(SPEC_CTRL_IBRS | SPEC_CTRL_STIBP | SPEC_CTRL_BHI_DIS_S)) return false;
         return this.#set(msr, lo, 0);
