@@ -31,9 +31,8 @@ const SERIAL = "console=ttyS0 TERM=vt102";
 const FIRST_PORT = 5900;
 
 const grubConfig = (folder: string, append: string) => `
-serial --unit=0 --speed=115200
-terminal_output serial
-terminal_input serial
+${append === SERIAL ? "serial --unit=0 --speed=115200\nterminal_output serial\nterminal_input serial" : ""}
+set gfxpayload=keep
 set timeout=1
 menuentry install {
   linux ${folder}/linux ${append}
