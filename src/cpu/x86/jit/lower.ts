@@ -15,7 +15,7 @@ import { FORM } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
 import { ENTRY_TABLE, EXC, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
-import { CHANGES_TLB, INLINE, INLINE_OPERANDS, NEVER, PRIVILEGED, VECTOR_OPERANDS } from "./inline_rows.ts";
+import { CHANGES_TLB, rowsInPlace } from "./inline_rows.ts";
 import { constant, JitOps } from "./jit_ops.ts";
 import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
 import { importFunctions, type RegionHost } from "./region_host.ts";
@@ -49,16 +49,7 @@ export class RegionCompiler {
   readonly #inline: boolean[];
 
   constructor(private readonly host: RegionHost) {
-    this.#inline = host.decoder.rows.map((r, i) => {
-      if (r.locked || (r.cpl0 && !PRIVILEGED.has(r.name)) || r.string || r.inState || NEVER.test(r.name)) return false;
-      if (r.unit && r.unit !== "sse" && r.unit !== "avx") return false;
-      // Without an operand it is a segment register's.
-      if ((r.name === "PUSH" || r.name === "POP") && !r.args) return false;
-      if (!r.unit && !INLINE.has(r.name) && !/^(CMOV|SET)[A-Z]+$/.test(r.name)) return false;
-      return host.variants.args[i]!.every((a) =>
-        INLINE_OPERANDS.has(a.letter) || (r.unit && VECTOR_OPERANDS.has(a.letter))
-      );
-    });
+    this.#inline = rowsInPlace(host);
   }
 
   /** The module of one region, whose page has its entry points at `entryTable`; its exports are "handler" and "region". */
