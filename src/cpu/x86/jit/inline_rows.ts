@@ -16,6 +16,8 @@ export const INLINE = new Set([
 const PRIVILEGED = new Set(["SWAPGS"]);
 /** Rows that choose another data TLB. */
 export const CHANGES_TLB = new Set(["STAC", "CLAC"]);
+/** Rows that move a pointer on by a little, or that leave registers as they were. */
+export const STEPS = /^(INC|DEC|PUSH|POP|LEAVE|CMP|TEST)$/;
 
 /** Operands that need no more than general registers, memory and constants. */
 const INLINE_OPERANDS = new Set(["E", "M", "R", "G", "Z", "B", "A", "I", "O", "1", "CL"]);

@@ -15,7 +15,7 @@ import { FORM } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
 import { ENTRY_TABLE, EXC, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts";
-import { CHANGES_TLB, rowsInPlace } from "./inline_rows.ts";
+import { CHANGES_TLB, rowsInPlace, STEPS } from "./inline_rows.ts";
 import { constant, JitOps } from "./jit_ops.ts";
 import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
 import { importFunctions, type RegionHost } from "./region_host.ts";
@@ -99,9 +99,6 @@ export class RegionCompiler {
     leave(c.let(c.ld32(cpu, S.exitStatus)));
   }
 }
-
-/** Rows that move a pointer on by a little, or that leave registers as they were. */
-const STEPS = /^(INC|DEC|PUSH|POP|LEAVE|CMP|TEST)$/;
 
 class Lowering {
   readonly #state: RegionState;
