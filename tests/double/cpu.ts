@@ -11,6 +11,7 @@ import { generate, type Interpreter } from "../../src/cpu/x86/interp.ts";
 import { STATUS } from "../../src/cpu/x86/ops.ts";
 import type { Row } from "../../src/cpu/x86/row.ts";
 import { reg, S, SCRATCH_OPS, VBASE } from "../../src/cpu/x86/state.ts";
+import { MAX_CPU, rowFilter } from "../../src/cpu/x86/system/cpu_model.ts";
 import { TraceBuilder } from "../../src/cpu/x86/trace.ts";
 import { CodeCache } from "../../src/engine/soft/code_cache.ts";
 import { CpuView } from "../../src/engine/soft/cpu_view.ts";
@@ -150,7 +151,10 @@ export class Cpu extends CpuView {
     const made = interpreter ??= generate(1, 65536, VCPU_BASE, true, exits);
     this.#codeMap = new CodeMap(memory.buffer, ARENA_BASE + codeMapAt, BACKED_BYTES);
     this.#cache = new CodeCache(memory.buffer, CODE_BASE, CODE_BYTES, LOW_PAGES + WINDOW_PAGES, this.#codeMap);
-    this.builder = builder ??= new TraceBuilder(new Decoder(made.variants.rows, made.variants), made.variants);
+    this.builder = builder ??= new TraceBuilder(
+      new Decoder(made.variants.rows, made.variants, rowFilter(MAX_CPU)),
+      made.variants,
+    );
     const answer = (lo: number, hi: number) => {
       this.put("answer", lo);
       this.put("answer", hi, 1);
@@ -190,7 +194,7 @@ export class Cpu extends CpuView {
         false,
       )
       : null;
-    this.#tier?.useWorker(null);
+    this.#tier?.useWorker(MAX_CPU);
     this.put("codePages", this.#codeMap.pagesAt);
     this.put("ramPages", LOW_PAGES + WINDOW_PAGES);
     this.put("memoryMap", ARENA_BASE + memoryMapAt);
