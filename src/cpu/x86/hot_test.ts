@@ -33,7 +33,7 @@ Deno.test("hot places: what is come to often is listed, once; what is come to se
 Deno.test("hot places: of two that share an entry the more frequent one is listed", () => {
   const { visit, listed } = counts();
   const often = 0x4000, seldom = often + HOT_ENTRIES * OP_BYTES;
-  for (let k = 0; k < 20_000; k++) {
+  for (let k = 0; k < 100_000; k++) {
     visit(often, 2);
     visit(seldom, 1);
   }
@@ -43,7 +43,7 @@ Deno.test("hot places: of two that share an entry the more frequent one is liste
 Deno.test("hot places: where the list is full, a place is listed when there is room", () => {
   const { visit, listed } = counts();
   const records = Array.from({ length: HOT_PLACES + 1 }, (_, k) => 0x8000 + k * OP_BYTES);
-  for (const record of records) visit(record, 5000);
+  for (const record of records) visit(record, 50_000);
   assertEquals(listed(), records.slice(0, HOT_PLACES));
   visit(records[HOT_PLACES]!, 1);
   assertEquals(listed(), [records[HOT_PLACES]]);
