@@ -126,15 +126,15 @@ Deno.test({
 }, () =>
   withFolder(async (folder) => {
     const share = `${folder}/share`, file = `${folder}/s`;
-    await Deno.mkdir(`${share}/work`, { recursive: true });
+    await Deno.mkdir(`${share}/notes`, { recursive: true });
     {
       await using run = new Trike(runGuest(guest, "", "--share", share, "--snapshot-on-exit", file));
       await run.talk.prompt();
       await run.talk.run(
         "modprobe -a -q 9pnet_virtio 9p; mkdir /m; mount -t 9p -o trans=virtio,version=9p2000.L share0 /m",
       );
-      await run.talk.run("exec 3>/m/work/log; echo before >&3");
-      assertEquals(await run.talk.run("cat /m/work/log"), "before\n");
+      await run.talk.run("exec 3>/m/notes/log; echo before >&3");
+      assertEquals(await run.talk.run("cat /m/notes/log"), "before\n");
       run.kill("SIGQUIT");
       const { stderr } = await run.end();
       assert(stderr.includes(`go on with: trike resume ${file}`), stderr);
@@ -143,17 +143,17 @@ Deno.test({
       await using run = new Trike(["resume", file, "--quiet", "--timeout", "90"]);
       await run.talk.type("\r");
       await run.talk.prompt();
-      await run.talk.run("echo after >&3; mkdir /m/work/more; echo new >/m/work/more/file");
-      assertEquals(await run.talk.run("cat /m/work/log; ls -1 /m/work"), "before\nafter\nlog\nmore\n");
+      await run.talk.run("echo after >&3; mkdir /m/notes/more; echo new >/m/notes/more/file");
+      assertEquals(await run.talk.run("cat /m/notes/log; ls -1 /m/notes"), "before\nafter\nlog\nmore\n");
       run.kill("SIGQUIT");
       await run.end();
     }
-    assertEquals(await Deno.readTextFile(`${share}/work/log`), "before\nafter\n");
-    assertEquals(await Deno.readTextFile(`${share}/work/more/file`), "new\n");
-    await Deno.remove(`${share}/work`, { recursive: true });
+    assertEquals(await Deno.readTextFile(`${share}/notes/log`), "before\nafter\n");
+    assertEquals(await Deno.readTextFile(`${share}/notes/more/file`), "new\n");
+    await Deno.remove(`${share}/notes`, { recursive: true });
     const refused = await trike(["resume", file, "--quiet", "--timeout", "5"]);
     assertEquals([refused.code, refused.stderr], [
       2,
-      `trike: Cannot resume "${file}": "work/log" in the shared folder "${share}" was open, and is gone; --force resumes all the same\n`,
+      `trike: Cannot resume "${file}": "notes/log" in the shared folder "${share}" was open, and is gone; --force resumes all the same\n`,
     ]);
   }));
