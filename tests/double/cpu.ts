@@ -3,6 +3,7 @@
  * runs until something happens that the hypervisor may want to know of, and says what (STATUS).
  */
 import { CodeMap, type NoticeHandler } from "../../src/base/code_map.ts";
+import { HOT_LIMIT } from "../../src/cpu/x86/hot.ts";
 import { Decoder } from "../../src/cpu/x86/decode.ts";
 import type { CpuExports } from "../../src/cpu/x86/exports.ts";
 import type { Exits } from "../../src/cpu/x86/exits.ts";
@@ -200,6 +201,7 @@ export class Cpu extends CpuView {
     this.put("memoryMap", ARENA_BASE + memoryMapAt);
     this.put("ramBase", RAM_BASE);
     this.put("codeDir", this.#cache.directory);
+    this.put("hotLimit", HOT_LIMIT);
     this.put("splitLock", this.#codeMap.splitLockAt);
     this.put("events", this.base + S.misc);
     this.put("excError", -1);

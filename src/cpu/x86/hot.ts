@@ -3,16 +3,17 @@
  * instructions are interpreted there, and samples would hardly ever meet it.
  *
  * A table of counts, by the address of the first record of what is interpreted; two places that share an entry wear each other
- * down. A place that has come to LIMIT is put on a list that RegionTier empties between slices.
+ * down. A place that has come to S.hotLimit is put on a list that RegionTier empties between slices.
  */
 import type { Func, Module } from "../../wasm/module.ts";
 import { i32 } from "../../wasm/value.ts";
 import { HOT, HOT_ENTRIES, HOT_PLACES, S } from "./state.ts";
 
 /**
- * Fewer, and what runs once fills the compiling thread before what samples find: with 2000 a pipe took 1.4 times as long, fork 1.4.
+ * For regions. Fewer, and what runs once fills the compiling thread before what samples find: with 2000 a pipe took 1.4 times as
+ * long, fork 1.4.
  */
-const LIMIT = 20_000;
+export const HOT_LIMIT = 20_000;
 /** The count of a place that has been listed: it was refused, or will be compiled soon. */
 const LISTED = 1_000_000;
 
@@ -29,9 +30,9 @@ export function defineHot(m: Module): Func {
       });
       c.return();
     });
-    const listed = c.ld32(cpu, S.hotPlaces);
-    c.if(count.ltS(LIMIT), () => c.st32(entry, count.add(1), HOT + 4));
-    c.if(count.eq(LIMIT).and(listed.ltU(HOT_PLACES)), () => {
+    const listed = c.ld32(cpu, S.hotPlaces), limit = c.let(c.ld32(cpu, S.hotLimit));
+    c.if(count.ltS(limit), () => c.st32(entry, count.add(1), HOT + 4));
+    c.if(count.eq(limit).and(listed.ltU(HOT_PLACES)), () => {
       c.st32(entry, i32(LISTED), HOT + 4);
       const at = c.let(cpu.add(listed.shl(3)));
       c.st32(at, c.ld32(cpu, S.lookedPage), S.hot);

@@ -1,10 +1,11 @@
 import { assertEquals } from "@std/assert";
-import { defineHot } from "./hot.ts";
+import { defineHot, HOT_LIMIT } from "./hot.ts";
 import { HOT_ENTRIES, HOT_PLACES, OP_BYTES } from "./state.ts";
 import { fixture } from "./system/fixture.ts";
 
 function counts() {
   const f = fixture(1, ["hot"], (m, funcs) => void funcs.more.set("hot", defineHot(m)));
+  f.set("hotLimit", HOT_LIMIT);
   return {
     visit(record: number, times: number) {
       f.set("lookedPage", record);

@@ -117,6 +117,10 @@ export class Loop {
     const [status] = c.callIndirect(this.signature, h.sub(this.inLoop), this.cpu, this.pc.get(), this.ea.get());
     this.budget.set(c.ld32(this.cpu, S.budget));
     c.rarely(status!, () => {
+      c.if(status!.eq(STATUS.RESUME), () => {
+        this.pc.set(c.ld32(this.cpu, S.resumeOp));
+        c.br(this.#dispatch);
+      });
       this.status.set(status!);
       this.left.set(h.geU(this.firstRegion));
       c.br(this.#leave);

@@ -61,6 +61,8 @@ export const STATUS = {
   RESYNC: 7,
   /** An instruction that a hypervisor takes note of is about to run (exits.ts); rip is its own. */
   EXIT: 8,
+  /** S.resumeOp holds the record to go on at; rip holds nothing. */
+  RESUME: STATUSES - 2,
   /** rip holds the next instruction: look it up, but nobody has jumped. */
   FALL: STATUSES - 1,
 } as const;

@@ -40,7 +40,7 @@ export const ES = 0, CS = 1, SS = 2, DS = 3, FS = 4, GS = 5, LDTR = 6, TR = 7;
 export const reg = (n: number): number => n * 8;
 
 /** How many values of STATUS (ops.ts) there are. */
-export const STATUSES = 10;
+export const STATUSES = 11;
 
 export const S = layout({
   /** RAX..R15, ZERO, VBASE, TEMP, one spare. First, so that an offset fits a byte. */
@@ -221,6 +221,20 @@ export const S = layout({
   watchFault: 4,
   /** MWAIT: why HALT was left with. */
   mwait: 4,
+  /** How often a place is left for before it is worth compiling (hot.ts). */
+  hotLimit: 4,
+  /** Native code: the host address to enter it at; the host's stack pointer while it runs. */
+  nativeTarget: 8,
+  nativeRsp: 8,
+  /** The flags that it has left with, as putFlags of flag_forms.ts takes them. nativeForm 0: they are in the state as always. */
+  nativeX: 8,
+  nativeY: 8,
+  nativeForm: 4,
+  nativeExtra: 4,
+  /** STATUS.RESUME: the record to go on at. */
+  resumeOp: 4,
+  /** 1: vector registers and MXCSR are in the host's registers. */
+  vectorsIn: 4,
 });
 
 /** After STI; after MOV SS and POP SS, which hold debug exceptions back as well. */

@@ -6,6 +6,7 @@
  */
 import { HostError, messageOf } from "../../base/errors.ts";
 import { Decoder } from "../../cpu/x86/decode.ts";
+import { HOT_LIMIT } from "../../cpu/x86/hot.ts";
 import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
@@ -148,6 +149,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.put("memoryMap", this.#parts.memoryMap?.at ?? 0);
     this.put("ramBase", RAM_BASE);
     this.put("codeDir", this.#cache.directory);
+    this.put("hotLimit", HOT_LIMIT);
     this.put("splitLock", this.#parts.codeMap.splitLockAt);
     this.#halted = this.#shutdown = false;
     this.#endWait();
