@@ -31,8 +31,10 @@ export type Libc = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
 export const O_RDONLY = 0, O_RDWR = 2;
 export const O_CLOEXEC = darwin ? 0x100_0000 : 0o2_000_000;
-export const PROT_READ = 1, PROT_WRITE = 2;
-export const MAP_SHARED = 1;
+export const PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4;
+export const MAP_SHARED = 1, MAP_PRIVATE = 2;
+/** Of Linux. */
+export const MAP_ANONYMOUS = 0x20;
 /** (void *)-1, as an unsigned number of 64 bits. */
 export const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
@@ -77,6 +79,7 @@ export const SYS_write = 1;
 export const SYS_poll = 7;
 export const SYS_rt_sigprocmask = 14;
 export const SYS_rt_sigtimedwait = 128;
+export const SYS_ftruncate = 77;
 export const SYS_gettid = 186;
 export const SYS_timer_create = 222;
 export const SYS_timer_settime = 223;
@@ -84,6 +87,8 @@ export const SYS_timer_delete = 226;
 export const SYS_clock_gettime = 228;
 export const SYS_tgkill = 234;
 export const SYS_eventfd2 = 290;
+export const SYS_memfd_create = 319;
+export const MFD_CLOEXEC = 1;
 
 /** struct sigevent of the kernel: value, signal, how, thread. */
 export const SIZEOF_SIGEVENT = 64;

@@ -59,6 +59,8 @@ const TABLE: readonly Row[] = [
   { folder: "tests/storage", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
   // the software CPU's tiers beside each other
   { folder: "tests/tiers", allow: [] },
+  // code that is emitted and run
+  { folder: "tests/native", allow: ["--allow-ffi"] },
   { folder: "tests/engine", allow: ["--allow-read"] },
   // a Worker a vCPU; boots of Linux
   { folder: "tests/smp", allow: [...FILES, "--allow-env", "--allow-run"], kernels: true },
