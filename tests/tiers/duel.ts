@@ -143,7 +143,7 @@ export class Duel {
   #follow(steps: number): boolean {
     const a = this.#subject, b = this.#reference;
     if (a.equals(b)) return true;
-    for (let laps = 0, n = 0; n < steps && laps < 2 * LIMIT; laps++) {
+    for (let laps = 0, n = 0; n < steps && laps < steps + 2 * LIMIT; laps++) {
       const exceptions = b.vcpu.get("exceptions");
       if (b.vcpu.step() === STATUS.SHUTDOWN) return false;
       if (a.equals(b)) return true;

@@ -5,6 +5,7 @@
 import { ALL_FLAGS, DECODED, type Decoder } from "../decode.ts";
 import type { Row } from "../row.ts";
 import { FS, MODE_64, reg, RSP, VBASE, ZERO } from "../state.ts";
+import { rowsInPlace } from "./inline_rows.ts";
 
 const PAGE = 4096;
 
@@ -84,8 +85,14 @@ export interface Limits {
 export class RegionFinder {
   readonly #ends: Int8Array;
   readonly #isPop: boolean[];
+  /** By row: the register form may be left, or looks at flags by itself. Of what is called rather than expanded, any may. */
+  readonly #leaves: boolean[];
 
   constructor(readonly decoder: Decoder) {
+    const inPlace = rowsInPlace({ decoder, variants: decoder.variants });
+    this.#leaves = decoder.rows.map((r, i) =>
+      !inPlace[i] || (!r.args && !r.sizes) || !!(r.cpl0 || r.unit || r.modes || r.ends || r.faults)
+    );
     this.#isPop = decoder.rows.map((r) => r.op === "8F /0");
     this.#ends = new Int8Array(decoder.rows.map((r) => {
       if (r.k !== undefined && /^J[A-Z]+$/.test(r.name) && r.args?.startsWith("J")) return End.Jcc;
@@ -250,7 +257,8 @@ export class RegionFinder {
       else if (b.end === End.Fall) live = of(b.nextBlock);
       else live = ALL_FLAGS;
       for (let k = b.instructions.length - 1; k >= 0; k--) {
-        const i = b.instructions[k]!, x = info[i.row]!;
+        const i = b.instructions[k]!, x = info[i.row]!, row = this.decoder.rows[i.row]!;
+        if (doesNothing(row, i)) continue;
         const branch = k === b.instructions.length - 1 && b.end !== End.Fall && b.end !== End.Leave;
         if (branch) {
           live |= x.reads;
@@ -261,10 +269,10 @@ export class RegionFinder {
         // Handlers of tier 0 set them all the same.
         const wanted = (x.writes & live) !== 0;
         if (mark) i.live = wanted;
-        const sure = x.kills !== 0 || (constantCount(this.decoder.rows[i.row]!, i) ?? 0) !== 0;
+        const sure = x.kills !== 0 || (constantCount(row, i) ?? 0) !== 0;
         if (wanted && sure) live &= ~x.writes;
         live |= x.reads;
-        if (x.leaves || i.hasMemory) live = ALL_FLAGS;
+        if (this.#leaves[i.row] || (i.hasMemory && row.name !== "LEA")) live = ALL_FLAGS;
       }
       return live;
     };
