@@ -3,6 +3,7 @@ import type { Code } from "../../wasm/code.ts";
 import type { Func, Module } from "../../wasm/module.ts";
 import { i32, type Value } from "../../wasm/value.ts";
 import { definePutFlags } from "./flag_forms.ts";
+import { defineSettleNative } from "./native/settle.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "./ops.ts";
 import {
   BOUNCE,
@@ -75,7 +76,9 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
   m.export(f.commit, "commit");
   for (const [name, func] of Object.entries(f.flags)) m.export(func, `flag${name[0]!.toUpperCase()}${name.slice(1)}`);
   for (const name of ["mulHighU", "mulHighS"]) m.export(more(name), name);
-  m.export(definePutFlags(m, cpu, more("mulHighS")));
+  const putFlags = definePutFlags(m, cpu, more("mulHighS"));
+  m.export(putFlags);
+  m.export(defineSettleNative(m, cpu, putFlags, f.flags.all));
   exportMemory(m, f, cpu);
   m.export(
     m.func(

@@ -20,7 +20,7 @@ import { AF, CF, OF, PF, S, SF } from "./state.ts";
 
 export type Form = keyof typeof KIND | LateName;
 /** INC and DEC have CF in `extra`; those of one name follow each other by size. */
-const FORMS = [...Object.keys(KIND), ...Object.keys(LATE)] as Form[];
+export const FORMS = [...Object.keys(KIND), ...Object.keys(LATE)] as Form[];
 
 export interface Kept {
   readonly form: Form;

@@ -226,11 +226,15 @@ export const S = layout({
   /** Native code: the host address to enter it at; the host's stack pointer while it runs. */
   nativeTarget: 8,
   nativeRsp: 8,
+  /** How far down its stack may reach. */
+  nativeLimit: 8,
   /** The flags that it has left with, as putFlags of flag_forms.ts takes them. nativeForm 0: they are in the state as always. */
   nativeX: 8,
   nativeY: 8,
   nativeForm: 4,
   nativeExtra: 4,
+  /** MXCSR of the host while native code has the guest's. */
+  nativeMxcsr: 4,
   /** STATUS.RESUME: the record to go on at. */
   resumeOp: 4,
   /** 1: vector registers and MXCSR are in the host's registers. */

@@ -32,17 +32,15 @@ export function handlerModule(cpu: number, pages: number): Uint8Array<ArrayBuffe
   const m = new Module();
   m.importMemory("env", "memory", pages, 65536);
   const enter = m.importFunc("env", "enter", [], []);
-  const putFlags = m.importFunc("env", "putFlags", ["i32", "i64", "i64", "i32"], []);
+  const settle = m.importFunc("env", "settleNative", [], []);
   m.export(m.func("handler", HANDLER, ["i32"], (c) => {
     // The interpreter has counted the record, which is no instruction.
     const budget = c.let(c.ld32(cpu, S.budget).add(1));
     c.st32(cpu, budget, S.budget);
     c.st64(cpu, c.ld64(c.param(1), OP.imm), S.nativeTarget);
     c.call(enter);
-    const form = c.ld32(cpu, S.nativeForm);
-    c.if(form, () => {
-      c.call(putFlags, form, c.ld64(cpu, S.nativeX), c.ld64(cpu, S.nativeY), c.ld32(cpu, S.nativeExtra));
-      c.st32(cpu, 0, S.nativeForm);
+    c.if(c.ld32(cpu, S.nativeForm), () => {
+      c.call(settle);
     });
     const ran = budget.sub(c.ld32(cpu, S.budget)).sx();
     c.st64(cpu, c.ld64(cpu, S.tierRetired).add(ran), S.tierRetired);
@@ -61,6 +59,6 @@ export function openHandler(
   enter: () => void,
 ): WebAssembly.ExportValue {
   const module = new WebAssembly.Module(handlerModule(cpu, Math.floor(memory.buffer.byteLength / 65536)));
-  const { putFlags } = exports as unknown as Record<string, WebAssembly.ExportValue>;
-  return new WebAssembly.Instance(module, { env: { memory, enter, putFlags: putFlags! } }).exports.handler!;
+  const { settleNative } = exports as unknown as Record<string, WebAssembly.ExportValue>;
+  return new WebAssembly.Instance(module, { env: { memory, enter, settleNative: settleNative! } }).exports.handler!;
 }
