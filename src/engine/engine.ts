@@ -143,6 +143,8 @@ export interface VcpuParts {
   readonly cpu?: CpuSpec;
   /** 1 if the software CPU is not to compile hot code. */
   readonly tiers?: 1;
+  /** Hot code is compiled to machine code of the host, where instructions do not make the time. */
+  readonly native?: true;
   /** What `takeImage` gave for the same vCPU of the same kind of machine, in this process or another of the same program. */
   readonly image?: Uint8Array<ArrayBuffer>;
   readonly memory: WebAssembly.Memory;

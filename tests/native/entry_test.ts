@@ -90,7 +90,7 @@ function handlerOver(body: string) {
   const flags: number[] = [];
   const exports = { settleNative: () => void flags.push(cpu.get("nativeForm")) } as unknown as CpuExports;
   const enter = enterBy(memory, CPU, arena.base);
-  const handler = openHandler(memory, CPU, exports, enter) as (cpu: number, op: number, ea: bigint) => number;
+  const handler = openHandler(memory, CPU, exports, enter);
   return { cpu, flags, run: () => handler(CPU, RECORD, 0n) };
 }
 
@@ -116,7 +116,7 @@ Deno.test({
   ignore,
   fn() {
     const form = formNumber("SUB", 32);
-    const { cpu, flags, run } = handlerOver(`${put("nativeForm", form)} ${put("exitStatus", STATUS.RESUME)}`);
+    const { flags, run } = handlerOver(`${put("nativeForm", form)} ${put("exitStatus", STATUS.RESUME)}`);
     assertEquals(run(), STATUS.RESUME);
     assertEquals(flags, [form]);
   },

@@ -5,6 +5,7 @@
  */
 import { VcpuEvent } from "../../src/engine/engine.ts";
 import { Random } from "../diff/random.ts";
+import type { MakeCompiler } from "../../src/engine/soft/native/tier.ts";
 import { STATUS } from "../../src/cpu/x86/ops.ts";
 import { makeProgram, type Program } from "./program.ts";
 import { Rig } from "./rig.ts";
@@ -53,8 +54,13 @@ export function mannerOf(seed: number): Manner {
 }
 
 export class Duel {
-  readonly #subject = new Rig();
+  readonly #subject: Rig;
   readonly #reference = new Rig();
+
+  /** `make`: the subject's code is compiled to machine code, by whom. */
+  constructor(make: MakeCompiler | null = null) {
+    this.#subject = new Rig(make);
+  }
 
   /** Programs of one seed. */
   run(seed: number, manner = mannerOf(seed)): Outcome {

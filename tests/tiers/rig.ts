@@ -5,6 +5,7 @@ import { GuestRam } from "../../src/base/ram.ts";
 import { CR0, CR4, EFER, S } from "../../src/cpu/x86/state.ts";
 import { MAX_CPU } from "../../src/cpu/x86/system/cpu_model.ts";
 import type { Board, VcpuParts } from "../../src/engine/engine.ts";
+import type { MakeCompiler } from "../../src/engine/soft/native/tier.ts";
 import { SoftVcpu } from "../../src/engine/soft/soft.ts";
 import { VcpuRecord } from "../../src/engine/vcpu_state.ts";
 import { allocateMachineMemory, ARENA_BASE, ARENA_BYTES, RAM_BASE } from "../../src/machine/memory.ts";
@@ -78,7 +79,8 @@ export class Rig {
   /** Guest RAM. */
   readonly #words: Uint32Array;
 
-  constructor() {
+  /** `make`: code is compiled to machine code, by whom. */
+  constructor(make: MakeCompiler | null = null) {
     const memory = allocateMachineMemory(RAM_BYTES), buffer = memory.buffer;
     const ram = this.ram = new GuestRam(buffer, RAM_BASE, RAM_BYTES);
     this.#words = new Uint32Array(buffer, RAM_BASE, RAM_BYTES / 4);
@@ -103,8 +105,9 @@ export class Rig {
       icount: null,
       codeBytes: 32 << 20,
       trace: (what) => this.onTrace(what),
+      ...(make ? { native: true } : {}),
     };
-    this.vcpu = new SoftVcpu(this.parts);
+    this.vcpu = new SoftVcpu(this.parts, make);
   }
 
   load(p: Program): void {

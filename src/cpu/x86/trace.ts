@@ -6,6 +6,7 @@
  * conditional jump behind it become one operation; short memory operands become part of their operation and the others get an
  * address operation in front.
  */
+import { Bug } from "../../base/errors.ts";
 import { ALL_FLAGS, DECODED, type Decoder } from "./decode.ts";
 import { FORM, type Variants } from "./handlers.ts";
 import { findFused, SPECIAL, SPECIAL_JCC } from "./specials.ts";
@@ -32,6 +33,12 @@ export interface OpSink {
   entry(offset: number): number;
   /** The record just emitted wants the address of page offset `offset` in its immediate, once it is known. */
   link(at: number, offset: number): void;
+}
+
+/** An instruction that is told where its records begin. */
+export interface Laid {
+  readonly at: number;
+  record: number;
 }
 
 const enum K {
@@ -71,6 +78,8 @@ class Slot {
   live = true;
   /** A locked access to the stack. */
   barrier = false;
+  /** Native code takes over behind it. */
+  returns = false;
 }
 
 export class TraceBuilder {
@@ -132,13 +141,62 @@ export class TraceBuilder {
     }
     if (open) {
       if (single) sink.emit(SPECIAL.STEP_END, this.end & 0xfff, 0, 0, 0, 0, 0, 0, this.end);
-      else {
-        const at = sink.at;
-        sink.emit(SPECIAL.GOTO, 0, 0, 0, 0, 0, 0, this.end < 4096 ? sink.entry(this.end) : 0, this.end);
-        if (this.end < 4096) sink.link(at, this.end);
-      }
+      else this.#goOn(sink);
     }
     return false;
+  }
+
+  /**
+   * Lays a block of 64-bit code for native code to fall back on: instructions that follow each other in the page at `bytes[page..]`
+   * and all can be decoded, then the way to what follows them. Each is told where its records begin. Behind those that `returns`
+   * names there is a record of handler `native` whose address is yet to be filled in: gives them with those records.
+   */
+  layBlock<T extends Laid>(
+    bytes: Uint8Array,
+    page: number,
+    block: readonly T[],
+    returns: (i: T) => boolean,
+    native: number,
+    sink: OpSink,
+  ): [T, number][] {
+    const behind: [T, number][] = [];
+    let open = true;
+    for (let first = 0; first < block.length; first += MAX) {
+      const part = block.slice(first, first + MAX), n = part.length;
+      part.forEach((i, k) => this.#decodeAgain(bytes, page, i.at, returns(i), this.#slots[k]!));
+      this.#liveness(n);
+      for (let k = 0; k < n; k++) {
+        const slot = this.#slots[k]!, next = slot.at + slot.length;
+        const apart = k + 1 === n || slot.returns || this.#slots[k + 1]!.returns;
+        part[k]!.record = sink.at;
+        open = this.#emit(slot, true, false, sink, apart ? -1 : this.#fusedWith(k, true));
+        if (slot.barrier && open) sink.emit(SPECIAL.FENCE, slot.at, slot.length, 0, 0, 0, 0, 0, 0);
+        if (slot.returns && open && next < 4096) {
+          behind.push([part[k]!, sink.at]);
+          sink.emit(native, next, 0, 0, 0, 0, 0, 0, 0);
+        }
+        this.end = next;
+      }
+    }
+    if (open) this.#goOn(sink);
+    return behind;
+  }
+
+  #decodeAgain(bytes: Uint8Array, page: number, at: number, returns: boolean, slot: Slot): void {
+    const d = this.decoder;
+    if (d.decode(bytes, page + at, page + 4096, MODE_64) !== DECODED.OK) throw new Bug("Code has changed on the way");
+    slot.at = at;
+    slot.live = true;
+    this.#take(slot);
+    slot.kind = d.size === 64 ? this.#kinds[d.row]! : K.Plain;
+    slot.returns = returns;
+  }
+
+  /** To what follows, wherever that is. */
+  #goOn(sink: OpSink): void {
+    const at = sink.at;
+    sink.emit(SPECIAL.GOTO, 0, 0, 0, 0, 0, 0, this.end < 4096 ? sink.entry(this.end) : 0, this.end);
+    if (this.end < 4096) sink.link(at, this.end);
   }
 
   /** Name of the first instruction of the last trace. */
@@ -168,6 +226,7 @@ export class TraceBuilder {
       const slot = this.#slots[n++]!;
       slot.at = at;
       slot.live = true;
+      slot.returns = false;
       if (result !== DECODED.OK) {
         slot.kind = K.Bad;
         slot.bad = result === DECODED.TOO_LONG ? SPECIAL.TOO_LONG : SPECIAL.UNDEFINED;
@@ -215,6 +274,7 @@ export class TraceBuilder {
     let live = ALL_FLAGS;
     for (let i = n - 1; i >= 0; i--) {
       const slot = this.#slots[i]!;
+      if (slot.returns) live = ALL_FLAGS;
       if (slot.kind !== K.Plain) {
         live = ALL_FLAGS;
         continue;

@@ -9,8 +9,8 @@
  */
 import { Bug } from "../../base/errors.ts";
 import type { CodeMap } from "../../base/code_map.ts";
-import { SPECIAL } from "../../cpu/x86/specials.ts";
-import { CODE_INFO, ENTRY_TABLE, OP, OP_BYTES } from "../../cpu/x86/state.ts";
+import { FUSED_START, SPECIAL, SPECIAL_JCC } from "../../cpu/x86/specials.ts";
+import { CODE_INFO, ENTRY_TABLE, MODE_64, OP, OP_BYTES } from "../../cpu/x86/state.ts";
 import type { OpSink } from "../../cpu/x86/trace.ts";
 
 const PAGE = 4096;
@@ -229,9 +229,11 @@ export class CodeCache implements OpSink {
     return this.#u16[at >> 1]!;
   }
 
-  /** Starts laying the records of a compiled region of a page that has decoded code already. */
+  /** Starts laying the records of a compiled region of a page that has decoded 64-bit code already. */
   beginRegion(number: number): void {
     this.#page = this.#pages.get(number);
+    this.#mode = MODE_64;
+    this.#table = this.tableOf(number, MODE_64);
     this.#start = this.#next;
   }
   /** Ends laying them: bytes [from, to) are relied upon. Gives the page's generation, for `isCurrent`. */
@@ -250,6 +252,28 @@ export class CodeCache implements OpSink {
   enter(at: number, h: number): void {
     this.#u16[at >> 1] = h;
   }
+  /** While a region is laid: what begins at `offset` is native code at a host address, by handler `h`. */
+  enterNative(offset: number, h: number, address: bigint): void {
+    let at = this.entry(offset);
+    if (at === 0) {
+      at = this.#next;
+      this.emit(h, offset, 0, 0, 0, 0, 0, 0, 0);
+      this.#setEntry(offset, at);
+    }
+    this.enter(at, h);
+    this.setNative(at, address);
+  }
+  /** A record of native code between two others does nothing: what follows it is next. */
+  makeNext(at: number): void {
+    this.enter(at, SPECIAL.GOTO);
+    this.#u32[(at + OP.imm) >> 2] = at + OP_BYTES;
+    this.#u32[(at + OP.disp) >> 2] = this.#u16[(at + OP.ip) >> 1]! & 0xfff;
+  }
+  /** The host address of a record of native code. */
+  setNative(at: number, address: bigint): void {
+    this.#u32[(at + OP.imm) >> 2] = Number(address & 0xffff_ffffn);
+    this.#u32[(at + OP.disp) >> 2] = Number(address >> 32n);
+  }
 
   #mark(page: Page, from: number, to: number): void {
     for (let line = from >> 6; line <= (to - 1) >> 6; line++) {
@@ -265,7 +289,8 @@ export class CodeCache implements OpSink {
     const key = this.#mode * PAGE + offset;
     const waiting = page.waiting.get(key);
     if (waiting) {
-      for (const w of waiting) this.#u32[(w + OP.imm) >> 2] = at;
+      // One that was an entry point may have become native code, which waits for nothing.
+      for (const w of waiting) if (holdsLink(this.#u16[w >> 1]!)) this.#u32[(w + OP.imm) >> 2] = at;
       page.waiting.delete(key);
     }
   }
@@ -383,4 +408,9 @@ export class CodeCache implements OpSink {
       if (this.#u32[at] !== 0) return void this.#u8.fill(0, from, to);
     }
   }
+}
+
+/** Whether records of a handler have the address of another in their immediate. */
+function holdsLink(h: number): boolean {
+  return h === SPECIAL.GOTO || h === SPECIAL.JMP || h === SPECIAL.CALL || (h >= SPECIAL_JCC && h < FUSED_START);
 }

@@ -6,7 +6,6 @@
  */
 import { HostError, messageOf } from "../../base/errors.ts";
 import { Decoder } from "../../cpu/x86/decode.ts";
-import { HOT_LIMIT } from "../../cpu/x86/hot.ts";
 import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
@@ -31,11 +30,13 @@ import { openInterpreter } from "./interpreter.ts";
 import { CodeCache } from "./code_cache.ts";
 import { CodeNotices } from "./code_notices.ts";
 import { CpuView } from "./cpu_view.ts";
+import type { MakeCompiler } from "./native/tier.ts";
+import { openTier } from "./open_tier.ts";
 import { copyEvent, finishDelivery } from "./saved_events.ts";
 import { describeRegisters, initState, resetState, setInitialState, startState } from "./registers.ts";
 import { checkState, restoreVcpu, saveVcpu } from "./saved_state.ts";
 import { SingleStep } from "./single_step.ts";
-import { RegionTier } from "./tier.ts";
+import type { Tier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
 const SLICE = 20_000;
@@ -63,7 +64,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   readonly #cache: CodeCache;
   readonly #builder: TraceBuilder;
   /** Absent if it is not wanted. */
-  readonly #tier: RegionTier | null;
+  readonly #tier: Tier | null;
   readonly #msrs: MsrFile;
   readonly #single: SingleStep;
   /** How many vCPUs the machine has. */
@@ -90,7 +91,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
   #unfinished: VcpuState | null = null;
   #statuses = { slices: 0, extensions: 0, translations: 0, resyncs: 0, halts: 0 };
 
-  constructor(parts: VcpuParts) {
+  /** `make`: who makes native code, if the parts want it. */
+  constructor(parts: VcpuParts, make: MakeCompiler | null = null) {
     const buffer = parts.memory.buffer;
     super(buffer, VCPU_BASE + parts.index * VCPU_STRIDE);
     this.#parts = parts;
@@ -113,18 +115,15 @@ export class SoftVcpu extends CpuView implements Vcpu {
     const module = new WebAssembly.Module(this.#interp.module);
     const env: WebAssembly.ModuleImports = { memory: parts.memory, ...this.#imports() };
     this.exports = new WebAssembly.Instance(module, { env }).exports as unknown as CpuExports;
-    this.#tier = parts.tiers === 1 ? null : new RegionTier(
-      this.#interp,
-      this.exports,
-      this.#cache,
-      this.#builder.decoder,
-      parts.memory,
-      this.base,
-      this.#u8,
-      this.#extend,
-      parts.icount !== null,
-      parts.trace,
-    );
+    this.#tier = openTier({
+      parts,
+      interp: this.#interp,
+      exports: this.exports,
+      cache: this.#cache,
+      builder: this.#builder,
+      extend: this.#extend,
+      make,
+    });
     this.reset();
   }
 
@@ -149,7 +148,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     this.put("memoryMap", this.#parts.memoryMap?.at ?? 0);
     this.put("ramBase", RAM_BASE);
     this.put("codeDir", this.#cache.directory);
-    this.put("hotLimit", HOT_LIMIT);
+    this.put("hotLimit", this.#tier?.hotLimit ?? 0);
     this.put("splitLock", this.#parts.codeMap.splitLockAt);
     this.#halted = this.#shutdown = false;
     this.#endWait();

@@ -1,13 +1,13 @@
 /**
  * The second tier: which code is compiled, when, and where.
  *
- * Samples cost nothing: at the end of each slice the instruction pointer is at the target of a jump, most often of a hot one. A
- * target seen often enough is compiled with all that direct jumps reach from it within its page. The vCPU's thread only decodes;
- * another one makes the code (compile_worker.ts), and the vCPU takes it up between two slices.
+ * A target seen often enough (samples.ts) is compiled with all that direct jumps reach from it within its page. The vCPU's thread
+ * only decodes; another one makes the code (compile_worker.ts), and the vCPU takes it up between two slices.
  */
 import { receiveMessageOnPort } from "node:worker_threads";
 import type { Decoder } from "../../cpu/x86/decode.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
+import { HOT_LIMIT } from "../../cpu/x86/hot.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
 import { REGION_IMPORTS, type RegionHost } from "../../cpu/x86/jit/region_host.ts";
@@ -17,9 +17,10 @@ import type { CpuModel } from "../../cpu/x86/system/cpu_model.ts";
 import { RAM_BASE } from "../../machine/memory.ts";
 import type { CodeCache } from "./code_cache.ts";
 import type { CpuView } from "./cpu_view.ts";
+import { Samples } from "./samples.ts";
 
-/** Samples before a target is compiled; the table of counts is emptied when it holds this many. */
-const THRESHOLD = 80, MAX_COUNTS = 16384;
+/** Samples before a target is compiled. */
+const THRESHOLD = 80;
 export const LIMITS = { blocks: 64, instructions: 300 } as const;
 /** Regions that may be on their way at a time. */
 const MAX_PENDING = 32;
@@ -85,6 +86,23 @@ export function regionHost(
   };
 }
 
+/** What finds code that is worth compiling, and compiles it. */
+export interface Tier {
+  /** For S.hotLimit. */
+  readonly hotLimit: number;
+  readonly stats: Readonly<Record<string, number>> & { readonly regions: number };
+  /** The vCPU starts anew. */
+  forget(): void;
+  /** From now on another thread compiles, if that is how it is done. */
+  useWorker(model: CpuModel | null): void;
+  /** A slice has ended at a jump's target. */
+  sample(cpu: CpuView): void;
+  /** Takes up what another thread has finished. */
+  poll(): void;
+  /** Compiles, or has compiled, what starts at `offset` of RAM page `page`, whose bytes are at `base` of the memory. */
+  compile(page: number, base: number, offset: number): void;
+}
+
 /** A region on its way. */
 interface Pending {
   readonly page: number;
@@ -97,10 +115,11 @@ interface Pending {
   readonly name: string;
 }
 
-export class RegionTier {
+export class RegionTier implements Tier {
+  readonly hotLimit = HOT_LIMIT;
   readonly #finder: RegionFinder;
   readonly #compiler: RegionCompiler;
-  readonly #counts = new Map<number, number>();
+  readonly #samples: Samples;
   readonly #pending = new Map<number, Pending>();
   readonly #env: WebAssembly.ModuleImports;
   readonly #firstRegion: number;
@@ -154,11 +173,21 @@ export class RegionTier {
       regions: this.#regions,
     };
     this.#next = interp.functions;
+    this.#samples = new Samples({
+      exports,
+      cache,
+      compiledFrom: this.#firstRegion,
+      threshold: THRESHOLD,
+      ready: () => this.#pending.size < MAX_PENDING,
+      wanted: (page, offset) => {
+        const at = cache.entryOf(page, MODE_64, offset);
+        if (at !== 0 && !this.#isPending(at)) this.compile(page, RAM_BASE + page * 4096, offset);
+      },
+    });
   }
 
-  /** The vCPU starts anew: what was counted says nothing of what comes, and equal runs stay equal. */
   forget(): void {
-    this.#counts.clear();
+    this.#samples.forget();
   }
 
   /** From now on another thread compiles. */
@@ -182,44 +211,9 @@ export class RegionTier {
     this.#port = channel.port1;
   }
 
-  /** A slice has ended at a jump's target; where that is compiled, what has led there is to blame. */
   sample(cpu: CpuView): void {
     this.poll();
-    this.#takeHot(cpu);
-    const rip = cpu.get("rip");
-    if ((cpu.get("mode") & 3) === MODE_64 && this.exports.look(cpu.base, rip, cpu.get("rip", 1)) === 0) {
-      if (this.#count(cpu.get("physLo") >>> 12, rip & 0xfff)) return;
-    }
-    const looked = cpu.get("lookedOffset");
-    if (((looked >> 12) & 3) === MODE_64) this.#count(cpu.get("lookedPage"), looked & 0xfff);
-  }
-
-  /**
-   * Counts a sample of the code at `offset` of RAM page `page`, and has it compiled if there are enough. False if it is compiled
-   * already.
-   */
-  #count(page: number, offset: number): boolean {
-    const at = this.cache.entryOf(page, MODE_64, offset);
-    if (at !== 0 && this.cache.handlerAt(at) >= this.#firstRegion) return false;
-    const key = page * 4096 + offset, count = (this.#counts.get(key) ?? 0) + 1;
-    if (this.#counts.size >= MAX_COUNTS) this.#counts.clear();
-    const enough = count >= THRESHOLD && this.#pending.size < MAX_PENDING;
-    // From the start again: what is compiled now may be lost with its page.
-    this.#counts.set(key, enough ? 0 : count);
-    if (enough && !this.#isPending(at)) this.compile(page, RAM_BASE + page * 4096, offset);
-    return true;
-  }
-
-  /** What compiled code is often left for. */
-  #takeHot(cpu: CpuView): void {
-    let places = cpu.get("hotPlaces");
-    // The last one first; where there is no room for it the others wait with it.
-    for (; places > 0 && this.#pending.size < MAX_PENDING; cpu.put("hotPlaces", --places)) {
-      const page = cpu.get("hot", 2 * places - 2), looked = cpu.get("hot", 2 * places - 1);
-      if (((looked >> 12) & 3) !== MODE_64) continue;
-      const at = this.cache.entryOf(page, MODE_64, looked & 0xfff);
-      if (at !== 0 && !this.#isPending(at)) this.compile(page, RAM_BASE + page * 4096, looked & 0xfff);
-    }
+    this.#samples.take(cpu);
   }
 
   #isPending(at: number): boolean {

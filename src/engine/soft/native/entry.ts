@@ -57,8 +57,9 @@ export function openHandler(
   cpu: number,
   exports: CpuExports,
   enter: () => void,
-): WebAssembly.ExportValue {
+): (cpu: number, op: number, ea: bigint) => number {
   const module = new WebAssembly.Module(handlerModule(cpu, Math.floor(memory.buffer.byteLength / 65536)));
   const { settleNative } = exports as unknown as Record<string, WebAssembly.ExportValue>;
-  return new WebAssembly.Instance(module, { env: { memory, enter, settleNative: settleNative! } }).exports.handler!;
+  return new WebAssembly.Instance(module, { env: { memory, enter, settleNative: settleNative! } }).exports
+    .handler as never;
 }

@@ -1,0 +1,215 @@
+/**
+ * The tier of native code: machine code of the host, made on the vCPU's own thread as soon as code is seen twice, since making it
+ * takes microseconds.
+ *
+ * Native code does what it can; for all else it names a record and leaves, and the interpreter goes on there. So each block of a
+ * region is laid in the code cache as well, as records that nothing else leads to and that nothing is ever put in place of. Where
+ * the interpreter is only to do one instruction, the next record leads back. What leads in are the records at entry points,
+ * which are overwritten: linked traces come to native code without a lookup.
+ *
+ * All these records belong to their page. When that is written to they are gone as any decoded code is (code_cache.ts), and with
+ * them all ways into the native code, whose bytes stay until the arena is forgotten. Native code itself never runs on past such
+ * a write: a store to a page with decoded code is always done by the interpreter.
+ */
+import type { Decoder } from "../../../cpu/x86/decode.ts";
+import type { CpuExports } from "../../../cpu/x86/exports.ts";
+import type { Variants } from "../../../cpu/x86/handlers.ts";
+import type { Interpreter } from "../../../cpu/x86/interp.ts";
+import { type Instruction, type Region, RegionFinder } from "../../../cpu/x86/jit/region.ts";
+import { MODE_64 } from "../../../cpu/x86/state.ts";
+import type { TraceBuilder } from "../../../cpu/x86/trace.ts";
+import { messageOf } from "../../../base/errors.ts";
+import { PAGE_BYTES, RAM_BASE } from "../../../machine/memory.ts";
+import type { CodeCache } from "../code_cache.ts";
+import type { CpuView } from "../cpu_view.ts";
+import { Samples } from "../samples.ts";
+import { LIMITS, type Tier } from "../tier.ts";
+import { CodeArena } from "./code_arena.ts";
+import { enterBy, openHandler } from "./entry.ts";
+
+export const ARENA_BYTES = 64 << 20;
+/** Samples before a target is compiled; how often compiled code is left for a place before that is. */
+const THRESHOLD = 2, HOT = 50;
+
+/** What a compiler knows of its vCPU. */
+export interface NativeHost {
+  readonly decoder: Decoder;
+  readonly variants: Variants;
+  /** Offset of the vCPU's state in the machine's memory. */
+  readonly cpu: number;
+  /** The handler number of NATIVE records. */
+  readonly native: number;
+  /** The machine has several vCPUs. */
+  readonly several: boolean;
+}
+
+export interface NativeCompiler {
+  /** What all code of the vCPU needs, for host address `at`; its first byte is where libc calls. */
+  thunk(at: bigint): Uint8Array;
+  /** The interpreter does this instruction, and control comes back behind it. */
+  leavesAt(i: Instruction): boolean;
+  /**
+   * Code for host address `at`. Each instruction's record is the interpreter's. `entries`, by block: where it is entered, as an
+   * offset into the code, or -1; `resumes`: where it is come back to behind an instruction that it has left for.
+   */
+  compile(region: Region, entryTable: number, at: bigint): {
+    readonly code: Uint8Array;
+    readonly entries: Int32Array;
+    readonly resumes: ReadonlyMap<Instruction, number>;
+  };
+}
+
+export type MakeCompiler = (host: NativeHost) => NativeCompiler;
+
+export interface NativeTierParts {
+  readonly interp: Interpreter;
+  readonly exports: CpuExports;
+  readonly cache: CodeCache;
+  readonly builder: TraceBuilder;
+  readonly memory: WebAssembly.Memory;
+  readonly cpu: number;
+  readonly make: MakeCompiler;
+  readonly arenaBytes?: number;
+  readonly trace?: ((what: string) => void) | undefined;
+}
+
+export class NativeTier implements Tier {
+  readonly hotLimit = HOT;
+  readonly #parts: NativeTierParts;
+  readonly #u8: Uint8Array;
+  readonly #finder: RegionFinder;
+  readonly #compiler: NativeCompiler;
+  readonly #arena: CodeArena;
+  readonly #samples: Samples;
+  /** Handler number of NATIVE records: the first that is not the interpreter's own. */
+  readonly #native: number;
+  #flushes = 0;
+
+  /**
+   * Regions made, instructions in them, targets refused, compilations that failed, milliseconds of compilation, bytes of native
+   * code there are.
+   */
+  readonly stats = {
+    regions: 0,
+    regionInstructions: 0,
+    regionsRefused: 0,
+    regionsFailed: 0,
+    compileMs: 0,
+    nativeBytes: 0,
+  };
+
+  /** Throws HostError if the host gives no memory for code. */
+  constructor(parts: NativeTierParts) {
+    const { interp, exports, cache, builder, memory, cpu, make } = this.#parts = parts;
+    const native = this.#native = interp.inLoop + interp.functions;
+    this.#u8 = new Uint8Array(memory.buffer);
+    this.#finder = new RegionFinder(builder.decoder);
+    this.#compiler = make({
+      decoder: builder.decoder,
+      variants: interp.variants,
+      cpu,
+      native,
+      several: interp.several,
+    });
+    this.#arena = CodeArena.open(parts.arenaBytes ?? ARENA_BYTES);
+    this.#arena.add(this.#compiler.thunk(this.#arena.base));
+    this.#arena.keep();
+    const handler = openHandler(memory, cpu, exports, enterBy(memory, cpu, this.#arena.base));
+    const { table } = exports;
+    if (interp.functions >= table.length) table.grow(interp.functions - table.length + 1);
+    table.set(interp.functions, handler);
+    this.#samples = new Samples({
+      exports,
+      cache,
+      compiledFrom: native,
+      threshold: THRESHOLD,
+      ready: () => true,
+      wanted: (page, offset) => this.compile(page, RAM_BASE + page * PAGE_BYTES, offset),
+    });
+  }
+
+  forget(): void {
+    this.#samples.forget();
+  }
+
+  /** There is no other thread. */
+  useWorker(): void {}
+  poll(): void {}
+
+  sample(cpu: CpuView): void {
+    this.#samples.take(cpu);
+  }
+
+  compile(page: number, base: number, offset: number): void {
+    const { cache, trace } = this.#parts;
+    if (this.#flushes !== cache.flushes) this.#forgetCode();
+    const at = cache.entryOf(page, MODE_64, offset);
+    if (at === 0 || cache.handlerAt(at) === this.#native) return;
+    if (!cache.hasRoom()) return this.#forgetAll();
+    const began = performance.now(), name = (page * PAGE_BYTES + offset).toString(16);
+    // A device may write to the page meanwhile. That is told later, and makes all of this stale.
+    const bytes = this.#u8.slice(base, base + PAGE_BYTES);
+    const region = this.#finder.find(bytes, 0, offset, LIMITS, cache.indirectTargets(page, MODE_64));
+    if (!region || region.instructions === 0) {
+      this.stats.regionsRefused++;
+      trace?.(`${name} refused`);
+      return;
+    }
+    try {
+      this.#lay(page, bytes, region, name);
+    } catch (error) {
+      // A defect of ours, but no reason for the guest to die: the interpreter runs it.
+      cache.finishRegion(region.from, region.to);
+      this.stats.regionsFailed++;
+      trace?.(`${name} failed: ${messageOf(error)}`);
+    }
+    this.stats.compileMs += performance.now() - began;
+  }
+
+  #lay(page: number, bytes: Uint8Array, region: Region, name: string): void {
+    const { cache, builder, trace } = this.#parts, compiler = this.#compiler, arena = this.#arena;
+    const returns = (i: Instruction) => compiler.leavesAt(i), behind: [Instruction, number][] = [];
+    cache.beginRegion(page);
+    for (const { instructions } of region.blocks) {
+      behind.push(...builder.layBlock(bytes, 0, instructions, returns, this.#native, cache));
+    }
+    const base = arena.at;
+    const { code, entries, resumes } = compiler.compile(region, cache.tableOf(page, MODE_64), base);
+    if (!arena.fits(code.length)) return this.#forgetAll();
+    for (const [instruction, record] of behind) {
+      const resume = resumes.get(instruction);
+      if (resume === undefined) cache.makeNext(record);
+      else cache.setNative(record, base + BigInt(resume));
+    }
+    region.blocks.forEach((block, n) => {
+      const entry = entries[n]!;
+      // What is native already stays so: that is as good, and may be running.
+      if (entry < 0 || cache.handlerAt(cache.entry(block.at)) === this.#native) return;
+      cache.enterNative(block.at, this.#native, base + BigInt(entry));
+    });
+    cache.finishRegion(region.from, region.to);
+    arena.add(code);
+    this.stats.regions++;
+    this.stats.regionInstructions += region.instructions;
+    this.stats.nativeBytes = arena.usedBytes;
+    trace?.(
+      `${name} native, ${region.instructions} instructions in ${region.blocks.length} blocks, ${code.length} bytes`,
+    );
+  }
+
+  /** Everything is decoded and compiled anew from now on. */
+  #forgetAll(): void {
+    const { cache, exports, cpu } = this.#parts;
+    cache.flush();
+    exports.flushTlb(cpu);
+    this.#forgetCode();
+  }
+
+  /** Nothing leads to native code any more. */
+  #forgetCode(): void {
+    this.#flushes = this.#parts.cache.flushes;
+    this.#arena.forget();
+    this.stats.nativeBytes = this.#arena.usedBytes;
+    this.#parts.trace?.("all code forgotten");
+  }
+}
