@@ -11,7 +11,7 @@ import type { ImportImpls } from "../../src/cpu/x86/imports.ts";
 import { generate, type Interpreter } from "../../src/cpu/x86/interp.ts";
 import { STATUS } from "../../src/cpu/x86/ops.ts";
 import type { Row } from "../../src/cpu/x86/row.ts";
-import { reg, S, SCRATCH_OPS, VBASE } from "../../src/cpu/x86/state.ts";
+import { JUMPS, reg, S, SCRATCH_OPS, VBASE } from "../../src/cpu/x86/state.ts";
 import { MAX_CPU, rowFilter } from "../../src/cpu/x86/system/cpu_model.ts";
 import { TraceBuilder } from "../../src/cpu/x86/trace.ts";
 import { CodeCache } from "../../src/engine/soft/code_cache.ts";
@@ -151,7 +151,14 @@ export class Cpu extends CpuView {
     mapShared(process.fd, 0, ARENA_BYTES, this.address + BigInt(ARENA_BASE));
     const made = interpreter ??= generate(1, 65536, VCPU_BASE, true, exits);
     this.#codeMap = new CodeMap(memory.buffer, ARENA_BASE + codeMapAt, BACKED_BYTES);
-    this.#cache = new CodeCache(memory.buffer, CODE_BASE, CODE_BYTES, LOW_PAGES + WINDOW_PAGES, this.#codeMap);
+    this.#cache = new CodeCache(
+      memory.buffer,
+      CODE_BASE,
+      CODE_BYTES,
+      LOW_PAGES + WINDOW_PAGES,
+      this.#codeMap,
+      VCPU_BASE + JUMPS,
+    );
     this.builder = builder ??= new TraceBuilder(
       new Decoder(made.variants.rows, made.variants, rowFilter(MAX_CPU)),
       made.variants,

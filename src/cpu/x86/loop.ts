@@ -10,7 +10,22 @@ import { condition, KIND } from "./flags.ts";
 import { baseAddress, emitVariant, FORM, type Variants } from "./handlers.ts";
 import { type CpuFuncs, type Host, Ops, STATUS } from "./ops.ts";
 import { FUSED, type Fused, FUSED_START, SPECIAL, SPECIAL_JCC, SPECIALS } from "./specials.ts";
-import { CS, ENTRY_TABLE, EXC, ITLB_ENTRIES, MODE_64, OP, OP_BYTES, reg, RSP, S, VBASE } from "./state.ts";
+import {
+  CS,
+  ENTRY_TABLE,
+  EXC,
+  ITLB_ENTRIES,
+  JUMPS,
+  JUMPS_FACTOR,
+  JUMPS_SHIFT,
+  MODE_64,
+  OP,
+  OP_BYTES,
+  reg,
+  RSP,
+  S,
+  VBASE,
+} from "./state.ts";
 
 export class Loop {
   readonly pc: Var;
@@ -206,7 +221,16 @@ export class Loop {
       });
     });
     const op = c.variable("i32", 0);
-    c.if(table.get(), () => op.set(c.ld32(table.get().add(target.lo().and(0xfff).shl(2)))));
+    c.if(table.get(), () => {
+      const slot = c.let(table.get().add(target.lo().and(0xfff).shl(2))), known = this.#jumpEntry(slot);
+      c.if(c.ld32(known, JUMPS).eq(slot), () => op.set(c.ld32(known, JUMPS + 4)), () => {
+        op.set(c.ld32(slot));
+        c.if(op.get(), () => {
+          c.st32(known, slot, JUMPS);
+          c.st32(known, op.get(), JUMPS + 4);
+        });
+      });
+    });
     c.if(op.get().eqz(), () => {
       this.#ripFromTarget();
       this.status.set(STATUS.TRANSLATE);
@@ -230,6 +254,10 @@ export class Loop {
       });
     });
     this.pc.set(op.get());
+  }
+
+  #jumpEntry(slot: Value): Value {
+    return this.c.let(this.cpu.add(slot.mul(JUMPS_FACTOR).shrU(JUMPS_SHIFT).shl(3)));
   }
 
   #goto(target: Value, jumped = true): void {
@@ -303,7 +331,9 @@ export class Loop {
           this.budget.set(this.budget.get().add(1));
           this.target.set(o.thisLinear());
           const own = c.let(c.ld32(cpu, S.itlb).add(this.target.get().shrU(12).lo().and(ITLB_ENTRIES - 1).shl(4)));
-          c.st32(c.ld32(own, 8).add(this.target.get().lo().and(0xfff).shl(2)), 0);
+          const slot = c.let(c.ld32(own, 8).add(this.target.get().lo().and(0xfff).shl(2)));
+          c.st32(slot, 0);
+          c.st32(this.#jumpEntry(slot), 0, JUMPS);
           this.#ripFromTarget();
           this.status.set(STATUS.TRANSLATE);
           c.br(this.#leave);

@@ -286,7 +286,19 @@ export const HOT = MICRO + 6 * MICRO_BYTES;
 export const HOT_ENTRIES = 1024;
 /** How many may wait to be compiled. */
 export const HOT_PLACES = 16;
-export const VCPU_BYTES = HOT + HOT_ENTRIES * 8;
+/**
+ * In front of the tables of entry points, which are large and used thinly: the address of an entry (4) and what it holds (4). By
+ * `jumpEntry` of that address; whoever empties or replaces an entry empties this.
+ */
+export const JUMPS = HOT + HOT_ENTRIES * 8;
+const JUMPS_LOG = 13;
+export const JUMPS_FACTOR = 0x9e37_79b1 | 0, JUMPS_SHIFT = 32 - JUMPS_LOG, JUMPS_BYTES = 8 << JUMPS_LOG;
+export const VCPU_BYTES = JUMPS + JUMPS_BYTES;
+
+/** Offset within JUMPS of what stands for the entry point at address `slot`. */
+export function jumpEntry(slot: number): number {
+  return (Math.imul(slot, JUMPS_FACTOR) >>> JUMPS_SHIFT) * 8;
+}
 
 /** How deep compiled regions may call each other: each level is a frame on the host's stack. */
 export const MAX_DEPTH = 200;

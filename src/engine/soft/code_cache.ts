@@ -10,7 +10,7 @@
 import { Bug } from "../../base/errors.ts";
 import type { CodeMap } from "../../base/code_map.ts";
 import { FUSED_START, SPECIAL, SPECIAL_JCC } from "../../cpu/x86/specials.ts";
-import { CODE_INFO, ENTRY_TABLE, MODE_64, OP, OP_BYTES } from "../../cpu/x86/state.ts";
+import { CODE_INFO, ENTRY_TABLE, jumpEntry, JUMPS_BYTES, MODE_64, OP, OP_BYTES } from "../../cpu/x86/state.ts";
 import type { OpSink } from "../../cpu/x86/trace.ts";
 
 const PAGE = 4096;
@@ -71,6 +71,8 @@ export class CodeCache implements OpSink {
     regionBytes: number,
     private readonly ramPages: number,
     private readonly map: CodeMap,
+    /** Address of the vCPU's JUMPS. */
+    private readonly jumps: number,
   ) {
     this.#u8 = new Uint8Array(buffer as ArrayBuffer);
     this.#u16 = new Uint16Array(buffer as ArrayBuffer, 0, Math.floor(buffer.byteLength / 2));
@@ -110,6 +112,7 @@ export class CodeCache implements OpSink {
       this.#release(page);
     }
     this.#pages.clear();
+    this.#u8.fill(0, this.jumps, this.jumps + JUMPS_BYTES);
     this.#used = Math.max(this.#used, this.#next);
     this.#next = this.#first();
     this.#tables = this.#limit;
@@ -225,6 +228,14 @@ export class CodeCache implements OpSink {
     }
     return targets;
   }
+  /** Where jumps have gone in a page: a bit for each offset. */
+  entered(number: number, mode: number): Uint8Array<ArrayBuffer> {
+    const from = this.tableOf(number, mode) >> 2, bits = new Uint8Array(PAGE / 8);
+    for (let offset = 0; offset < PAGE; offset++) {
+      if (this.#u32[from + offset] !== 0) bits[offset >> 3]! |= 1 << (offset & 7);
+    }
+    return bits;
+  }
   handlerAt(at: number): number {
     return this.#u16[at >> 1]!;
   }
@@ -284,6 +295,7 @@ export class CodeCache implements OpSink {
   #setEntry(offset: number, at: number): void {
     const slot = this.#table + offset * 4;
     this.#u32[slot >> 2] = at;
+    this.#u32[(this.jumps + jumpEntry(slot)) >> 2] = 0;
     const page = this.#page!;
     page.entries.push(slot);
     const key = this.#mode * PAGE + offset;
@@ -378,7 +390,10 @@ export class CodeCache implements OpSink {
         else this.#u32[(at + OP.imm) >> 2] = 0;
       }
     }
-    for (const slot of entries) this.#u32[slot >> 2] = 0;
+    for (const slot of entries) {
+      this.#u32[slot >> 2] = 0;
+      this.#u32[(this.jumps + jumpEntry(slot)) >> 2] = 0;
+    }
     for (const table of page.tables) {
       if (table) this.#clear(table + ENTRY_TABLE.TARGETS, table + ENTRY_TABLE.BYTES);
     }

@@ -2,16 +2,16 @@
 import { assert, assertEquals } from "@std/assert";
 import { Arena } from "../../base/arena.ts";
 import { CodeMap } from "../../base/code_map.ts";
-import { MODE_64 } from "../../cpu/x86/state.ts";
+import { jumpEntry, JUMPS_BYTES, MODE_64 } from "../../cpu/x86/state.ts";
 import { CodeCache } from "./code_cache.ts";
 
 const RAM_PAGES = 64, AT = 1 << 20, BYTES = 1 << 20;
 
 function fixture() {
-  const buffer = new SharedArrayBuffer(AT + BYTES + 4096);
+  const buffer = new SharedArrayBuffer(AT + BYTES + JUMPS_BYTES);
   const arena = new Arena(buffer, 4096, AT - 4096);
   const map = new CodeMap(buffer, arena.raw(CodeMap.sizeBytes(RAM_PAGES * 4096)), RAM_PAGES * 4096);
-  return { cache: new CodeCache(buffer, AT, BYTES, RAM_PAGES, map), u8: new Uint8Array(buffer) };
+  return { cache: new CodeCache(buffer, AT, BYTES, RAM_PAGES, map, AT + BYTES), u8: new Uint8Array(buffer) };
 }
 
 /** A trace of `records` at an offset of a page. */
@@ -68,4 +68,27 @@ Deno.test("what was invalidated has neither entry points nor targets", () => {
   assertEquals(cache.indirectTargets(3, MODE_64).map((t) => t.offset), [200]);
   cache.invalidate(3);
   assertEquals([cache.entryOf(3, MODE_64, 100), cache.indirectTargets(3, MODE_64)], [0, []]);
+});
+
+Deno.test("where jumps have gone is a bit for each entry point", () => {
+  const { cache } = fixture();
+  for (const offset of [0, 100, 4095]) lay(cache, 3, offset, 5);
+  const bits = cache.entered(3, MODE_64), set = [];
+  for (let offset = 0; offset < 4096; offset++) if (bits[offset >> 3]! & (1 << (offset & 7))) set.push(offset);
+  assertEquals(set, [0, 100, 4095]);
+});
+
+Deno.test("what stands for an entry point goes with it: when it is replaced, invalidated, or all is forgotten", () => {
+  const { cache, u8 } = fixture();
+  const words = new Uint32Array(u8.buffer), known = (slot: number) => (AT + BYTES + jumpEntry(slot)) >> 2;
+  const forgets = (how: () => void) => {
+    lay(cache, 3, 100, 5);
+    const slot = cache.tableOf(3, MODE_64) + 4 * 100;
+    words[known(slot)] = slot;
+    how();
+    assertEquals(words[known(slot)], 0);
+  };
+  forgets(() => lay(cache, 3, 100, 7));
+  forgets(() => cache.invalidate(3));
+  forgets(() => cache.flush());
 });

@@ -19,10 +19,10 @@ scope.onmessage = (event) => {
   const compiler = new RegionCompiler(regionHost(decoder, setup));
   const env = strangers(setup);
   port.onmessage = (message: MessageEvent<CompileRequest>) => {
-    const { id, bytes, offset, jumps, records, entryTable } = message.data, began = performance.now();
+    const { id, bytes, offset, jumps, entered, records, entryTable } = message.data, began = performance.now();
     let answer: CompileAnswer;
     try {
-      const region = finder.find(bytes, 0, offset, LIMITS, jumps);
+      const region = finder.find(bytes, 0, offset, LIMITS, jumps, entered);
       if (!region) throw new Bug("The two threads do not find the same region");
       let record = records - OP_BYTES;
       eachInstruction(region, (i) => i.record = record += OP_BYTES);

@@ -10,7 +10,7 @@ import type { ImportImpls } from "../../cpu/x86/imports.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { STATUS } from "../../cpu/x86/ops.ts";
-import { MWAIT, RF, TF } from "../../cpu/x86/state.ts";
+import { JUMPS, MWAIT, RF, TF } from "../../cpu/x86/state.ts";
 import { DEFAULT_CPU, limitsOf, rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
@@ -102,7 +102,14 @@ export class SoftVcpu extends CpuView implements Vcpu {
     ({ interpreter: this.#interp, takeImage: this.takeImage } = openInterpreter(parts, this.base, limitsOf(model)));
     const ramPages = Math.floor(parts.ram.backedBytes / 4096);
     const codeBytes = Math.floor((parts.codeBytes ?? CODE_BYTES) / vcpus / PAGE_BYTES) * PAGE_BYTES;
-    this.#cache = new CodeCache(buffer, CODE_BASE + parts.index * codeBytes, codeBytes, ramPages, parts.codeMap);
+    this.#cache = new CodeCache(
+      buffer,
+      CODE_BASE + parts.index * codeBytes,
+      codeBytes,
+      ramPages,
+      parts.codeMap,
+      this.base + JUMPS,
+    );
     this.#code = new CodeNotices(this, this.#cache, parts, vcpus);
     this.#builder = new TraceBuilder(
       new Decoder(this.#interp.variants.rows, this.#interp.variants, rowFilter(model)),
@@ -421,7 +428,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     const lo = this.get("rip") >>> 0;
     if (this.exports.fetchAt(this.base, lo, this.get("rip", 1)) !== 0) return false;
     const page = this.get("physLo") >>> 12, before = this.#tier.stats.regions;
-    this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff);
+    this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff, true);
     return this.#tier.stats.regions !== before;
   }
 

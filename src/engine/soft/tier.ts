@@ -48,6 +48,7 @@ export interface CompileRequest {
   readonly bytes: Uint8Array<ArrayBuffer>;
   readonly offset: number;
   readonly jumps: readonly { readonly offset: number; readonly id: number }[];
+  readonly entered: Uint8Array<ArrayBuffer> | null;
   /** Address of the first instruction's record; the others follow in their order. */
   readonly records: number;
   readonly entryTable: number;
@@ -99,8 +100,11 @@ export interface Tier {
   sample(cpu: CpuView): void;
   /** Takes up what another thread has finished. */
   poll(): void;
-  /** Compiles, or has compiled, what starts at `offset` of RAM page `page`, whose bytes are at `base` of the memory. */
-  compile(page: number, base: number, offset: number): void;
+  /**
+   * Compiles, or has compiled, what starts at `offset` of RAM page `page`, whose bytes are at `base` of the memory. With `all`
+   * also what has never been run of that.
+   */
+  compile(page: number, base: number, offset: number, all?: boolean): void;
 }
 
 /** A region on its way. */
@@ -221,8 +225,7 @@ export class RegionTier implements Tier {
     return false;
   }
 
-  /** Compiles, or has compiled, what starts at `offset` of RAM page `page`, whose bytes are at `base` of the memory. */
-  compile(page: number, base: number, offset: number): void {
+  compile(page: number, base: number, offset: number, all = false): void {
     if (this.#flushes !== this.cache.flushes) {
       // Everything decoded was forgotten, and every region with it: their places in the table are free again.
       this.#flushes = this.cache.flushes;
@@ -233,7 +236,8 @@ export class RegionTier implements Tier {
     if (at === 0 || this.cache.handlerAt(at) >= this.#firstRegion) return;
     const room = this.interp.inLoop + this.#next + this.#pending.size <= MAX_HANDLER && this.cache.hasRoom();
     const jumps = this.cache.indirectTargets(page, MODE_64);
-    const region = room ? this.#finder.find(this.u8, base, offset, LIMITS, jumps) : null;
+    const entered = all ? null : this.cache.entered(page, MODE_64);
+    const region = room ? this.#finder.find(this.u8, base, offset, LIMITS, jumps, entered) : null;
     const name = (page * 4096 + offset).toString(16);
     if (!region || region.instructions === 0) {
       this.stats.regionsRefused++;
@@ -250,7 +254,7 @@ export class RegionTier implements Tier {
     const entryTable = this.cache.tableOf(page, MODE_64);
     if (this.#port) {
       const bytes = this.u8.slice(base, base + 4096);
-      const request: CompileRequest = { id: this.#ids, bytes, offset, jumps, records, entryTable };
+      const request: CompileRequest = { id: this.#ids, bytes, offset, jumps, entered, records, entryTable };
       this.#pending.set(this.#ids++, pending);
       this.#port.postMessage(request, [bytes.buffer]);
     } else {

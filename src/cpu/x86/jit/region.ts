@@ -107,7 +107,8 @@ export class RegionFinder {
 
   /**
    * The region from `offset` of the page at `u8[page..]`, or null if there is nothing worth compiling. 64-bit mode only.
-   * `jumps`: where indirect jumps of the page have gone.
+   * `jumps`: where indirect jumps of the page have gone. `entered`: where jumps have gone at all, a bit for each offset; what
+   * they have not is left out, as the kernel's ways for errors are: compiling takes long. All is taken without it.
    */
   find(
     u8: Uint8Array,
@@ -115,7 +116,9 @@ export class RegionFinder {
     offset: number,
     limits: Limits,
     jumps: readonly { offset: number; id: number }[] = [],
+    entered: Uint8Array | null = null,
   ): Region | null {
+    const wanted = (at: number) => at >= 0 && at < PAGE && (!entered || (entered[at >> 3]! & (1 << (at & 7))) !== 0);
     const decoded = new Map<number, { i: Instruction; end: End; target: number; cc: number } | null>();
     const leaders = new Set<number>([offset]);
     const work = [offset];
@@ -130,7 +133,7 @@ export class RegionFinder {
         count++;
         const next = at + one.i.length;
         if (one.end === End.Jcc || one.end === End.Jmp) {
-          if (one.target >= 0 && one.target < PAGE && (leaders.has(one.target) || leaders.size < limits.blocks)) {
+          if (wanted(one.target) && (leaders.has(one.target) || leaders.size < limits.blocks)) {
             leaders.add(one.target);
             work.push(one.target);
           }
