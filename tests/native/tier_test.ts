@@ -10,7 +10,7 @@ Deno.test({
   name: "random programs end as they should where code is entered and left all the time",
   ignore,
   fn() {
-    const duel = new Duel(() => new Bouncer());
+    const duel = new Duel(true, () => new Bouncer());
     let regions = 0, interrupts = 0, exceptions = 0;
     for (let n = 0; n < PROGRAMS; n++) {
       const outcome = duel.run(SEED + n);

@@ -57,9 +57,9 @@ export class Duel {
   readonly #subject: Rig;
   readonly #reference = new Rig();
 
-  /** `make`: the subject's code is compiled to machine code, by whom. */
-  constructor(make: MakeCompiler | null = null) {
-    this.#subject = new Rig(make);
+  /** As for Rig: what the subject's code is compiled to. */
+  constructor(native = false, make?: MakeCompiler) {
+    this.#subject = new Rig(native, make);
   }
 
   /** Programs of one seed. */

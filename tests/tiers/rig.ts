@@ -79,8 +79,8 @@ export class Rig {
   /** Guest RAM. */
   readonly #words: Uint32Array;
 
-  /** `make`: code is compiled to machine code, by whom. */
-  constructor(make: MakeCompiler | null = null) {
+  /** Hot code is compiled to machine code; `make`: by whom, if not by the program's own compiler. */
+  constructor(native = false, make?: MakeCompiler) {
     const memory = allocateMachineMemory(RAM_BYTES), buffer = memory.buffer;
     const ram = this.ram = new GuestRam(buffer, RAM_BASE, RAM_BYTES);
     this.#words = new Uint32Array(buffer, RAM_BASE, RAM_BYTES / 4);
@@ -105,7 +105,7 @@ export class Rig {
       icount: null,
       codeBytes: 32 << 20,
       trace: (what) => this.onTrace(what),
-      ...(make ? { native: true } : {}),
+      ...(native ? { native } : {}),
     };
     this.vcpu = new SoftVcpu(this.parts, make);
   }

@@ -12,6 +12,8 @@ import type { CodeMap } from "../../base/code_map.ts";
 import { FUSED_START, SPECIAL, SPECIAL_JCC } from "../../cpu/x86/specials.ts";
 import { CODE_INFO, ENTRY_TABLE, jumpEntry, JUMPS_BYTES, MODE_64, OP, OP_BYTES } from "../../cpu/x86/state.ts";
 import type { OpSink } from "../../cpu/x86/trace.ts";
+import { CODE_BASE, CODE_BYTES, PAGE_BYTES } from "../../machine/memory.ts";
+import type { VcpuParts } from "../engine.ts";
 
 const PAGE = 4096;
 const INFO_BYTES = CODE_INFO.BYTES;
@@ -423,6 +425,18 @@ export class CodeCache implements OpSink {
       if (this.#u32[at] !== 0) return void this.#u8.fill(0, from, to);
     }
   }
+}
+
+/** The cache of one vCPU of a machine; `jumps` is the address of its JUMPS. */
+export function openCodeCache(
+  { memory, ram, index, vcpus = 1, codeMap, codeBytes = CODE_BYTES }: Pick<
+    VcpuParts,
+    "memory" | "ram" | "index" | "vcpus" | "codeMap" | "codeBytes"
+  >,
+  jumps: number,
+): CodeCache {
+  const bytes = Math.floor(codeBytes / vcpus / PAGE_BYTES) * PAGE_BYTES, ramPages = Math.floor(ram.backedBytes / PAGE);
+  return new CodeCache(memory.buffer, CODE_BASE + index * bytes, bytes, ramPages, codeMap, jumps);
 }
 
 /** Whether records of a handler have the address of another in their immediate. */

@@ -14,7 +14,7 @@ import { JUMPS, MWAIT, RF, TF } from "../../cpu/x86/state.ts";
 import { DEFAULT_CPU, limitsOf, rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { MsrFile } from "../../cpu/x86/system/msr.ts";
 import { TraceBuilder } from "../../cpu/x86/trace.ts";
-import { CODE_BASE, CODE_BYTES, PAGE_BYTES, RAM_BASE, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
+import { RAM_BASE, VCPU_BASE, VCPU_STRIDE } from "../../machine/memory.ts";
 import {
   type Engine,
   type ExitReason,
@@ -27,7 +27,7 @@ import {
 import { Activity, VcpuRecord, type VcpuState } from "../vcpu_state.ts";
 import { boardImports } from "./board_imports.ts";
 import { openInterpreter } from "./interpreter.ts";
-import { CodeCache } from "./code_cache.ts";
+import { type CodeCache, openCodeCache } from "./code_cache.ts";
 import { CodeNotices } from "./code_notices.ts";
 import { CpuView } from "./cpu_view.ts";
 import type { MakeCompiler } from "./native/tier.ts";
@@ -91,8 +91,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   #unfinished: VcpuState | null = null;
   #statuses = { slices: 0, extensions: 0, translations: 0, resyncs: 0, halts: 0 };
 
-  /** `make`: who makes native code, if the parts want it. */
-  constructor(parts: VcpuParts, make: MakeCompiler | null = null) {
+  constructor(parts: VcpuParts, make?: MakeCompiler) {
     const buffer = parts.memory.buffer;
     super(buffer, VCPU_BASE + parts.index * VCPU_STRIDE);
     this.#parts = parts;
@@ -100,16 +99,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     const vcpus = this.#vcpus = parts.vcpus ?? 1;
     const model = parts.cpu ?? DEFAULT_CPU;
     ({ interpreter: this.#interp, takeImage: this.takeImage } = openInterpreter(parts, this.base, limitsOf(model)));
-    const ramPages = Math.floor(parts.ram.backedBytes / 4096);
-    const codeBytes = Math.floor((parts.codeBytes ?? CODE_BYTES) / vcpus / PAGE_BYTES) * PAGE_BYTES;
-    this.#cache = new CodeCache(
-      buffer,
-      CODE_BASE + parts.index * codeBytes,
-      codeBytes,
-      ramPages,
-      parts.codeMap,
-      this.base + JUMPS,
-    );
+    this.#cache = openCodeCache(parts, this.base + JUMPS);
     this.#code = new CodeNotices(this, this.#cache, parts, vcpus);
     this.#builder = new TraceBuilder(
       new Decoder(this.#interp.variants.rows, this.#interp.variants, rowFilter(model)),
@@ -129,7 +119,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       cache: this.#cache,
       builder: this.#builder,
       extend: this.#extend,
-      make,
+      ...(make ? { make } : {}),
     });
     this.reset();
   }

@@ -11,11 +11,10 @@
  * them all ways into the native code, whose bytes stay until the arena is forgotten. Native code itself never runs on past such
  * a write: a store to a page with decoded code is always done by the interpreter.
  */
-import type { Decoder } from "../../../cpu/x86/decode.ts";
 import type { CpuExports } from "../../../cpu/x86/exports.ts";
-import type { Variants } from "../../../cpu/x86/handlers.ts";
 import type { Interpreter } from "../../../cpu/x86/interp.ts";
 import { type Instruction, type Region, RegionFinder } from "../../../cpu/x86/jit/region.ts";
+import type { NativeHost } from "../../../cpu/x86/native/compile.ts";
 import { MODE_64 } from "../../../cpu/x86/state.ts";
 import type { TraceBuilder } from "../../../cpu/x86/trace.ts";
 import { messageOf } from "../../../base/errors.ts";
@@ -25,23 +24,12 @@ import type { CpuView } from "../cpu_view.ts";
 import { Samples } from "../samples.ts";
 import { LIMITS, type Tier } from "../tier.ts";
 import { CodeArena } from "./code_arena.ts";
+import { hostFeatures } from "./host_features.ts";
 import { enterBy, openHandler } from "./entry.ts";
 
 export const ARENA_BYTES = 64 << 20;
 /** Samples before a target is compiled; how often compiled code is left for a place before that is. */
 const THRESHOLD = 2, HOT = 50;
-
-/** What a compiler knows of its vCPU. */
-export interface NativeHost {
-  readonly decoder: Decoder;
-  readonly variants: Variants;
-  /** Offset of the vCPU's state in the machine's memory. */
-  readonly cpu: number;
-  /** The handler number of NATIVE records. */
-  readonly native: number;
-  /** The machine has several vCPUs. */
-  readonly several: boolean;
-}
 
 export interface NativeCompiler {
   /** What all code of the vCPU needs, for host address `at`; its first byte is where libc calls. */
@@ -59,6 +47,7 @@ export interface NativeCompiler {
   };
 }
 
+/** Makes the compiler of a vCPU. */
 export type MakeCompiler = (host: NativeHost) => NativeCompiler;
 
 export interface NativeTierParts {
@@ -104,14 +93,9 @@ export class NativeTier implements Tier {
     const native = this.#native = interp.inLoop + interp.functions;
     this.#u8 = new Uint8Array(memory.buffer);
     this.#finder = new RegionFinder(builder.decoder);
-    this.#compiler = make({
-      decoder: builder.decoder,
-      variants: interp.variants,
-      cpu,
-      native,
-      several: interp.several,
-    });
     this.#arena = CodeArena.open(parts.arenaBytes ?? ARENA_BYTES);
+    const { variants } = interp, features = hostFeatures(this.#arena);
+    this.#compiler = make({ decoder: builder.decoder, variants, cpu, native, features });
     this.#arena.add(this.#compiler.thunk(this.#arena.base));
     this.#arena.keep();
     const handler = openHandler(memory, cpu, exports, enterBy(memory, cpu, this.#arena.base));
