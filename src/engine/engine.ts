@@ -135,6 +135,12 @@ export interface DirtyLog {
   stop(): void;
 }
 
+/** A vCPU's way to the thread that compiles for all of the machine, and what that tells all of them. */
+export interface SharedCompiler {
+  readonly port: MessagePort;
+  readonly news: SharedArrayBuffer;
+}
+
 export interface VcpuParts {
   readonly index: number;
   /** How many the machine has; 1 if not given. */
@@ -145,6 +151,8 @@ export interface VcpuParts {
   readonly tiers?: 1;
   /** Hot code is compiled to machine code of the host, where instructions do not make the time. */
   readonly native?: true;
+  /** Of a machine with several vCPUs on the software CPU. */
+  readonly compiler?: SharedCompiler;
   /** What `takeImage` gave for the same vCPU of the same kind of machine, in this process or another of the same program. */
   readonly image?: Uint8Array<ArrayBuffer>;
   readonly memory: WebAssembly.Memory;

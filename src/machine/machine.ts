@@ -5,6 +5,7 @@
 import { Bug, ConfigError, HostError, messageOf } from "../base/errors.ts";
 import type { ByteRing } from "../base/ring.ts";
 import type { HostChips, InitialState } from "../engine/engine.ts";
+import { CompilerThread } from "../engine/soft/compiler_thread.ts";
 import { lookForFileCalls } from "../host/disk/open.ts";
 import type { Screen } from "../host/screen.ts";
 import { bootPc } from "./boot.ts";
@@ -67,6 +68,8 @@ export class Machine implements MachineHandle {
   readonly #memory: WebAssembly.Memory;
   readonly #parts: PcOptions;
   readonly #images: EngineImages | null;
+  /** Compiles for all vCPUs of the software CPU, if there are several. */
+  #compiler: CompilerThread | null = null;
   #kept: Promise<unknown> = Promise.resolve();
   #chips: HostChips | null = null;
   #disks: BackEndWorker | null = null;
@@ -104,6 +107,7 @@ export class Machine implements MachineHandle {
     const url = options.vcpuWorker ?? new URL("./vcpu_worker.ts", import.meta.url);
     try {
       for (let i = 0; i < spec.cpus; i++) this.#vcpus.push(new VcpuWorker(url, i, onTrouble));
+      if (spec.engine === "soft" && spec.cpus > 1 && spec.tiers !== 1) this.#compiler = new CompilerThread(onTrouble);
       const disks = checkDisks(spec.disks);
       this.#locks = lockDisks(spec.disks);
       this.notes = [...disks.flatMap(({ note }) => note ?? []), ...serviceNotes(spec)];
@@ -166,7 +170,7 @@ export class Machine implements MachineHandle {
   /** Loads the guest and lets it run. Once. */
   async start(): Promise<void> {
     try {
-      await openVcpus(this.#vcpus, this.#parts, this.#images);
+      await openVcpus(this.#vcpus, this.#parts, this.#images, this.#compiler);
       this.#chips = await attachHostChips(this.pc, this.#spec, this.#memory);
       // Read while the Workers get ready; nothing runs yet that could want the lock.
       const state = this.#snapshot ? this.#load(this.#snapshot) : this.#boot(this.pc, this.#spec);
@@ -433,6 +437,7 @@ export class Machine implements MachineHandle {
     this.#vars?.close();
     this.#services?.close();
     for (const v of this.#vcpus) v.terminate();
+    this.#compiler?.terminate();
     for (const b of this.#backEnds) b.terminate();
     for (const lock of this.#locks.splice(0)) lock?.release();
     this.media?.close();

@@ -1,4 +1,5 @@
 /** The images of a machine's vCPUs: found before they are opened, kept when they have been made. */
+import type { CompilerThread } from "../engine/soft/compiler_thread.ts";
 import { imageName } from "../engine/soft/image_name.ts";
 import type { EngineImages } from "./engine_images.ts";
 import type { PcOptions } from "./pc.ts";
@@ -10,10 +11,12 @@ export async function openVcpus(
   vcpus: readonly VcpuWorker[],
   parts: PcOptions,
   images: EngineImages | null,
+  compiler: CompilerThread | null,
 ): Promise<void> {
   const { spec } = parts;
   for (const [i, vcpu] of vcpus.entries()) {
-    vcpu.open(parts, spec.engine === "soft" && images ? await images.find(nameOf(spec, i)) : null);
+    const image = spec.engine === "soft" && images ? await images.find(nameOf(spec, i)) : null;
+    vcpu.open(parts, image, compiler?.link() ?? null);
   }
 }
 

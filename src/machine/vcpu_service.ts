@@ -11,7 +11,7 @@
  * While a vCPU runs, its Worker reads no messages: shared words steer it.
  */
 import { messageOf } from "../base/errors.ts";
-import type { Engine, InitialState, Vcpu, VcpuStats } from "../engine/engine.ts";
+import type { Engine, InitialState, SharedCompiler, Vcpu, VcpuStats } from "../engine/engine.ts";
 import { IcountClock } from "../host/host_clock.ts";
 import { POSTED_PORTS } from "./addresses.ts";
 import { PcBoard } from "./board.ts";
@@ -30,6 +30,7 @@ export type ToVcpu =
     readonly index: number;
     /** An image that the engine has made before, or null. */
     readonly image: Uint8Array<ArrayBuffer> | null;
+    readonly compiler: SharedCompiler | null;
   }
   | { readonly kind: "restore" }
   | { readonly kind: "run"; readonly state: InitialState | null | "restored" };
@@ -82,7 +83,7 @@ class OpenedVcpu {
   readonly #vcpu: Vcpu;
   readonly #log: TraceLog | null;
 
-  constructor(engine: Engine, { pc: options, index, image }: Opening, onTrouble: (sentence: string) => void) {
+  constructor(engine: Engine, { pc: options, index, image, compiler }: Opening, onTrouble: (sentence: string) => void) {
     const { memory, spec } = options;
     const pc = this.pc = assemblePc(options);
     this.#index = index;
@@ -95,6 +96,7 @@ class OpenedVcpu {
       ...(spec.cpu ? { cpu: spec.cpu } : {}),
       ...(spec.tiers ? { tiers: spec.tiers } : {}),
       ...(image ? { image } : {}),
+      ...(compiler ? { compiler } : {}),
       memory,
       ram: pc.ram,
       memoryMap: pc.memoryMap,

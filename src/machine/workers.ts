@@ -1,6 +1,6 @@
 /** The main thread's ends of the machine's Workers. */
 import { HostError } from "../base/errors.ts";
-import type { InitialState, VcpuStats } from "../engine/engine.ts";
+import type { InitialState, SharedCompiler, VcpuStats } from "../engine/engine.ts";
 import type { SavedShare } from "../host/share/saved.ts";
 import type { PcOptions } from "./pc.ts";
 import type { PublishSpec } from "./spec.ts";
@@ -79,9 +79,9 @@ export class VcpuWorker {
     return this.#ready.promise;
   }
 
-  /** `image`: of its engine, if there is one. */
-  open(pc: PcOptions, image: Uint8Array<ArrayBuffer> | null): void {
-    this.#post({ kind: "open", pc, index: this.index, image });
+  /** `image`: of its engine, `compiler`: a way to one that is the machine's, if there is one. */
+  open(pc: PcOptions, image: Uint8Array<ArrayBuffer> | null, compiler: SharedCompiler | null): void {
+    this.#post({ kind: "open", pc, index: this.index, image, compiler }, compiler ? [compiler.port] : []);
   }
 
   /** Lets it become what its record says; rejects if the engine refuses. */
@@ -102,8 +102,8 @@ export class VcpuWorker {
     this.#worker.terminate();
   }
 
-  #post(message: ToVcpu): void {
-    this.#worker.postMessage(message);
+  #post(message: ToVcpu, transfer: Transferable[] = []): void {
+    this.#worker.postMessage(message, transfer);
   }
 
   #failed(message: string): void {

@@ -2,7 +2,7 @@
 import { Bug } from "../base/errors.ts";
 import { Bytes } from "./bytes.ts";
 import { Code } from "./code.ts";
-import { type Type, TYPE_CODE } from "./value.ts";
+import { type Type, TYPE_CODE, Value } from "./value.ts";
 
 /** A function, imported or ours. */
 export interface Func {
@@ -26,6 +26,7 @@ export class Module {
   readonly #exports: [string, Func][] = [];
   readonly #table: Func[] = [];
   readonly #importedTables: { module: string; name: string }[] = [];
+  readonly #importedGlobals: { module: string; name: string; type: Type }[] = [];
   #tableName: string | undefined;
   #memory: { module: string; name: string; minPages: number; maxPages: number } | undefined;
 
@@ -67,6 +68,11 @@ export class Module {
   /** Imports a table of functions, instead of having one; returns its number, for indirect calls. */
   importTable(module: string, name: string): number {
     return this.#importedTables.push({ module, name }) - 1;
+  }
+
+  /** Imports a constant. */
+  importGlobal(module: string, name: string, type: Type): Value {
+    return new Value(type, "global", this.#importedGlobals.push({ module, name, type }) - 1, []);
   }
 
   /** Exports the module's own table, which may grow. */
@@ -128,7 +134,7 @@ export class Module {
       for (const t of this.#typeBytes) b.raw(t.view());
     });
     section(2, (b) => {
-      b.u32(this.#imports.length + (this.#memory ? 1 : 0) + this.#importedTables.length);
+      b.u32(this.#imports.length + (this.#memory ? 1 : 0) + this.#importedTables.length + this.#importedGlobals.length);
       for (const { module, func } of this.#imports) {
         b.name(module);
         b.name(func.name);
@@ -147,6 +153,11 @@ export class Module {
         b.name(table.module);
         b.name(table.name);
         b.raw(Uint8Array.of(1, 0x70, 0, 0));
+      }
+      for (const { module, name, type } of this.#importedGlobals) {
+        b.name(module);
+        b.name(name);
+        b.raw(Uint8Array.of(3, TYPE_CODE[type], 0));
       }
     });
     section(3, (b) => {

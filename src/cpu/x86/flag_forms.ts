@@ -13,7 +13,7 @@
  */
 import type { Code } from "../../wasm/code.ts";
 import type { Func, Module } from "../../wasm/module.ts";
-import { i32, type Value } from "../../wasm/value.ts";
+import { i32, type Operand, type Value } from "../../wasm/value.ts";
 import { KIND } from "./flags.ts";
 import { type Helpers, type Ingredients, LATE, lateBits, lateCf, type LateName } from "./late_flags.ts";
 import { AF, CF, OF, PF, S, SF } from "./state.ts";
@@ -166,7 +166,7 @@ export class Answers {
   }
 
   /** Writes them to the state of the vCPU at `cpu`. */
-  put(cpu: number): void {
+  put(cpu: Operand): void {
     const c = this.#c, { form, size, x, y } = this.k;
     const kind = isLate(form) ? KIND.RES : KIND[form];
     // What LATE needs may be worked out by a call: first.

@@ -302,6 +302,8 @@ export function jumpEntry(slot: number): number {
 
 /** How deep compiled regions may call each other: each level is a frame on the host's stack. */
 export const MAX_DEPTH = 200;
+/** A vCPU's state lies at a multiple of it, where several vCPUs run the same compiled code. */
+export const STATE_ALIGN = 1 << 20;
 
 /**
  * A page's table of decoded entry points: an address for each offset, then a byte for each: 0, or that a jump through a register

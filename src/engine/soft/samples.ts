@@ -11,6 +11,8 @@ import type { CpuView } from "./cpu_view.ts";
 
 /** The table of counts is emptied when it holds this many. */
 const MAX_COUNTS = 16384;
+/** So many samples are enough for what another vCPU has had compiled. */
+const EXPECTED = 4;
 
 export interface SamplesParts {
   readonly exports: CpuExports;
@@ -33,6 +35,12 @@ export class Samples {
   /** The vCPU starts anew: what was counted says nothing of what comes, and equal runs stay equal. */
   forget(): void {
     this.#counts.clear();
+  }
+
+  /** Another vCPU has had this compiled: then it costs little. */
+  expect(gpa: number): void {
+    const count = this.parts.threshold - EXPECTED;
+    if ((this.#counts.get(gpa) ?? 0) < count) this.#counts.set(gpa, count);
   }
 
   /** A slice has ended at a jump's target; where that is compiled, what has led there is to blame. */

@@ -407,7 +407,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
 
   /** From now on regions are compiled by another thread. */
   compileInBackground(): void {
-    this.#tier?.useWorker(this.#parts.cpu ?? DEFAULT_CPU);
+    this.#tier?.useWorker(this.#parts.cpu ?? DEFAULT_CPU, this.#parts.compiler);
   }
 
   /** Compiles what starts at rip now, hot or not: for tests of the second tier. False if it is refused. */

@@ -10,12 +10,14 @@ import type { CpuExports } from "../../cpu/x86/exports.ts";
 import { HOT_LIMIT } from "../../cpu/x86/hot.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
-import { REGION_IMPORTS, type RegionHost } from "../../cpu/x86/jit/region_host.ts";
-import { eachInstruction, type Instruction, RegionFinder } from "../../cpu/x86/jit/region.ts";
+import { REGION_IMPORTS, type RegionHost, type RegionPlaces } from "../../cpu/x86/jit/region_host.ts";
+import { eachInstruction, type Instruction, type Region, RegionFinder } from "../../cpu/x86/jit/region.ts";
 import { MODE_64 } from "../../cpu/x86/state.ts";
 import type { CpuModel } from "../../cpu/x86/system/cpu_model.ts";
 import { RAM_BASE } from "../../machine/memory.ts";
+import type { SharedCompiler } from "../engine.ts";
 import type { CodeCache } from "./code_cache.ts";
+import { CompilerThread, NewsReader } from "./compiler_thread.ts";
 import type { CpuView } from "./cpu_view.ts";
 import { Samples } from "./samples.ts";
 
@@ -31,7 +33,7 @@ const MAX_HANDLER = 0xffff;
 export interface CompilerSetup {
   /** The machine has several vCPUs. */
   readonly several: boolean;
-  readonly cpu: number;
+  readonly cpu: number | null;
   readonly pages: number;
   readonly exact: boolean;
   readonly inLoop: number;
@@ -40,7 +42,6 @@ export interface CompilerSetup {
   readonly shadows: ReadonlyMap<number, number>;
   /** What the guest's processor has; null: all. */
   readonly model: CpuModel | null;
-  readonly port: MessagePort;
 }
 /** The page rather than the region, which both threads find in it: a graph of objects takes long to send. */
 export interface CompileRequest {
@@ -49,14 +50,17 @@ export interface CompileRequest {
   readonly offset: number;
   readonly jumps: readonly { readonly offset: number; readonly id: number }[];
   readonly entered: Uint8Array<ArrayBuffer> | null;
-  /** Address of the first instruction's record; the others follow in their order. */
-  readonly records: number;
-  readonly entryTable: number;
+  /** Guest-physical address of the first instruction. */
+  readonly at: number;
+  /** Absent if the code is to be for any vCPU. */
+  readonly places: RegionPlaces | null;
 }
 export interface CompileAnswer {
   readonly id: number;
   /** Absent if the compiler failed: then `error` says why. */
   readonly module?: WebAssembly.Module;
+  /** Given if the module was made for another vCPU, where jumps had gone elsewhere: it is of the region found with this. */
+  readonly entered?: Uint8Array<ArrayBuffer> | null;
   readonly error?: string;
   readonly ms: number;
 }
@@ -65,7 +69,7 @@ export interface CompileAnswer {
 export function regionHost(
   decoder: Decoder,
   of: {
-    cpu: number;
+    cpu: number | null;
     pages: number;
     exact: boolean;
     inLoop: number;
@@ -95,7 +99,7 @@ export interface Tier {
   /** The vCPU starts anew. */
   forget(): void;
   /** From now on another thread compiles, if that is how it is done. */
-  useWorker(model: CpuModel | null): void;
+  useWorker(model: CpuModel | null, compiler?: SharedCompiler): void;
   /** A slice has ended at a jump's target. */
   sample(cpu: CpuView): void;
   /** Takes up what another thread has finished. */
@@ -114,7 +118,10 @@ interface Pending {
   readonly flushes: number;
   /** Record of its entry point. */
   readonly at: number;
+  readonly places: RegionPlaces;
   readonly instructions: number;
+  /** What has been asked for; its bytes are a copy, and there only if the code may be another vCPU's. */
+  readonly asked: Pick<CompileRequest, "offset" | "jumps"> & { readonly bytes: Uint8Array | null };
   /** Guest-physical, in hexadecimal. */
   readonly name: string;
 }
@@ -128,9 +135,12 @@ export class RegionTier implements Tier {
   readonly #env: WebAssembly.ModuleImports;
   readonly #firstRegion: number;
   readonly #pages: number;
+  /** Base of the vCPU's state, as a constant of its code; null: its code may be other vCPUs' as well. */
+  readonly #base: number | null;
   /** By handler number less #firstRegion. */
   readonly #regions: WebAssembly.Table;
   #port: MessagePort | undefined;
+  #news: NewsReader | undefined;
   #next: number;
   #flushes = 0;
   #ids = 0;
@@ -154,7 +164,7 @@ export class RegionTier implements Tier {
     private readonly cache: CodeCache,
     decoder: Decoder,
     memory: WebAssembly.Memory,
-    private readonly cpu: number,
+    cpu: number,
     private readonly u8: Uint8Array,
     /** What a region calls that has used up its budget: gives a new one, negative if it is to be left. */
     extend: (budget: number) => number,
@@ -163,8 +173,9 @@ export class RegionTier implements Tier {
     private readonly trace?: (what: string) => void,
   ) {
     this.#pages = Math.floor(memory.buffer.byteLength / 65536);
+    this.#base = interp.several ? null : cpu;
     this.#finder = new RegionFinder(decoder);
-    this.#compiler = new RegionCompiler(regionHost(decoder, { ...interp, cpu, pages: this.#pages, exact }));
+    this.#compiler = new RegionCompiler(regionHost(decoder, { ...interp, cpu: this.#base, pages: this.#pages, exact }));
     this.#firstRegion = interp.inLoop + interp.functions;
     const all = exports as unknown as Record<string, WebAssembly.ExportValue>;
     const names = [...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)];
@@ -195,13 +206,11 @@ export class RegionTier implements Tier {
   }
 
   /** From now on another thread compiles. */
-  useWorker(model: CpuModel | null): void {
-    const channel = new MessageChannel();
-    const worker = new Worker(new URL("./compile_worker.ts", import.meta.url), { type: "module", name: "compile" });
+  useWorker(model: CpuModel | null, compiler: SharedCompiler = new CompilerThread().link()): void {
     const { several, inLoop, functions, vectorFuncs, shadows } = this.interp;
     const setup: CompilerSetup = {
       several,
-      cpu: this.cpu,
+      cpu: this.#base,
       pages: this.#pages,
       exact: this.exact,
       inLoop,
@@ -209,16 +218,19 @@ export class RegionTier implements Tier {
       vectorFuncs,
       shadows,
       model,
-      port: channel.port2,
     };
-    worker.postMessage(setup, [channel.port2]);
-    this.#port = channel.port1;
+    this.#port = compiler.port;
+    this.#port.postMessage(setup);
+    if (this.#base === null) this.#news = new NewsReader(compiler.news);
   }
 
   sample(cpu: CpuView): void {
     this.poll();
     this.#samples.take(cpu);
   }
+
+  /** Another vCPU has had this compiled. */
+  readonly #isKnown = (gpa: number): void => this.#samples.expect(gpa);
 
   #isPending(at: number): boolean {
     for (const p of this.#pending.values()) if (p.at === at) return true;
@@ -244,39 +256,56 @@ export class RegionTier implements Tier {
       this.trace?.(`${name} refused`);
       return;
     }
-    this.cache.beginRegion(page);
-    const records = this.cache.at;
-    eachInstruction(region, (i) => i.record = this.#record(i));
-    const generation = this.cache.finishRegion(region.from, region.to);
-    const { instructions } = region,
-      pending = { page, generation, flushes: this.cache.flushes, at, instructions, name };
+    const { generation, places } = this.#lay(page, region), { instructions } = region, { flushes } = this.cache;
+    const bytes = this.#port ? this.u8.slice(base, base + 4096) : null;
+    const own = this.#base === null ? null : places, gpa = page * 4096 + offset;
+    const asked = { offset, jumps, bytes: bytes && !own ? bytes.slice() : null };
+    const pending = { page, generation, flushes, at, instructions, places, asked, name };
     this.trace?.(`${name} compiling, ${instructions} instructions in ${region.blocks.length} blocks`);
-    const entryTable = this.cache.tableOf(page, MODE_64);
-    if (this.#port) {
-      const bytes = this.u8.slice(base, base + 4096);
-      const request: CompileRequest = { id: this.#ids, bytes, offset, jumps, entered, records, entryTable };
+    if (this.#port && bytes) {
+      const request: CompileRequest = { id: this.#ids, bytes, offset, jumps, entered, at: gpa, places: own };
       this.#pending.set(this.#ids++, pending);
       this.#port.postMessage(request, [bytes.buffer]);
     } else {
       const began = performance.now();
-      const module = new WebAssembly.Module(this.#compiler.compile(region, entryTable));
+      const module = new WebAssembly.Module(this.#compiler.compile(region, gpa, own));
       this.#install(pending, module);
       this.stats.compileMs += performance.now() - began;
     }
   }
 
+  /** Lays the records of a region's instructions, and relies upon its bytes from now on. */
+  #lay(page: number, region: Region): { generation: number; places: RegionPlaces } {
+    this.cache.beginRegion(page);
+    const records = this.cache.at;
+    eachInstruction(region, (i) => i.record = this.#record(i) - records);
+    const generation = this.cache.finishRegion(region.from, region.to);
+    return { generation, places: { records, entryTable: this.cache.tableOf(page, MODE_64) } };
+  }
+
+  /** The places for code that was made for another vCPU; undefined if the page is no longer what it was made of. */
+  #layAgain({ page, asked: { bytes, offset, jumps } }: Pending, entered: Uint8Array | null): RegionPlaces | undefined {
+    const base = RAM_BASE + page * 4096;
+    const region = this.cache.hasRoom() ? this.#finder.find(this.u8, base, offset, LIMITS, jumps, entered) : null;
+    if (!region) return undefined;
+    const { places } = this.#lay(page, region);
+    // From here on every write to it is noticed.
+    return bytes?.every((byte, at) => byte === this.u8[base + at]) ? places : undefined;
+  }
+
   /** Takes up what the other thread has finished. */
   poll(): void {
+    this.#news?.read(this.#isKnown);
     if (this.#pending.size === 0) return;
     for (;;) {
       const message = receiveMessageOnPort(this.#port as unknown as Parameters<typeof receiveMessageOnPort>[0]);
       if (!message) return;
-      const { id, module, error, ms } = message.message as CompileAnswer;
+      const { id, module, entered, error, ms } = message.message as CompileAnswer;
       const pending = this.#pending.get(id)!;
       this.#pending.delete(id);
       this.stats.compileMs += ms;
       this.trace?.(`${pending.name} compiled in ${ms.toFixed(2)} ms`);
-      if (module) this.#install(pending, module);
+      if (module) this.#install(pending, module, entered);
       else {
         // A defect of ours, but no reason for the guest to die: the interpreter runs it.
         this.stats.regionsFailed++;
@@ -285,13 +314,15 @@ export class RegionTier implements Tier {
     }
   }
 
-  #install(p: Pending, module: WebAssembly.Module): void {
-    if (p.flushes !== this.cache.flushes || !this.cache.isCurrent(p.page, p.generation)) {
+  #install(p: Pending, module: WebAssembly.Module, entered?: Uint8Array | null): void {
+    const isCurrent = p.flushes === this.cache.flushes && this.cache.isCurrent(p.page, p.generation);
+    const places = isCurrent ? entered === undefined ? p.places : this.#layAgain(p, entered) : undefined;
+    if (!places) {
       this.stats.regionsStale++;
       this.trace?.(`${p.name} stale`);
       return;
     }
-    const instance = new WebAssembly.Instance(module, { env: this.#env });
+    const instance = new WebAssembly.Instance(module, { env: { ...this.#env, ...places } });
     const table = this.exports.table;
     const { handler, region } = instance.exports as Record<string, WebAssembly.ExportValue & (() => number)>;
     const number = this.#next - this.interp.functions;

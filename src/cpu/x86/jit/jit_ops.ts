@@ -16,7 +16,7 @@ import type { RegionState } from "./region_state.ts";
 
 /** What the instruction at hand is: constants of its record. */
 export interface Place {
-  /** Address of its record, for faults. */
+  /** Where its record is, from Links.records on: for faults. */
   readonly record: number;
   /** Offset of its first byte in the page, and its length. */
   readonly at: number;
@@ -50,7 +50,7 @@ export class JitOps extends Ops {
       c,
       f,
       { leave: (s) => this.#leave(s), beforeSlow: () => {} },
-      i32(region.cpu),
+      region.cpu,
       i32(0),
       ea,
       size,
@@ -213,7 +213,7 @@ export class JitOps extends Ops {
     const c = this.c;
     this.stores = true;
     c.rarely(this.region.slow.get(), () => {
-      c.if(at.eq(this.region.cpu + BOUNCE), () => {
+      c.if(at.eq(this.cpu.add(BOUNCE)), () => {
         c.call(this.f.commit, this.cpu);
       });
     });

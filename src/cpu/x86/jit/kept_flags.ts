@@ -40,7 +40,7 @@ export class KeptFlags {
   readonly #putFlags: Func;
   readonly #helpers: Helpers;
 
-  constructor(private readonly c: Code, private readonly cpu: number, f: CpuFuncs) {
+  constructor(private readonly c: Code, private readonly cpu: Value, f: CpuFuncs) {
     this.#place = c.variable("i32");
     this.#x = c.variable("i64");
     this.#y = c.variable("i64");

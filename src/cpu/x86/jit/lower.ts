@@ -9,7 +9,7 @@
 import { Bug } from "../../../base/errors.ts";
 import type { Code, Signature, Var } from "../../../wasm/code.ts";
 import { type Func, Module } from "../../../wasm/module.ts";
-import { i32, i64, type Type, type Value } from "../../../wasm/value.ts";
+import { i32, i64, type Value } from "../../../wasm/value.ts";
 import { type Arg, argBits, isMemoryLetter } from "../arg.ts";
 import { FORM } from "../handlers.ts";
 import type { Operand } from "../operand.ts";
@@ -18,7 +18,8 @@ import { ENTRY_TABLE, EXC, MAX_DEPTH, OP, reg, RSP, S, VBASE } from "../state.ts
 import { CHANGES_TLB, rowsInPlace, STEPS } from "./inline_rows.ts";
 import { constant, JitOps } from "./jit_ops.ts";
 import { HANDLERS, LEFT, type Links, REGION, REGIONS, RegionState } from "./region_state.ts";
-import { importFunctions, type RegionHost } from "./region_host.ts";
+import { importFunctions, type RegionHost, type RegionPlaces } from "./region_host.ts";
+import { emitEntry, HANDLER } from "./entry.ts";
 import { findRegisters } from "./used_registers.ts";
 import { Memory, notWritable, Register, Vector } from "./operands.ts";
 import { KeptFlags, type Known } from "./kept_flags.ts";
@@ -38,9 +39,8 @@ import { UNIT } from "../units.ts";
 import { Structure } from "./structure.ts";
 
 /** Spreads numbers that lie close together. */
-const salt = (n: number) => Math.imul(n, 0x9e37_79b1) >>> 12;
+const spread = (n: number) => Math.imul(n, 0x9e37_79b1) >>> 12;
 
-const HANDLER: readonly Type[] = ["i32", "i32", "i64"];
 /** Rows that do nothing after they have stored. */
 const STORES =
   /^(MOV|MOVBE|SET[A-Z]+|V?MOV[AU]P[SD]|V?MOVDQ[AU]|V?MOVNT(DQ|PS|PD|I|Q)|V?MOV[QD]|V?MOVS[SD]|V?MOV[LH]P[SD])$/;
@@ -52,8 +52,11 @@ export class RegionCompiler {
     this.#inline = rowsInPlace(host);
   }
 
-  /** The module of one region, whose page has its entry points at `entryTable`; its exports are "handler" and "region". */
-  compile(region: Region, entryTable: number): Uint8Array<ArrayBuffer> {
+  /**
+   * The module of one region, with the exports "handler" and "region". Without `places`, which are a vCPU's own, it imports them.
+   * `salt` is a number that other regions hardly have.
+   */
+  compile(region: Region, salt: number, places: RegionPlaces | null): Uint8Array<ArrayBuffer> {
     const m = new Module();
     m.importMemory("env", "memory", this.host.pages, 65536);
     const rows = this.host.decoder.rows;
@@ -62,41 +65,20 @@ export class RegionCompiler {
     m.importTable("env", "handlers");
     m.importTable("env", "regions");
     const signature = m.signature(REGION.params, REGION.results);
-    const links = { entryTable, firstRegion: this.host.firstRegion, signature };
+    const place = (name: keyof RegionPlaces) => places ? i32(places[name]) : m.importGlobal("env", name, "i32");
+    const links: Links = {
+      entryTable: place("entryTable"),
+      records: place("records"),
+      firstRegion: this.host.firstRegion,
+      signature,
+      salt: spread(salt),
+    };
     const own = m.declare("region", REGION.params, REGION.results);
     const handler = m.signature(HANDLER, ["i32"]);
     m.define(own, (c) => new Lowering(this.host, this.#inline, region, links, own, c, f, handler).emit());
     m.export(own);
-    m.export(m.func("handler", HANDLER, ["i32"], (c) => this.#handler(c, own)));
+    m.export(m.func("handler", HANDLER, ["i32"], (c) => emitEntry(c, own, this.host.cpu)));
     return m.bytes(false);
-  }
-
-  /** How the interpreter enters. */
-  #handler(c: Code, region: Func): void {
-    const cpu = this.host.cpu, back = 0;
-    // The interpreter has counted the operation that led here.
-    const budget = c.let(c.ld32(cpu, S.budget).add(1));
-    const retired = (n: Value) => c.st64(cpu, c.ld64(cpu, S.tierRetired).add(n), S.tierRetired);
-    const leave = (status: Value) => {
-      const slot = c.let(status.shl(3));
-      c.st64(slot, c.ld64(slot, cpu + S.regionsLeft).add(1), cpu + S.regionsLeft);
-      c.return(status);
-    };
-    retired(budget.sx());
-    const [left, rsp] = c.call(region, 0, budget, c.ld64(cpu, reg(VBASE)), back, c.ld64(cpu, reg(RSP))) as [
-      Value,
-      Value,
-    ];
-    c.rarely(left.ne(LEFT), () => {
-      // No region has called it, but it went there.
-      c.st32(cpu, left, S.budget);
-      c.st64(cpu, rsp, reg(RSP));
-      c.st64(cpu, back, S.rip);
-      retired(i64(0).sub(left.sx()));
-      leave(i32(STATUS.JUMP));
-    });
-    retired(i64(0).sub(c.ld32(cpu, S.budget).sx()));
-    leave(c.let(c.ld32(cpu, S.exitStatus)));
   }
 }
 
@@ -146,7 +128,7 @@ class Lowering {
       this.region,
       this.host,
       this.#structure.sequence,
-      salt(this.links.entryTable + this.region.blocks[0]!.at),
+      this.links.salt,
     );
     this.#dirty = findRegisters(this.region, this.host, this.inline, s);
     s.begin();
@@ -265,7 +247,7 @@ class Lowering {
       // Only whole instructions of tier 0 change what traps, and they look their successor up.
       this.#unitsChecked |= unit;
       const { dirty } = s, { known } = s.flags;
-      this.c.rarely(this.c.ld32(this.host.cpu, S.unitTraps).and(unit), () => void this.#cold(i, remaining, false));
+      this.c.rarely(this.c.ld32(this.#state.cpu, S.unitTraps).and(unit), () => void this.#cold(i, remaining, false));
       s.flags.known = known;
       s.dirty = dirty;
     }
@@ -284,7 +266,7 @@ class Lowering {
     }
     if (STORES.test(row.name)) o.afterStore = () => {};
     else if (row.name === "PUSH") o.afterStore = () => o.setGpr(RSP, s.register(RSP).get().sub(8));
-    if (row.cpl0) o.gpIf(this.c.ld32(this.host.cpu, S.cpl).bool());
+    if (row.cpl0) o.gpIf(this.c.ld32(this.#state.cpu, S.cpl).bool());
     row.sem(o, ...args.map((a) => this.#operand(o, i, a)));
     if (maybe) s.flags.known = null;
     this.#noteComputed(i);
@@ -310,7 +292,7 @@ class Lowering {
     const c = this.c, s = this.#state;
     c.rarely(s.slow.get(), () => {
       s.slow.set(0);
-      c.if(c.ld32(this.host.cpu, S.codeEpoch).ne(s.epoch.get()), () => o.exitTo(i.at + i.length, remaining));
+      c.if(c.ld32(this.#state.cpu, S.codeEpoch).ne(s.epoch.get()), () => o.exitTo(i.at + i.length, remaining));
     });
   }
 
@@ -331,7 +313,7 @@ class Lowering {
     }
     if (i.addressBits === 32) a = a.and(0xffff_ffff);
     if (segment) {
-      a = this.c.ld64(this.host.cpu, S.segBase + i.segment * 8).add(a);
+      a = this.c.ld64(this.#state.cpu, S.segBase + i.segment * 8).add(a);
     }
     o.way = this.#places.get(i)!.operand;
     o.roves = isRegister(i.index) || (isRegister(i.base) && (this.#computed & (1 << fieldRegister(i.base))) !== 0);
@@ -389,13 +371,14 @@ class Lowering {
       return true;
     }
     s.spill(s.dirty, true);
-    c.st32(host.cpu, o.place_.record, S.curOp);
-    c.st32(host.cpu, s.budget.get().add(remaining), S.budget);
+    const record = c.let(this.links.records.add(o.place_.record));
+    c.st32(s.cpu, record, S.curOp);
+    c.st32(s.cpu, s.budget.get().add(remaining), S.budget);
     const entry = host.tableEntry(h);
     if (entry < 0) throw new Bug(`${row.name} has no function`);
-    const args = [host.cpu, o.place_.record, this.#ea.get()];
+    const args = [s.cpu, record, this.#ea.get()];
     const [status] = c.callIndirectOf(HANDLERS, this.handler, i32(entry), ...args) as [Value];
-    s.budget.set(c.ld32(host.cpu, S.budget).sub(remaining));
+    s.budget.set(c.ld32(s.cpu, S.budget).sub(remaining));
     c.if(status, () => {
       // The state is complete; nothing of ours may overwrite it.
       if (remaining > 0) s.exitAdjust.set(remaining);
@@ -404,7 +387,7 @@ class Lowering {
     });
     s.reload(true);
     s.lookAtTlb();
-    c.rarely(c.ld32(host.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
+    c.rarely(c.ld32(s.cpu, S.codeEpoch).ne(s.epoch.get()), () => {
       s.jumpOut_(i.at + i.length, remaining, false);
     });
     if (ends) this.#exitTo(i.at + i.length);
@@ -413,7 +396,7 @@ class Lowering {
 
   /** A call: push, run the target's region, go on if it returns here. */
   #call(b: Block, i: Instruction): void {
-    const c = this.c, s = this.#state, cpu = this.host.cpu;
+    const c = this.c, s = this.#state, cpu = this.#state.cpu;
     const o = this.#ops(i, 64, true, 0);
     const t = b.end === End.Call ? c.let(s.vbase.add(b.target)) : this.#target(o, i);
     const back = o.nextLinear();
@@ -430,7 +413,7 @@ class Lowering {
       c.block((none) => {
         if (s.exact) s.ifSpent(() => c.br(none));
         c.brIf(none, s.depth.geU(MAX_DEPTH), false);
-        const args = (page: Value) => [s.depth.add(1), s.budget.get(), page, back, sp] as const;
+        const args = (page: Value) => [s.where.add(1), s.budget.get(), page, back, sp] as const;
         let results: Value[];
         if (b.end === End.Call && b.target === this.region.blocks[0]!.at) {
           // Itself: as long as no code has changed, it need not be looked up.
@@ -438,7 +421,7 @@ class Lowering {
           results = c.call(this.own, ...args(s.vbase));
         } else {
           const { op, page } = b.end === End.Call && b.target >= 0 && b.target < 4096
-            ? { op: c.ld32(this.links.entryTable + b.target * 4), page: s.vbase }
+            ? { op: c.ld32(this.links.entryTable, b.target * 4), page: s.vbase }
             : s.recordAt(this.links, t, none);
           c.brIf(none, op.eqz(), false);
           const h = c.ld16u(op, OP.h);

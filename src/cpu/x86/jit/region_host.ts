@@ -29,8 +29,8 @@ export const REGION_IMPORTS = [
 export interface RegionHost {
   readonly decoder: Decoder;
   readonly variants: Variants;
-  /** Base of the vCPU's state. */
-  readonly cpu: number;
+  /** Base of the vCPU's state; null: the code is for any vCPU of the machine. */
+  readonly cpu: number | null;
   /** Size of the memory in pages of 64 KiB: what lies at a constant address below it needs no check of its bounds. */
   readonly pages: number;
   /** Instructions make the time: the budget is looked at where the interpreter does, and nowhere else. */
@@ -42,6 +42,14 @@ export interface RegionHost {
   readonly vectorFuncs: readonly Func[];
   /** The table entry of a handler, or -1 if it has none. */
   tableEntry(handler: number): number;
+}
+
+/** Addresses that differ where the same code is compiled for several vCPUs or pages. */
+export interface RegionPlaces {
+  /** The page's table of decoded entry points. */
+  readonly entryTable: number;
+  /** The first instruction's record; the others follow in their order. */
+  readonly records: number;
 }
 
 /** Imports them; with `vectors` also what vector rows call. */

@@ -2,7 +2,8 @@
  * What a compiled region keeps in locals, and how it begins and ends.
  *
  * A region is a function of the signature REGION: (depth, budget, vbase, back, rsp) → (budget, rsp). The other registers and the
- * flags are in the vCPU's state when it begins. It ends in one of three ways:
+ * flags are in the vCPU's state when it begins: where that is, is a constant, or added to the depth in code that several vCPUs
+ * share. It ends in one of three ways:
  *
  * - control has come to `back`, the address its caller goes on at: it returns the budget, which is not negative, and RSP;
  * - control has come to another compiled region: a tail call, with the same `back`;
@@ -13,7 +14,7 @@ import type { Code, Label, Signature, Var } from "../../../wasm/code.ts";
 import type { Func } from "../../../wasm/module.ts";
 import { i32, select, type Type, type Value } from "../../../wasm/value.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { DTLB, ITLB_ENTRIES, MICRO, MICRO_SHIFT, MODE_64, OP, reg, RSP, S, VBASE } from "../state.ts";
+import { DTLB, ITLB_ENTRIES, MICRO, MICRO_SHIFT, MODE_64, OP, reg, RSP, S, STATE_ALIGN, VBASE } from "../state.ts";
 import { KeptFlags } from "./kept_flags.ts";
 
 export const REGION: { readonly params: readonly Type[]; readonly results: readonly Type[] } = {
@@ -27,10 +28,14 @@ export const HANDLERS = 0, REGIONS = 1;
 /** What leads from a region to others. */
 export interface Links {
   /** Entry points of the region's own page: 4096 addresses of records. */
-  readonly entryTable: number;
+  readonly entryTable: Value;
+  /** Where the records begin that instructions have their places among. */
+  readonly records: Value;
   /** Handlers from this number on are regions. */
   readonly firstRegion: number;
   readonly signature: Signature;
+  /** For places.ts. */
+  readonly salt: number;
 }
 
 export class RegionState {
@@ -43,7 +48,10 @@ export class RegionState {
   readonly vectorHighs: (Var | undefined)[] = new Array(16);
   /** While generating: registers (and in the upper half vectors) whose local may differ from the state here. */
   dirty = 0;
-  readonly depth: Value;
+  /** Base of the vCPU's state. */
+  readonly cpu: Value;
+  /** The depth, with the base if that is no constant. */
+  readonly where: Value;
   readonly budget: Var;
   readonly vbase: Value;
   readonly back: Value;
@@ -60,6 +68,7 @@ export class RegionState {
   goOn: Label | undefined;
   /** The same with the registers but RSP, and the flags, in the state already. */
   settled: Label | undefined;
+  readonly #base: Var | null;
   private readonly extend: Func;
   readonly exitRecord: Var;
   readonly exitAdjust: Var;
@@ -69,10 +78,12 @@ export class RegionState {
   readonly fell: Var;
 
   /** `exact`: the budget is looked at where the interpreter does, and nowhere else. */
-  constructor(readonly c: Code, readonly cpu: number, f: CpuFuncs, readonly exact: boolean) {
+  constructor(readonly c: Code, cpu: number | null, f: CpuFuncs, readonly exact: boolean) {
     this.extend = f.more.get("extend")!;
-    this.flags = new KeptFlags(c, cpu, f);
-    this.depth = c.param(0);
+    this.#base = cpu === null ? c.variable("i32") : null;
+    this.cpu = this.#base?.get() ?? i32(cpu!);
+    this.flags = new KeptFlags(c, this.cpu, f);
+    this.where = c.param(0);
     this.budget = c.paramVar(1);
     this.vbase = c.param(2);
     this.back = c.param(3);
@@ -94,6 +105,11 @@ export class RegionState {
     return v;
   }
 
+  /** How many regions have called each other to come here. */
+  get depth(): Value {
+    return this.#base ? this.where.and(STATE_ALIGN - 1) : this.where;
+  }
+
   /** Where control may go round: does `leave` if the budget is used up and there is no more. */
   ifSpent(leave: () => void): void {
     const c = this.c;
@@ -106,7 +122,8 @@ export class RegionState {
   /** At the entry. */
   begin(): void {
     // Called so by who wants it compiled, not run.
-    this.c.rarely(this.depth.ltS(0), () => this.c.return(LEFT, 0));
+    this.c.rarely(this.where.ltS(0), () => this.c.return(LEFT, 0));
+    this.#base?.set(this.where.and(-STATE_ALIGN));
     this.epoch.set(this.c.ld32(this.cpu, S.codeEpoch));
     this.reload(false);
     this.lookAtTlb();
@@ -135,7 +152,7 @@ export class RegionState {
       this.#goOn(links);
     });
     this.flags.write();
-    c.st32(this.cpu, this.exitRecord.get(), S.curOp);
+    c.st32(this.cpu, links.records.add(this.exitRecord.get()), S.curOp);
     this.spill(~0, true);
     this.left(this.status.get());
   }
@@ -159,7 +176,7 @@ export class RegionState {
         REGIONS,
         links.signature,
         h.sub(links.firstRegion),
-        this.depth,
+        this.where,
         this.budget.get(),
         page,
         this.back,
@@ -217,7 +234,7 @@ export class RegionState {
   /** At the entry, and after a call of anything: which translations are in force. */
   lookAtTlb(): void {
     // The MICRO tables lie in the order of the data TLBs, closer together.
-    this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu + DTLB).shrU(MICRO_SHIFT).add(this.cpu + MICRO));
+    this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu.add(DTLB)).shrU(MICRO_SHIFT).add(this.cpu.add(MICRO)));
   }
 
   /** Leaves to a page offset with the flags in the state or kept. `jumped`: by a transfer, not to what follows. */
