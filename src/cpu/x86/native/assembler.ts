@@ -20,8 +20,11 @@ export const ALU = { ADD: 0, OR: 1, ADC: 2, SBB: 3, AND: 4, SUB: 5, XOR: 6, CMP:
 
 export type Label = number;
 
+/** All code is laid here first: one thread assembles one piece at a time. */
+let scratch = new Uint8Array(1 << 16);
+
 export class Assembler {
-  bytes = new Uint8Array(4096);
+  bytes = scratch;
   /** Where the next byte goes. */
   at = 0;
   readonly #labels: number[] = [];
@@ -41,18 +44,22 @@ export class Assembler {
   }
 
   byte(b: number): void {
-    if (this.at === this.bytes.length) {
-      const more = new Uint8Array(2 * this.at);
-      more.set(this.bytes);
-      this.bytes = more;
-    }
+    if (this.at + 4 > this.bytes.length) this.#grow();
     this.bytes[this.at++] = b;
   }
   u32(v: number): void {
-    this.byte(v & 0xff);
-    this.byte((v >>> 8) & 0xff);
-    this.byte((v >>> 16) & 0xff);
-    this.byte((v >>> 24) & 0xff);
+    if (this.at + 4 > this.bytes.length) this.#grow();
+    const { bytes, at } = this;
+    bytes[at] = v;
+    bytes[at + 1] = v >>> 8;
+    bytes[at + 2] = v >>> 16;
+    bytes[at + 3] = v >>> 24;
+    this.at = at + 4;
+  }
+  #grow(): void {
+    const more = new Uint8Array(2 * this.bytes.length);
+    more.set(this.bytes);
+    this.bytes = scratch = more;
   }
   u64(v: bigint): void {
     this.u32(Number(v & 0xffff_ffffn));

@@ -8,7 +8,6 @@ import type { Decoder } from "../decode.ts";
 import type { Variants } from "../handlers.ts";
 import { type Block, doesNothing, End, fieldRegister, type Instruction, type Region } from "../jit/region.ts";
 import { findPlaces, type Places } from "../jit/places.ts";
-import { Structure } from "../jit/structure.ts";
 import { reg, S, VBASE } from "../state.ts";
 import { ALU, Assembler, type Label } from "./assembler.ts";
 import { Emitter } from "./emitter.ts";
@@ -95,6 +94,7 @@ class Compilation {
   readonly #done: boolean[];
   readonly #entries: Int32Array;
   readonly #resumes = new Map<Instruction, number>();
+  readonly #emitters = new Map<Instruction, ((e: Emitter) => boolean) | undefined>();
   readonly #work: { block: Block; carried: Carried }[] = [];
   #debt = 0;
 
@@ -109,9 +109,9 @@ class Compilation {
     this.#host = compiler.host;
     this.#a = new Assembler(at);
     this.#e = new Emitter(this.#a, compiler.host.cpu, routines);
+    for (const b of blocks) for (const i of b.instructions) this.#emitters.set(i, compiler.emitterOf(i));
     this.#live = findLiveness(region, compiler.host.decoder, (i) => this.#isLeft(i));
-    const structure = new Structure({ successors: blocks.map(successors) });
-    this.#places = findPlaces(region, compiler.host, structure.sequence, salt(entryTable + blocks[0]!.at));
+    this.#places = findPlaces(region, compiler.host, order(blocks), salt(entryTable + blocks[0]!.at));
     this.#labels = blocks.map(() => this.#a.label());
     const ways = new Int32Array(blocks.length);
     ways[0] = 2;
@@ -125,7 +125,7 @@ class Compilation {
   }
 
   #isLeft(i: Instruction): boolean {
-    return this.compiler.leavesAt(i);
+    return !this.#emitters.get(i) && !doesNothing(this.#host.decoder.rows[i.row]!, i);
   }
 
   run(): NativeCode {
@@ -204,7 +204,7 @@ class Compilation {
       ) live = 0;
     }
     e.begin(i, this.#places.get(i)!, uncounted, live);
-    const emit = this.compiler.emitterOf(i);
+    const emit = this.#emitters.get(i);
     if (emit && this.#emits(emit)) return true;
     // The interpreter's.
     e.leave(i.record, uncounted);
@@ -408,6 +408,19 @@ class Compilation {
     this.#a.load(T, field(reg(VBASE)), 64);
     if (offset !== 0) this.#a.lea(T, { base: T, index: -1, scale: 0, disp: offset });
   }
+}
+
+/** Each block after those that lead to it forwards. */
+function order(blocks: readonly Block[]): number[] {
+  const seen = new Uint8Array(blocks.length), found: number[] = [];
+  const visit = (n: number) => {
+    if (seen[n]) return;
+    seen[n] = 1;
+    for (const to of successors(blocks[n]!)) visit(to);
+    found.push(n);
+  };
+  for (const b of blocks) visit(b.number);
+  return found.reverse();
 }
 
 function successors(b: Block): number[] {
