@@ -15,6 +15,7 @@ import { Integer } from "./integer.ts";
 import { FLAG, type Flags, needs } from "./kept.ts";
 import { findLiveness, type Liveness } from "./liveness.ts";
 import { field, HOST, HOST_OF, STATE, T, U } from "./registers.ts";
+import { SYSTEM } from "./system.ts";
 import { emitRoutines, type Routines } from "./routines.ts";
 
 export interface NativeHost {
@@ -27,6 +28,9 @@ export interface NativeHost {
   /** What the host's processor has, by the names that Linux gives it. */
   readonly features: ReadonlySet<string>;
 }
+
+/** Emits the instruction at hand, behind which so many of its block follow; false: it cannot be done as flags are. */
+type EmitInstruction = (e: Emitter, remaining: number) => boolean;
 
 export interface NativeCode {
   readonly code: Uint8Array;
@@ -61,7 +65,9 @@ export class NativeCompiler {
     const row = this.host.decoder.rows[i.row]!;
     return !doesNothing(row, i) && !this.emitterOf(i);
   }
-  emitterOf(i: Instruction): ((e: Emitter) => boolean) | undefined {
+  emitterOf(i: Instruction): EmitInstruction | undefined {
+    const system = SYSTEM[this.host.decoder.rows[i.row]!.name];
+    if (system) return (e, remaining) => system(e, i, remaining);
     return this.#integer.emitterOf(i);
   }
 
@@ -94,7 +100,7 @@ class Compilation {
   readonly #done: boolean[];
   readonly #entries: Int32Array;
   readonly #resumes = new Map<Instruction, number>();
-  readonly #emitters = new Map<Instruction, ((e: Emitter) => boolean) | undefined>();
+  readonly #emitters = new Map<Instruction, EmitInstruction | undefined>();
   readonly #work: { block: Block; carried: Carried }[] = [];
   #debt = 0;
 
@@ -205,7 +211,7 @@ class Compilation {
     }
     e.begin(i, this.#places.get(i)!, uncounted, live);
     const emit = this.#emitters.get(i);
-    if (emit && this.#emits(emit)) return true;
+    if (emit && this.#emits(emit, remaining - 1)) return true;
     // The interpreter's.
     e.leave(i.record, uncounted);
     this.#debt = 0;
@@ -215,8 +221,8 @@ class Compilation {
     e.count(remaining - 1);
     return true;
   }
-  #emits(emit: (e: Emitter) => boolean): boolean {
-    const { at } = this.#a, done = emit(this.#e);
+  #emits(emit: EmitInstruction, remaining: number): boolean {
+    const { at } = this.#a, done = emit(this.#e, remaining);
     if (!done) this.#a.at = at;
     // What reads flags has left them alone so far.
     return done;

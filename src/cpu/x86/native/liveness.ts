@@ -6,7 +6,7 @@ import { ALL_FLAGS, type Decoder, FLAG_BITS } from "../decode.ts";
 import { constantCount, End, type Instruction, type Region } from "../jit/region.ts";
 
 const BIT_TESTS = /^BT[SRC]?$/;
-const STACK = /^(PUSH|POP|LEAVE|ENTER)$/;
+const STACK = /^(PUSH|POP|LEAVE|ENTER)$/, SYSTEM = /^(STI|SWAPGS)$/;
 
 export interface Liveness {
   readonly after: ReadonlyMap<Instruction, number>;
