@@ -39,6 +39,7 @@ export function findLiveness(region: Region, decoder: Decoder, leaves: (i: Instr
       if (sure) live &= ~(BIT_TESTS.test(row.name) ? FLAG_BITS.C! : x.writes);
       live |= x.reads;
       const observes = (i.hasMemory && row.name !== "LEA" && row.name !== "NOP") || STACK.test(row.name) ||
+        SYSTEM.test(row.name) ||
         row.faults ||
         leaves(i) || (b.end !== End.Fall && k === b.instructions.length - 1);
       if (observes) live = ALL_FLAGS;
