@@ -169,10 +169,14 @@ class Compilation {
       this.#debt = 0;
       if (list.length > 0) {
         a.aluMI(ALU.SUB, field(S.budget), list.length, 32);
-        const spent = a.label();
+        const spent = a.label(), body = a.label();
         a.jcc(8, spent);
+        a.bind(body);
         e.later(() => {
+          // Who has anything left runs all of the block.
           a.bind(spent);
+          a.aluMI(ALU.CMP, field(S.budget), -list.length, 32);
+          a.jcc(13, body);
           a.aluMI(ALU.ADD, field(S.budget), list.length, 32);
           this.#target(b.at);
           a.jmpTo(this.routines.leaveJump);
