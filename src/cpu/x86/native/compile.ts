@@ -95,6 +95,8 @@ class Compilation {
   readonly #live: Liveness;
   readonly #places: Map<Instruction, Places>;
   readonly #labels: Label[];
+  /** Behind their count of instructions: what jumps here has counted them. */
+  readonly #bodies: Label[];
   /** Only one way leads to them, and that is a direct one. */
   readonly #single: boolean[];
   readonly #done: boolean[];
@@ -119,6 +121,7 @@ class Compilation {
     this.#live = findLiveness(region, compiler.host.decoder, (i) => this.#isLeft(i));
     this.#places = findPlaces(region, compiler.host, order(blocks), salt(entryTable + blocks[0]!.at));
     this.#labels = blocks.map(() => this.#a.label());
+    this.#bodies = blocks.map(() => this.#a.label());
     const ways = new Int32Array(blocks.length);
     ways[0] = 2;
     for (const b of blocks) {
@@ -167,21 +170,8 @@ class Compilation {
       this.#entries[b.number] = a.at;
       e.flags.restore({ pending: null, host: 0 });
       this.#debt = 0;
-      if (list.length > 0) {
-        a.aluMI(ALU.SUB, field(S.budget), list.length, 32);
-        const spent = a.label(), body = a.label();
-        a.jcc(8, spent);
-        a.bind(body);
-        e.later(() => {
-          // Who has anything left runs all of the block.
-          a.bind(spent);
-          a.aluMI(ALU.CMP, field(S.budget), -list.length, 32);
-          a.jcc(13, body);
-          a.aluMI(ALU.ADD, field(S.budget), list.length, 32);
-          this.#target(b.at);
-          a.jmpTo(this.routines.leaveJump);
-        });
-      }
+      this.#count(b);
+      a.bind(this.#bodies[b.number]!);
     }
     if (list.length === 0) return this.#out(b.at);
     for (let k = 0; k < list.length; k++) {
@@ -190,6 +180,26 @@ class Compilation {
       if (!this.#instruction(b, list[k]!, k)) return;
     }
     this.#end(b, list[list.length - 1]!);
+  }
+
+  /** Takes a block's instructions from the budget, or leaves for it: with what flags are pending here. */
+  #count(b: Block): void {
+    const a = this.#a, e = this.#e, n = b.instructions.length;
+    if (n === 0) return;
+    const { pending } = e.flags, spent = a.label();
+    e.count(n);
+    a.jcc(8, spent);
+    e.later(() => {
+      a.bind(spent);
+      // Who has anything left runs all of the block.
+      a.aluMI(ALU.CMP, field(S.budget), -n, 32);
+      a.jcc(13, this.#bodies[b.number]!);
+      a.aluMI(ALU.ADD, field(S.budget), n, 32);
+      e.flags.restore({ pending, host: 0 });
+      e.flags.settle();
+      this.#target(b.at);
+      a.jmpTo(this.routines.leaveJump);
+    });
   }
 
   /** Takes what is owed from the budget, where flags do not matter. */
@@ -349,7 +359,7 @@ class Compilation {
       a.jcc(b.cc, label);
       this.#done[target] = true;
       this.#work.push({ block: this.region.blocks[target]!, carried: { flags: state, debt, label } });
-    } else if (target >= 0 && debt === 0 && (!state.pending || this.#live.atStart[target] === 0)) {
+    } else if (target >= 0 && debt === 0 && !state.pending) {
       a.jcc(b.cc, this.#labels[target]!);
     } else {
       const label = a.label();
@@ -378,7 +388,7 @@ class Compilation {
     if (to >= 0 && !this.#done[to]) {
       // Nothing in between, if this is the time to emit it.
       this.#pay();
-      if (this.#live.atStart[to] !== 0) this.#e.flags.settle();
+      this.#e.flags.settle();
       return this.#block(this.region.blocks[to]!, null);
     }
     this.#edge(to, offset);
@@ -386,7 +396,13 @@ class Compilation {
   #edge(to: number, offset: number): void {
     this.#pay();
     if (to < 0) return this.#out(offset);
-    if (this.#live.atStart[to] !== 0) this.#e.flags.settle();
+    const target = this.region.blocks[to]!;
+    if (this.#e.flags.pending && this.#live.atStart[to] === 0 && target.instructions.length > 0) {
+      // Nobody looks at them there, but who has no time left to go there.
+      this.#count(target);
+      return this.#a.jmp(this.#bodies[to]!);
+    }
+    this.#e.flags.settle();
     this.#a.jmp(this.#labels[to]!);
   }
 
