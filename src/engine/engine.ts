@@ -166,6 +166,8 @@ export interface VcpuParts {
   /** The event word: `events[eventsIndex]`. */
   readonly events: Int32Array;
   readonly eventsIndex: number;
+  /** Sleeps up to `ms`, unless an event of the vCPU has risen since `rises` were counted; if one does, it is over. */
+  readonly sleeper?: { rises(): number; wait(rises: number, ms: number): void };
   /** Time advances by instructions (see MachineSpec.icount): the engine reports through this before each board call. */
   readonly icount: { setNs(ns: number): void } | null;
   /** Given where the board's chips may be the host's; `irqchip` is what the user asks for, else the engine chooses. */

@@ -105,6 +105,10 @@ class OpenedVcpu {
       codeMap: pc.codeMap,
       events: pc.control.events,
       eventsIndex: pc.control.eventsIndex(index),
+      sleeper: {
+        rises: () => pc.control.rises(index),
+        wait: (rises, ms) => void pc.control.waitEvent(index, rises, ms),
+      },
       icount: pc.clock instanceof IcountClock ? pc.clock : null,
       chips: pc.chips,
       ...(spec.irqchip ? { irqchip: spec.irqchip } : {}),

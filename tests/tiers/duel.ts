@@ -57,9 +57,9 @@ export class Duel {
   readonly #subject: Rig;
   readonly #reference = new Rig();
 
-  /** As for Rig: what the subject's code is compiled to. */
-  constructor(native = false, make?: MakeCompiler) {
-    this.#subject = new Rig(native, make);
+  /** As for Rig: what the subject's code is compiled to, and of how many vCPUs the subject is one. */
+  constructor(native = false, make?: MakeCompiler, vcpus = 1) {
+    this.#subject = new Rig(native, make, vcpus);
   }
 
   /** Programs of one seed. */

@@ -79,8 +79,11 @@ export class Rig {
   /** Guest RAM. */
   readonly #words: Uint32Array;
 
-  /** Hot code is compiled to machine code; `make`: by whom, if not by the program's own compiler. */
-  constructor(native = false, make?: MakeCompiler) {
+  /**
+   * Hot code is compiled to machine code; `make`: by whom, if not by the program's own compiler. `vcpus`: of how many it is the
+   * first.
+   */
+  constructor(native = false, make?: MakeCompiler, vcpus = 1) {
     const memory = allocateMachineMemory(RAM_BYTES), buffer = memory.buffer;
     const ram = this.ram = new GuestRam(buffer, RAM_BASE, RAM_BYTES);
     this.#words = new Uint32Array(buffer, RAM_BASE, RAM_BYTES / 4);
@@ -94,6 +97,7 @@ export class Rig {
     };
     this.parts = {
       index: 0,
+      vcpus,
       memory,
       ram,
       board: this.board,

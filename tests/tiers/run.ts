@@ -1,7 +1,7 @@
 /**
- * The second tier beside the first, until told to stop: `deno task fuzz:tiers [--seed N] [--seconds S] [--programs N] [--native]`.
+ * The second tier beside the first, until told to stop: `deno task fuzz:tiers [--seed N] [--seconds S] [--programs N] [--native] [--several]`.
  * Exit status 1 if they disagree; each line names the seed, with which `--programs 1` repeats it. With `--native` it is native code
- * that is beside the interpreter.
+ * that is beside the interpreter; with `--several` the compiled code is such as several vCPUs share.
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { nativeRefusal } from "../../src/engine/soft/native/available.ts";
@@ -9,7 +9,7 @@ import { Duel, mannerOf } from "./duel.ts";
 import { makeProgram } from "./program.ts";
 
 const REPORT_MS = 10_000;
-const flags = parseArgs(Deno.args, { string: ["seed", "seconds", "programs"], boolean: ["native"] });
+const flags = parseArgs(Deno.args, { string: ["seed", "seconds", "programs"], boolean: ["native", "several"] });
 const refusal = flags.native ? nativeRefusal() : null;
 if (refusal) {
   console.log(`skipped: native code: ${refusal.why}`);
@@ -24,7 +24,7 @@ const number = (flag: "seed" | "seconds" | "programs", otherwise: number) => {
 const seed = number("seed", Date.now() % 2 ** 31),
   seconds = number("seconds", Infinity),
   most = number("programs", Infinity);
-const duel = new Duel(flags.native), start = performance.now();
+const duel = new Duel(flags.native, undefined, flags.several ? 2 : 1), start = performance.now();
 const sum = {
   programs: 0,
   instructions: 0,

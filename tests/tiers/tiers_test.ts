@@ -52,17 +52,26 @@ function agree(p: Program): void {
   }
 }
 
-Deno.test("random programs end alike on both tiers, and are alike wherever one of them stops", () => {
+/** Programs that both tiers run alike; `flag` of fuzz:tiers makes such a duel. */
+function fuzz(duel: Duel, programs: number, flag: string): void {
   let regions = 0, interrupts = 0, exceptions = 0;
-  for (let n = 0; n < PROGRAMS; n++) {
+  for (let n = 0; n < programs; n++) {
     const outcome = duel.run(SEED + n);
-    assertEquals(outcome.differences, [], `deno task fuzz:tiers --seed ${SEED + n} --programs 1`);
+    assertEquals(outcome.differences, [], `deno task fuzz:tiers --seed ${SEED + n} --programs 1${flag}`);
     regions += outcome.regions;
     interrupts += outcome.interrupts;
     exceptions += outcome.exceptions;
   }
   // Else it shows nothing.
-  assert(regions > 20 * PROGRAMS && interrupts > 5 * PROGRAMS && exceptions > 5 * PROGRAMS);
+  assert(regions > 20 * programs && interrupts > 5 * programs && exceptions > 5 * programs);
+}
+
+Deno.test("random programs end alike on both tiers, and are alike wherever one of them stops", () => {
+  fuzz(duel, PROGRAMS, "");
+});
+
+Deno.test("so they do where the compiled code is such as several vCPUs share", () => {
+  fuzz(new Duel(false, undefined, 2), 10, " --several");
 });
 
 Deno.test("code that loads FS and GS from the stack is compiled", () => {
@@ -120,6 +129,28 @@ Deno.test("a trace tells which code is compiled, by guest-physical address, and 
   assert(rig.vcpu.compileHere());
   // The first page of code lies at 43000H; three instructions and the INT, which ends the block.
   assertEquals(told, ["all code forgotten", "43040 compiling, 4 instructions in 1 blocks", "43040 ready"]);
+});
+
+Deno.test("PAUSEs are counted in both tiers", () => {
+  const TURNS = 300;
+  const p = program((a) => {
+    a.hex("B9");
+    a.u32(TURNS);
+    a.label("again");
+    a.hex("F3 90 FF C9"); // pause; dec ecx
+    a.jcc(5, "again");
+  });
+  for (const vcpus of [1, 2]) {
+    for (const compile of [false, true]) {
+      const rig = new Rig(false, undefined, vcpus);
+      rig.load(p);
+      rig.vcpu.put64("rip", p.base + BigInt(p.leaders.at(-1)!));
+      if (compile) assert(rig.vcpu.compileHere());
+      rig.vcpu.put64("rip", p.base + BigInt(p.start));
+      while (rig.vcpu.run(rig.ns + 100) === "slice");
+      assertEquals(rig.vcpu.get("pauses"), TURNS, `${vcpus} vCPUs, compiled ${compile}`);
+    }
+  }
 });
 
 Deno.test("a disagreement is seen: a register, a flag, a byte of memory", () => {

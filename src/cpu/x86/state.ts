@@ -221,6 +221,8 @@ export const S = layout({
   watchFault: 4,
   /** MWAIT: why HALT was left with. */
   mwait: 4,
+  /** PAUSEs, until somebody looks. */
+  pauses: 4,
   /** How often a place is left for before it is worth compiling (hot.ts). */
   hotLimit: 4,
   /** Native code: the host address to enter it at; the host's stack pointer while it runs. */

@@ -36,6 +36,7 @@ import { copyEvent, finishDelivery } from "./saved_events.ts";
 import { describeRegisters, initState, resetState, setInitialState, startState } from "./registers.ts";
 import { checkState, restoreVcpu, saveVcpu } from "./saved_state.ts";
 import { SingleStep } from "./single_step.ts";
+import { Spinning } from "./spinning.ts";
 import type { Tier } from "./tier.ts";
 
 /** Instructions between looks at events and the clock: about 100 µs. */
@@ -67,9 +68,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
   readonly #tier: Tier | null;
   readonly #msrs: MsrFile;
   readonly #single: SingleStep;
-  /** How many vCPUs the machine has. */
-  readonly #vcpus: number;
   readonly #code: CodeNotices;
+  readonly #spinning: Spinning | null;
   /** The memory map that translations rest on. */
   #mapSeen = 0;
   #retired = 0;
@@ -96,11 +96,12 @@ export class SoftVcpu extends CpuView implements Vcpu {
     super(buffer, VCPU_BASE + parts.index * VCPU_STRIDE);
     this.#parts = parts;
     this.#u8 = new Uint8Array(buffer);
-    const vcpus = this.#vcpus = parts.vcpus ?? 1;
+    const vcpus = parts.vcpus ?? 1;
     const model = parts.cpu ?? DEFAULT_CPU;
     ({ interpreter: this.#interp, takeImage: this.takeImage } = openInterpreter(parts, this.base, limitsOf(model)));
     this.#cache = openCodeCache(parts, this.base + JUMPS);
     this.#code = new CodeNotices(this, this.#cache, parts, vcpus);
+    this.#spinning = Spinning.of(this, parts, this.#code);
     this.#builder = new TraceBuilder(
       new Decoder(this.#interp.variants.rows, this.#interp.variants, rowFilter(model)),
       this.#interp.variants,
@@ -225,6 +226,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     }
     for (;;) {
       // Events first: whoever wrote code and then sends an interrupt has posted the one before the other.
+      this.#spinning?.look();
       const pending = Atomics.load(events, eventsIndex);
       this.#code.obey();
       if (this.#parts.memoryMap) this.#lookAtMap();
@@ -263,8 +265,8 @@ export class SoftVcpu extends CpuView implements Vcpu {
       switch (status) {
         case STATUS.SLICE:
           this.#statuses.slices++;
-          // One instruction by itself ends where nobody has jumped to.
-          if (!slow) this.#tier?.sample(this);
+          if (!slow) this.#tier?.sample(this); // one instruction by itself ends where nobody has jumped to
+          this.#spinning?.rest(untilNs);
           break;
         case STATUS.TRANSLATE:
           this.#translate();
@@ -291,6 +293,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
    */
   readonly #extend = (budget: number): number => {
     const { events, eventsIndex, clock, icount, memoryMap } = this.#parts;
+    this.#spinning?.rest(this.#untilNs);
     if (icount || Atomics.load(events, eventsIndex) !== 0 || this.#code.pending) return budget;
     if (memoryMap && memoryMap.generation !== this.#mapSeen) return budget;
     if (clock.nowNs() >= this.#untilNs) return budget;
@@ -466,7 +469,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       ...boardImports({
         vcpu: this,
         parts: this.#parts,
-        vcpus: this.#vcpus,
+        vcpus: this.#parts.vcpus ?? 1,
         msrs: this.#msrs,
         written: this.#parts.memoryMap ? this.#lookAtMap : null,
         settle: () => {
@@ -487,6 +490,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       ...code,
       ...this.#statuses,
       steps: this.#single.count,
+      rests: this.#spinning?.rests ?? 0,
     };
   }
 

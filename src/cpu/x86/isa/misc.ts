@@ -23,6 +23,11 @@ function cpuid(o: Ops): void {
 
 function nop(): void {}
 
+/** Who runs the vCPU may want to know that it only waits. */
+function pause(o: Ops): void {
+  o.st32("pauses", o.ld32("pauses").add(1));
+}
+
 /** A store becomes visible before later loads look. */
 function mfence(o: Ops): void {
   o.c.fence();
@@ -39,7 +44,7 @@ function undefinedOpcode(o: Ops): void {
 
 export const ROWS: readonly Row[] = [
   { op: "0F A2", name: "CPUID", noHost: "another processor", sem: cpuid },
-  { op: "F3 90", name: "PAUSE", sem: nop },
+  { op: "F3 90", name: "PAUSE", sem: pause },
   { op: "0F 1F /r", name: "NOP", hot: 1, sem: nop },
   // Prefetches to 0F 18, cache line demotion, the end of branches: hints all. Their address is not used.
   ...["0D", "18", "19", "1A", "1B", "1C", "1D", "1E"].map((b): Row => ({ op: `0F ${b} /r`, name: "NOP", sem: nop })),

@@ -238,6 +238,7 @@ class Lowering {
   #instruction(i: Instruction, remaining: number, ends: boolean): boolean {
     const s = this.#state;
     const row = this.host.decoder.rows[i.row]!;
+    if (row.name === "PAUSE") this.c.st32(s.cpu, this.c.ld32(s.cpu, S.pauses).add(1), S.pauses);
     if (doesNothing(row, i)) return false;
     // MOVQ to a register clears its upper half: the row writes it by itself.
     const whole = row.op === "66 0F D6 /r" && !i.hasMemory;
