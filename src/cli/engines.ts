@@ -1,5 +1,6 @@
 /** Which engines there are, and which one a machine gets. */
 import { HostError } from "../base/errors.ts";
+import { nativeRefusal } from "../engine/soft/native/available.ts";
 import type { CpuSpec, EngineName } from "../machine/spec.ts";
 import { mistake } from "./values.ts";
 
@@ -28,7 +29,9 @@ export async function engines(asked: "auto" | EngineName = "auto"): Promise<read
     { name: "kvm", what: "KVM on Linux", ...asked === "auto" || asked === "kvm" ? await kvm() : UNTRIED },
     {
       name: "soft",
-      what: "a software CPU, generated into WebAssembly; runs everywhere",
+      what: `a software CPU, generated into WebAssembly; runs everywhere (soft:native: ${
+        nativeRefusal()?.why ?? "into machine code"
+      })`,
       refusal: null,
       reluctance: null,
     },
@@ -101,6 +104,23 @@ export function chooseEngine(
   );
   say(`engine ${best.name}${reasons.length > 0 ? ` (${reasons.join("; ")})` : ""}`);
   return best.name;
+}
+
+/** What a machine on `engine` is made of if native code is asked for: that, if it can be had. */
+export function nativeCode(
+  { native, icount, quiet }: { readonly native: boolean; readonly icount: boolean; readonly quiet: boolean },
+  engine: EngineName,
+  say: (line: string) => void,
+  refusal = nativeRefusal(),
+): { readonly native?: true } {
+  if (!native || engine !== "soft") return {};
+  if (icount) {
+    if (!quiet) say("--icount: instructions are counted by the code in WebAssembly; there is no native code");
+    return {};
+  }
+  if (refusal === null) return { native };
+  if (refusal.by === "host") throw new HostError(`Cannot use --engine soft:native: ${refusal.why}`);
+  throw mistake("--engine", "soft:native", `soft, or 'deno task run:native': native code ${refusal.why}`);
 }
 
 /** What `trike engines` prints. */

@@ -167,7 +167,8 @@ export const RUN_OPTIONS: Readonly<Record<string, Readonly<Record<string, Option
       help: [
         "auto, hvf, kvm or soft [auto]; 'trike engines' tells what this host has.",
         "kvm:irqchip=kernel, split or user says who the interrupt controllers are",
-        "[the kernel, as far as it can be]; soft:tiers=1 only interprets.",
+        "[the kernel, as far as it can be]; soft:tiers=1 only interprets, and",
+        "soft:native makes machine code of the host, where that is x86-64 Linux.",
       ],
     },
   },

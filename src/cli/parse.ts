@@ -57,6 +57,8 @@ export interface RunRequest {
   /** Who is the interrupt controllers, with the engine kvm; null: what the host offers. */
   readonly irqchip: MachineSpec["irqchip"] | null;
   readonly tiers: 1 | 2;
+  /** With the engine soft: hot code becomes machine code of the host. */
+  readonly native: boolean;
   readonly memoryBytes: number;
   readonly cpus: number;
   /** Null: --cpu was not given. */
@@ -282,6 +284,7 @@ export function readRequest(given: Given): RunRequest {
     engine: engine.engine,
     irqchip: engine.irqchip,
     tiers: engine.tiers,
+    native: engine.native,
     memoryBytes,
     cpus: countOption("--cpus", orDefault("cpus"), 1, MAX_CPUS),
     cpu: cpu === undefined ? null : parseCpuModel(cpu),

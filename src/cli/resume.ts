@@ -9,6 +9,7 @@ import type { MachineSpec, NetSpec } from "../machine/spec.ts";
 import { checkFiles } from "./check.ts";
 import { chooseNet } from "./net_option.ts";
 import type { ResumeRequest, RunRequest } from "./parse.ts";
+import { nativeCode } from "./engines.ts";
 import { findEngine, type RunParts, runSpec } from "./run.ts";
 import { mistake, quoted } from "./values.ts";
 
@@ -31,7 +32,8 @@ export async function resumeMachine(
     const engine = await findEngine(run, { ...parts, start });
     const net = netOf(request, saved.spec);
     const { disks, serial, noReboot, trace } = run;
-    const spec = { ...saved.spec, engine, disks, serial, ...(net ? { net } : {}), noReboot, trace };
+    const native = nativeCode(run, engine, parts.say);
+    const spec = { ...saved.spec, engine, ...native, disks, serial, ...(net ? { net } : {}), noReboot, trace };
     return await runSpec(spec, run, { ...parts, start });
   } finally {
     snapshot.close();

@@ -10,7 +10,7 @@ import type { MachineEnd, MachineHandle } from "../machine/handle.ts";
 import type { MachineSpec } from "../machine/spec.ts";
 import { withBootRom } from "./boot_rom.ts";
 import { checkFiles } from "./check.ts";
-import { chooseEngine, type EngineInfo, engines } from "./engines.ts";
+import { chooseEngine, type EngineInfo, engines, nativeCode } from "./engines.ts";
 import type { VncServer } from "../host/vnc/server.ts";
 import { NamedMachine } from "./named.ts";
 import { chooseNet } from "./net_option.ts";
@@ -119,6 +119,7 @@ async function makeSpec(request: RunRequest, engine: MachineSpec["engine"], part
   const optional = {
     ...(irqchip ? { irqchip } : {}),
     ...(tiers === 1 ? { tiers } : {}),
+    ...nativeCode(request, engine, parts.say),
     ...(cpu ? { cpu } : {}),
     ...(uuid ? { uuid } : {}),
     ...(request.modules ? { modules: request.modules } : {}),

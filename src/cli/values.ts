@@ -58,24 +58,32 @@ export function choiceOption<T extends string>(flag: string, text: string, choic
 
 const IRQ_CHIPS = ["kernel", "split", "user"] as const;
 
-/** `NAME`, `kvm:irqchip=WHO`, or `soft:tiers=1` or `2`. */
+export interface EngineChoice<T> {
+  readonly engine: T;
+  readonly irqchip: typeof IRQ_CHIPS[number] | null;
+  readonly tiers: 1 | 2;
+  readonly native: boolean;
+}
+
+/** `NAME`, `kvm:irqchip=WHO`, `soft:tiers=1` or `2`, or `soft:native`. */
 export function engineOption<T extends string>(
   flag: string,
   text: string,
   names: readonly T[],
-): { readonly engine: T; readonly irqchip: typeof IRQ_CHIPS[number] | null; readonly tiers: 1 | 2 } {
-  const colon = text.indexOf(":");
-  if (colon < 0) return { engine: choiceOption(flag, text, names), irqchip: null, tiers: 2 };
+): EngineChoice<T> {
+  const colon = text.indexOf(":"), plain = { irqchip: null, tiers: 2, native: false } as const;
+  if (colon < 0) return { ...plain, engine: choiceOption(flag, text, names) };
   const engine = choiceOption(flag, text.slice(0, colon), names), detail = text.slice(colon + 1);
   if (engine === "soft") {
+    if (detail === "native") return { ...plain, engine, native: true };
     const tiers = ([1, 2] as const).find((n) => detail === `tiers=${n}`);
-    if (tiers === undefined) throw mistake(flag, text, 'tiers=1 or tiers=2 after "soft:"');
-    return { engine, irqchip: null, tiers };
+    if (tiers === undefined) throw mistake(flag, text, 'native, tiers=1 or tiers=2 after "soft:"');
+    return { ...plain, engine, tiers };
   }
   if (engine !== "kvm") throw mistake(flag, text, `nothing after ${quoted(engine)}`);
   const irqchip = IRQ_CHIPS.find((who) => detail === `irqchip=${who}`);
   if (irqchip === undefined) throw mistake(flag, text, `irqchip=${list(IRQ_CHIPS)} after "kvm:"`);
-  return { engine, irqchip, tiers: 2 };
+  return { ...plain, engine, irqchip };
 }
 
 /** `a, b or c`. */

@@ -107,7 +107,8 @@ export class Machine implements MachineHandle {
     const url = options.vcpuWorker ?? new URL("./vcpu_worker.ts", import.meta.url);
     try {
       for (let i = 0; i < spec.cpus; i++) this.#vcpus.push(new VcpuWorker(url, i, onTrouble));
-      if (spec.engine === "soft" && spec.cpus > 1 && spec.tiers !== 1) this.#compiler = new CompilerThread(onTrouble);
+      const compiles = spec.engine === "soft" && spec.tiers !== 1 && !spec.native;
+      if (compiles && spec.cpus > 1) this.#compiler = new CompilerThread(onTrouble);
       const disks = checkDisks(spec.disks);
       this.#locks = lockDisks(spec.disks);
       this.notes = [...disks.flatMap(({ note }) => note ?? []), ...serviceNotes(spec)];

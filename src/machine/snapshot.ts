@@ -76,8 +76,8 @@ export function writeSnapshot(
   }
 }
 
-/** Without what belongs to this process: a library, a folder that is given away. */
-function specToSave({ hypervisor: _, net, ...spec }: MachineSpec): MachineSpec {
+/** Without what belongs to this process: a library, native code, a folder that is given away. */
+function specToSave({ hypervisor: _, native: __, net, ...spec }: MachineSpec): MachineSpec {
   return { ...spec, ...(net ? { net: netToSave(net) } : {}), trace: null };
 }
 

@@ -149,6 +149,8 @@ const SPEC = {
   irqchip: optional(one("user", "split", "kernel")),
   // A library to load: nothing that a file from elsewhere may name.
   hypervisor: NOTHING,
+  // Nor does it say what may run beside the sandbox.
+  native: NOTHING,
   memoryBytes: whole(PAGE_BYTES, MAX_RAM_BYTES, PAGE_BYTES),
   cpus: whole(1, MAX_VCPUS),
   cpu: optional(fields({ name: text, features: list(0, 256, text) })),

@@ -153,6 +153,8 @@ export interface MachineSpec {
   readonly irqchip?: "user" | "split" | "kernel";
   /** With the engine soft: 1 if hot code is not to be compiled. */
   readonly tiers?: 1;
+  /** With the engine soft: hot code becomes machine code of the host, which no sandbox holds. */
+  readonly native?: true;
   /** With the engine hvf: a library with the framework's functions, in its place. */
   readonly hypervisor?: string;
   readonly memoryBytes: number;

@@ -1,7 +1,7 @@
 /** Which engine a machine gets. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ConfigError, HostError } from "../../src/base/errors.ts";
-import { chooseEngine, type EngineInfo, type EngineRequest, enginesPage } from "../../src/cli/engines.ts";
+import { chooseEngine, type EngineInfo, type EngineRequest, enginesPage, nativeCode } from "../../src/cli/engines.ts";
 import { TRIKE, trike } from "./trike.ts";
 
 const HVF: EngineInfo = { name: "hvf", what: "h", refusal: "absent", refusedBy: "trike", reluctance: null };
@@ -39,6 +39,21 @@ Deno.test("a named engine that cannot be had is the user's mistake or the host's
   const broken = { refusal: "Cannot open /dev/kvm: ENOENT", refusedBy: "host" } as const;
   assertThrows(() => choose(broken, { engine: "kvm" }), HostError, "/dev/kvm");
   assertThrows(() => choose({}, { engine: "kvm", icount: true }), ConfigError, "--icount");
+});
+
+Deno.test("native code is had with the software engine, unless instructions are counted or it is refused", () => {
+  const said: string[] = [], say = (line: string) => void said.push(line);
+  const asked = { native: true, icount: false, quiet: false },
+    needs = { why: "needs --allow-ffi", by: "trike" } as const;
+  assertEquals(nativeCode(asked, "soft", say, null), { native: true });
+  assertEquals(nativeCode({ ...asked, native: false }, "soft", say, needs), {});
+  assertEquals(said, []);
+  assertEquals(nativeCode({ ...asked, icount: true }, "soft", say, null), {});
+  assertEquals(said.length, 1);
+  nativeCode({ ...asked, icount: true, quiet: true }, "soft", say, null);
+  assertEquals(said.length, 1);
+  assertThrows(() => nativeCode(asked, "soft", say, needs), ConfigError, "'deno task run:native'");
+  assertThrows(() => nativeCode(asked, "soft", say, { why: "elsewhere", by: "host" }), HostError, "elsewhere");
 });
 
 Deno.test("the page has a line for each engine, columns under each other", () => {

@@ -25,6 +25,7 @@ Deno.test("run without options asks for the defaults", () => {
     engine: "auto",
     irqchip: null,
     tiers: 2,
+    native: false,
     memoryBytes: 512 * 1024 * 1024,
     cpus: 1,
     cpu: null,
@@ -61,6 +62,7 @@ Deno.test("run takes every option, with its value joined or apart", () => {
     engine: "soft",
     irqchip: null,
     tiers: 2,
+    native: false,
     memoryBytes: 1 << 30,
     cpus: 1,
     cpu: parseCpuModel("x86-64-v3,-fma"),
@@ -214,6 +216,11 @@ Deno.test("--memory: out of range, misaligned or no size at all", () => {
   assertMistake(["run", "--memory="], "--memory", '""');
 });
 
+Deno.test("native code is a way of the software engine", () => {
+  const { engine, native, tiers } = run("--engine", "soft:native");
+  assertEquals([engine, native, tiers], ["soft", true, 2]);
+});
+
 Deno.test("mistakes name the flag, the value and what was expected", () => {
   const mistakes: [string[], ...string[]][] = [
     [["--cpus", "65"], "--cpus", '"65"', "from 1 to 64"],
@@ -223,7 +230,7 @@ Deno.test("mistakes name the flag, the value and what was expected", () => {
     [["--engine", "sotf"], "--engine", '"sotf"', "did you mean soft?"],
     [["--engine", "qemu"], "--engine", "auto, hvf, kvm or soft"],
     [["--engine", "kvm:irqchip=all"], "--engine", 'irqchip=kernel, split or user after "kvm:"'],
-    [["--engine", "soft:irqchip=user"], "--engine", 'tiers=1 or tiers=2 after "soft:"'],
+    [["--engine", "soft:irqchip=user"], "--engine", 'native, tiers=1 or tiers=2 after "soft:"'],
     [["--engine", "hvf:tiers=1"], "--engine", 'nothing after "hvf"'],
     [["--serial", "ptty"], "--serial", '"ptty"', "unix:PATH", "did you mean pty?"],
     [["--serial", "tty"], "--serial", '"tty"', "a path"],
