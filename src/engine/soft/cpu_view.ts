@@ -43,7 +43,8 @@ export class CpuView {
 
   /**
    * What the generated code counts. Of instructions, those that compiled regions have retired, having been given `extended` while
-   * they ran; and why regions were left, of which "jump" is: for code that is not compiled.
+   * they ran; and why regions were left, of which "jump" is: for code that is not compiled, and "resume": native code for what the
+   * interpreter does.
    */
   counters(extended = 0): Record<string, number> {
     const left = (status: number) => Number(this.get64("regionsLeft", status));
@@ -54,6 +55,7 @@ export class CpuView {
       leftByFault: left(STATUS.FAULT),
       leftBySlice: left(STATUS.SLICE),
       leftByResync: left(STATUS.RESYNC),
+      leftByResume: left(STATUS.RESUME),
       leftOtherwise: left(STATUS.NEXT) + left(STATUS.TRANSLATE) + left(STATUS.HALT) + left(STATUS.SHUTDOWN) +
         left(STATUS.FALL),
     };
