@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
-import { defineHot, HOT_LIMIT } from "./hot.ts";
+import { defineHot, halveHot, HOT_LIMIT } from "./hot.ts";
 import { HOT_ENTRIES, HOT_PLACES, OP_BYTES } from "./state.ts";
-import { fixture } from "./system/fixture.ts";
+import { CPU, fixture } from "./system/fixture.ts";
 
 function counts() {
   const f = fixture(1, ["hot"], (m, funcs) => void funcs.more.set("hot", defineHot(m)));
@@ -12,6 +12,7 @@ function counts() {
       f.set("lookedOffset", record & 0xfff);
       for (let k = 0; k < times; k++) f.call("hot", record);
     },
+    halve: () => halveHot(new Int32Array(f.view.buffer), CPU),
     /** Empties the list. */
     listed() {
       const pages = Array.from({ length: f.get("hotPlaces") }, (_, k) => f.get("hot", 2 * k));
@@ -31,12 +32,18 @@ Deno.test("hot places: what is come to often is listed, once; what is come to se
   assertEquals(listed(), []);
 });
 
-Deno.test("hot places: of two that share an entry the more frequent one is listed", () => {
+Deno.test("hot places: two that are near in the table are both listed, of more the most frequent one", () => {
   const { visit, listed } = counts();
-  const often = 0x4000, seldom = often + HOT_ENTRIES * OP_BYTES;
-  for (let k = 0; k < 100_000; k++) {
-    visit(often, 2);
-    visit(seldom, 1);
+  const away = HOT_ENTRIES * OP_BYTES, [one, other] = [0x4000, 0x4000 + away];
+  for (let k = 0; k < 30_000; k++) {
+    visit(one, 1);
+    visit(other, 1);
+  }
+  assertEquals(listed(), [one, other]);
+  const often = 0x9000, seldom = [1, 2, 3].map((k) => often + k * away);
+  for (let k = 0; k < 50_000; k++) {
+    visit(often, 4);
+    visit(seldom[k % 3]!, 1);
   }
   assertEquals(listed(), [often]);
 });
@@ -48,4 +55,14 @@ Deno.test("hot places: where the list is full, a place is listed when there is r
   assertEquals(listed(), records.slice(0, HOT_PLACES));
   visit(records[HOT_PLACES]!, 1);
   assertEquals(listed(), [records[HOT_PLACES]]);
+});
+
+Deno.test("hot places: with counts halved now and then, what is come to often enough is listed, however long the others last", () => {
+  const { visit, listed, halve } = counts();
+  for (let k = 0; k < 100; k++) {
+    visit(0x1000, HOT_LIMIT * 0.4);
+    visit(0x2010, HOT_LIMIT * 0.6);
+    halve();
+  }
+  assertEquals(listed(), [0x2010]);
 });

@@ -7,7 +7,7 @@
 import { receiveMessageOnPort } from "node:worker_threads";
 import type { Decoder } from "../../cpu/x86/decode.ts";
 import type { CpuExports } from "../../cpu/x86/exports.ts";
-import { HOT_LIMIT } from "../../cpu/x86/hot.ts";
+import { halveHot, HOT_LIMIT, HOT_SLICES } from "../../cpu/x86/hot.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
 import { REGION_IMPORTS, type RegionHost, type RegionPlaces } from "../../cpu/x86/jit/region_host.ts";
@@ -135,6 +135,7 @@ export class RegionTier implements Tier {
   readonly #env: WebAssembly.ModuleImports;
   readonly #firstRegion: number;
   readonly #pages: number;
+  readonly #words: Int32Array;
   /** Base of the vCPU's state, as a constant of its code; null: its code may be other vCPUs' as well. */
   readonly #base: number | null;
   /** By handler number less #firstRegion. */
@@ -143,6 +144,7 @@ export class RegionTier implements Tier {
   #news: NewsReader | undefined;
   #next: number;
   #flushes = 0;
+  #polls = 0;
   #ids = 0;
 
   /**
@@ -164,7 +166,7 @@ export class RegionTier implements Tier {
     private readonly cache: CodeCache,
     decoder: Decoder,
     memory: WebAssembly.Memory,
-    cpu: number,
+    private readonly cpu: number,
     private readonly u8: Uint8Array,
     /** What a region calls that has used up its budget: gives a new one, negative if it is to be left. */
     extend: (budget: number) => number,
@@ -172,6 +174,7 @@ export class RegionTier implements Tier {
     /** Hears of each region asked for, ready, stale and refused. */
     private readonly trace?: (what: string) => void,
   ) {
+    this.#words = new Int32Array(memory.buffer, 0, Math.floor(memory.buffer.byteLength / 4));
     this.#pages = Math.floor(memory.buffer.byteLength / 65536);
     this.#base = interp.several ? null : cpu;
     this.#finder = new RegionFinder(decoder);
@@ -295,6 +298,7 @@ export class RegionTier implements Tier {
 
   /** Takes up what the other thread has finished. */
   poll(): void {
+    if (++this.#polls % HOT_SLICES === 0) halveHot(this.#words, this.cpu);
     this.#news?.read(this.#isKnown);
     if (this.#pending.size === 0) return;
     for (;;) {
