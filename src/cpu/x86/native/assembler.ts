@@ -13,7 +13,15 @@ export interface At {
 }
 
 /** Opcode maps, as bytes before the opcode. */
-export const MAP_1 = 0, MAP_0F = 1, MAP_0F38 = 2;
+export const MAP_1 = 0, MAP_0F = 1, MAP_0F38 = 2, MAP_0F3A = 3;
+
+/** What a VEX prefix says beside registers. `pp`: 0 none, 1 66h, 2 F3h, 3 F2h. */
+export interface Vex {
+  readonly map: number;
+  readonly pp: number;
+  readonly w: 0 | 1;
+  readonly l: 0 | 1;
+}
 
 /** ADD OR ADC SBB AND SUB XOR CMP by their number in the opcode. */
 export const ALU = { ADD: 0, OR: 1, ADC: 2, SBB: 3, AND: 4, SUB: 5, XOR: 6, CMP: 7 } as const;
@@ -101,6 +109,7 @@ export class Assembler {
     if (bits !== 0 || rex) this.byte(0x40 | bits);
     if (map !== MAP_1) this.byte(0x0f);
     if (map === MAP_0F38) this.byte(0x38);
+    else if (map === MAP_0F3A) this.byte(0x3a);
     this.byte(opcode);
   }
 
@@ -122,6 +131,26 @@ export class Assembler {
   /** opcode with ModRM, one operand in memory. */
   rm(size: number, map: number, opcode: number, reg: number, m: At, byteReg = false, prefix = 0): void {
     this.#head(size, prefix, map, opcode, reg, m.index < 0 ? 0 : m.index, m.base, byteReg && reg >= 4);
+    this.#memory(reg, m);
+  }
+  /** The same with a VEX prefix and a second source. */
+  vexRR(v: Vex, opcode: number, reg: number, source: number, rm: number): void {
+    this.#vex(v, reg, source, 0, rm);
+    this.byte(opcode);
+    this.byte(0xc0 | ((reg & 7) << 3) | (rm & 7));
+  }
+  vexRM(v: Vex, opcode: number, reg: number, source: number, m: At): void {
+    this.#vex(v, reg, source, m.index < 0 ? 0 : m.index, m.base);
+    this.byte(opcode);
+    this.#memory(reg, m);
+  }
+  #vex({ map, pp, w, l }: Vex, reg: number, source: number, index: number, base: number): void {
+    const r = (~reg & 8) << 4, rest = ((~source & 15) << 3) | (l << 2) | pp;
+    if (map === MAP_0F && w === 0 && ((index | base) & 8) === 0) return this.raw(0xc5, r | rest);
+    this.raw(0xc4, r | ((~index & 8) << 3) | ((~base & 8) << 2) | map, (w << 7) | rest);
+  }
+  /** ModRM, SIB and displacement. */
+  #memory(reg: number, m: At): void {
     const r = (reg & 7) << 3, low = m.base & 7;
     const short = m.disp === 0 && low !== 5 ? 0 : m.disp >= -128 && m.disp <= 127 ? 1 : 2;
     if (m.index >= 0 || low === 4) {

@@ -10,13 +10,14 @@ import { type Block, doesNothing, End, fieldRegister, type Instruction, type Reg
 import { findPlaces, type Places } from "../jit/places.ts";
 import { reg, S, VBASE } from "../state.ts";
 import { ALU, Assembler, type Label } from "./assembler.ts";
-import { Emitter } from "./emitter.ts";
+import { Emitter, type Known } from "./emitter.ts";
 import { Integer } from "./integer.ts";
-import { FLAG, type Flags, needs } from "./kept.ts";
+import { FLAG, needs } from "./kept.ts";
 import { findLiveness, type Liveness } from "./liveness.ts";
 import { field, HOST, HOST_OF, STATE, T, U } from "./registers.ts";
 import { SYSTEM } from "./system.ts";
 import { emitRoutines, type Routines } from "./routines.ts";
+import { Vector } from "./vector.ts";
 
 export interface NativeHost {
   readonly decoder: Decoder;
@@ -41,21 +42,25 @@ export interface NativeCode {
 }
 
 /** These give all flags at once, so that a branch behind them needs no more. */
-const GIVES_ALL = /^(ADD|OR|AND|SUB|XOR|CMP|TEST|NEG)$/, GIVES_CARRY = /^BT[SRC]?$/;
+const GIVES_ALL = /^(ADD|OR|AND|SUB|XOR|CMP|TEST|NEG|V?U?COMIS[SD]|V?P?TEST(P[SD])?|V?PCMP[EI]STR[IM])$/,
+  GIVES_CARRY = /^BT[SRC]?$/;
 
 const salt = (n: number) => Math.imul(n, 0x9e37_79b1) >>> 12;
 
 export class NativeCompiler {
   readonly #integer: Integer;
+  readonly #vector: Vector;
   #routines: Routines | undefined;
 
   constructor(readonly host: NativeHost) {
     this.#integer = new Integer(host.decoder, host.variants, host.features);
+    this.#vector = new Vector(host.decoder, host.variants, host.features);
   }
 
   /** What lies first in the arena, at host address `at`: the thunk is its first byte. */
   thunk(at: bigint): Uint8Array {
-    const { code, routines } = emitRoutines(at, this.host.cpu, this.host.native);
+    const { cpu, native, features } = this.host;
+    const { code, routines } = emitRoutines(at, cpu, native, features.has("avx"));
     this.#routines = routines;
     return code;
   }
@@ -68,7 +73,7 @@ export class NativeCompiler {
   emitterOf(i: Instruction): EmitInstruction | undefined {
     const system = SYSTEM[this.host.decoder.rows[i.row]!.name];
     if (system) return (e, remaining) => system(e, i, remaining);
-    return this.#integer.emitterOf(i);
+    return this.#integer.emitterOf(i) ?? this.#vector.emitterOf(i);
   }
 
   /**
@@ -82,7 +87,7 @@ export class NativeCompiler {
 
 /** What a block goes on with that only one way leads to. */
 interface Carried {
-  readonly flags: ReturnType<Flags["snapshot"]>;
+  readonly known: Known;
   /** Instructions before it that are not counted yet. */
   readonly debt: number;
   readonly label: Label | undefined;
@@ -163,12 +168,12 @@ class Compilation {
     this.#done[b.number] = true;
     if (carried) {
       if (carried.label !== undefined) a.bind(carried.label);
-      e.flags.restore(carried.flags);
+      e.restore(carried.known);
       this.#debt = carried.debt + list.length;
     } else {
       a.bind(this.#labels[b.number]!);
       this.#entries[b.number] = a.at;
-      e.flags.restore({ pending: null, host: 0 });
+      e.restore({ pending: null, host: 0 });
       this.#debt = 0;
       this.#count(b);
       a.bind(this.#bodies[b.number]!);
@@ -231,7 +236,7 @@ class Compilation {
     this.#debt = 0;
     if (emit || k === list.length - 1 && b.end === End.Leave) return false;
     this.#resumes.set(i, this.#a.at);
-    e.flags.restore({ pending: null, host: 0 });
+    e.restore({ pending: null, host: 0 });
     e.count(remaining - 1);
     return true;
   }
@@ -331,7 +336,7 @@ class Compilation {
     a.lea(HOST.RSP, { base: HOST.RSP, index: -1, scale: 0, disp: 8 });
     a.aluRI(ALU.AND, T, -4096, 64);
     a.store(field(reg(VBASE)), T, 64);
-    e.flags.restore({ pending: null, host: 0 });
+    e.restore({ pending: null, host: 0 });
     if (b.nextBlock >= 0) a.jmp(this.#labels[b.nextBlock]!);
     else this.#out(b.next);
     a.bind(frame);
@@ -352,13 +357,13 @@ class Compilation {
       this.#debt = 0;
       return;
     }
-    const state = e.flags.snapshot(), debt = this.#debt;
+    const state = e.snapshot(), debt = this.#debt;
     const target = b.targetBlock;
     if (target >= 0 && this.#single[target] && !this.#done[target]) {
       const label = a.label();
       a.jcc(b.cc, label);
       this.#done[target] = true;
-      this.#work.push({ block: this.region.blocks[target]!, carried: { flags: state, debt, label } });
+      this.#work.push({ block: this.region.blocks[target]!, carried: { known: state, debt, label } });
     } else if (target >= 0 && debt === 0 && !state.pending) {
       a.jcc(b.cc, this.#labels[target]!);
     } else {
@@ -366,12 +371,12 @@ class Compilation {
       a.jcc(b.cc, label);
       e.later(() => {
         a.bind(label);
-        e.flags.restore(state);
+        e.restore(state);
         this.#debt = debt;
         this.#edge(target, b.target);
       });
     }
-    e.flags.restore(state);
+    e.restore(state);
     this.#go(b.nextBlock, b.next);
   }
 
@@ -380,7 +385,7 @@ class Compilation {
     if (to >= 0 && this.#single[to] && !this.#done[to]) {
       this.#done[to] = true;
       return this.#block(this.region.blocks[to]!, {
-        flags: this.#e.flags.snapshot(),
+        known: this.#e.snapshot(),
         debt: this.#debt,
         label: undefined,
       });

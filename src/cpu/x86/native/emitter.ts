@@ -12,10 +12,13 @@ import { MICRO_HOSTS, reg, S, VBASE } from "../state.ts";
 import { ALU, type Assembler, type At, type Host, type Label } from "./assembler.ts";
 import { Flags } from "./kept.ts";
 import { field, HOST, HOST_OF, MICRO_TABLE, slot, STATE, T, U } from "./registers.ts";
-import type { Routines } from "./routines.ts";
+import { type Routines, VECTORS } from "./routines.ts";
 
 /** AH, CH, DH, BH. */
 export const isHigh = (fieldOf: number) => (fieldOf & 7) === 1;
+
+/** What is known where code goes on. */
+export type Known = ReturnType<Flags["snapshot"]> & { readonly vectors: number };
 
 export class Emitter {
   readonly flags: Flags;
@@ -28,6 +31,8 @@ export class Emitter {
   uncounted = 0;
   /** Flags that somebody may see after the instruction. */
   live = 0;
+  /** What is known to be in the host's vector registers: S.vectorsIn is that, or more. */
+  vectors: number = VECTORS.NONE;
   /** Where the instruction at hand is left to the interpreter, once somebody needs that. */
   #exit: { label: Label; pending: Flags["pending"]; uncounted: number; record: number } | undefined;
 
@@ -180,6 +185,15 @@ export class Emitter {
     a.storeI(field(S.resumeOp), record, 32);
     if (uncounted !== 0) a.aluMI(ALU.ADD, field(S.budget), uncounted, 32);
     a.jmpTo(this.routines.leaveResume);
+  }
+  /** What the next instruction can go on with. */
+  snapshot(): Known {
+    return { ...this.flags.snapshot(), vectors: this.vectors };
+  }
+  /** Without `vectors`: control may have come from anywhere. */
+  restore(known: Omit<Known, "vectors"> & Partial<Known>): void {
+    this.flags.restore(known);
+    this.vectors = known.vectors ?? VECTORS.NONE;
   }
   count(instructions: number): void {
     if (instructions === 0) return;

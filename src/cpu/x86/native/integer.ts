@@ -8,7 +8,7 @@ import type { Row } from "../row.ts";
 import { reg, S, VBASE } from "../state.ts";
 import { ALU, MAP_0F, MAP_1 } from "./assembler.ts";
 import { type Emitter, isHigh } from "./emitter.ts";
-import { ASKED, FLAG, From, needs, OVERRIDE, type Pending, type Place } from "./kept.ts";
+import { ASKED, explicitGives, FLAG, From, needs, OVERRIDE, type Pending, type Place } from "./kept.ts";
 import { field, HOST, HOST_OF, slot, T, U } from "./registers.ts";
 
 /** What an operand is. */
@@ -152,6 +152,7 @@ function canRevive(e: Emitter, wanted: number): boolean {
   if (!p) return (wanted & ~e.flags.host) === 0 && !e.i.hasMemory;
   if (p.form === "SUB" || p.form === "ADD" || p.form === "LOGIC") return true;
   if (p.form === "INC" || p.form === "DEC") return wanted === FLAG.C || (wanted & (FLAG.O | FLAG.C)) === 0;
+  if (p.form === "EXPLICIT") return explicitGives(wanted);
   return (wanted & ~e.flags.host) === 0 && !e.i.hasMemory;
 }
 
@@ -880,6 +881,7 @@ const nothing: Emit = () => true;
 
 const BY_NAME: Record<string, Emit> = {
   MOV: mov,
+  MOVNTI: mov,
   LEA: lea,
   TEST: test,
   INC: step("INC"),
@@ -985,7 +987,7 @@ function highMove(row: Row, [dst]: readonly Operand[]): boolean {
 const fieldOf = (i: Instruction, a: Arg) => a.slot === 0 ? i.d : a.slot === 1 ? i.s : i.x;
 
 /** Displacements that are relative to the instruction may not fit an address any more. */
-function fits(i: Instruction): boolean {
+export function fits(i: Instruction): boolean {
   const d = i.base === reg(VBASE) ? i.disp + i.at + i.length : i.disp;
   return d === (d | 0);
 }

@@ -8,7 +8,7 @@
  */
 import { type Form, formNumber } from "../flag_forms.ts";
 import { ALL_FLAGS, FLAG_BITS } from "../decode.ts";
-import { S } from "../state.ts";
+import { PF, S } from "../state.ts";
 import { ALU, type Assembler } from "./assembler.ts";
 import { field, HOST_OF, slot, U } from "./registers.ts";
 
@@ -44,6 +44,11 @@ export const FLAG = { O, S: SIGN, Z, P, C };
 /** The flags that condition cc looks at. */
 export function needs(cc: number): number {
   return [O, C, Z, C | Z, SIGN, P, SIGN | O, SIGN | O | Z][cc >> 1]!;
+}
+
+/** What EXPLICIT, whose two values are in the state, gives of `wanted` at once. */
+export function explicitGives(wanted: number): boolean {
+  return (wanted & ~(C | Z)) === 0 || wanted === P;
 }
 
 export class Flags {
@@ -170,6 +175,23 @@ export class Flags {
         this.#load(p.a);
         a.testRR(U, U, size);
         this.host = SIGN | Z | P;
+        return true;
+      case "EXPLICIT":
+        if (!explicitGives(wanted)) return false;
+        if (wanted === P) {
+          // PF is 1 for 0, and 0 for 4.
+          a.load(U, field(S.nativeExtra), 32);
+          a.aluRI(ALU.AND, U, PF, 32);
+          a.aluRI(ALU.XOR, U, PF, 32);
+        } else {
+          a.aluMI(ALU.CMP, field(S.nativeX), 0, 8);
+          if ((wanted & C) !== 0) {
+            // It keeps ZF.
+            a.rm(32, 1, 0xba, 4, field(S.nativeExtra)); // BT
+            a.byte(0);
+          }
+        }
+        this.host = wanted;
         return true;
       default:
         return false;

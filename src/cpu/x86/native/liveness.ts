@@ -1,6 +1,6 @@
 /**
  * Which status flags somebody may see after each instruction of a region. Whatever may leave for the interpreter sees all: an
- * access to memory, an instruction that is not done natively.
+ * access to memory, a vector instruction, one that is not done natively.
  */
 import { ALL_FLAGS, type Decoder, FLAG_BITS } from "../decode.ts";
 import { constantCount, End, type Instruction, type Region } from "../jit/region.ts";
@@ -40,7 +40,7 @@ export function findLiveness(region: Region, decoder: Decoder, leaves: (i: Instr
       live |= x.reads;
       const observes = (i.hasMemory && row.name !== "LEA" && row.name !== "NOP") || STACK.test(row.name) ||
         SYSTEM.test(row.name) ||
-        row.faults ||
+        row.faults || row.unit ||
         leaves(i) || (b.end !== End.Fall && k === b.instructions.length - 1);
       if (observes) live = ALL_FLAGS;
     }

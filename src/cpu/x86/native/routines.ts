@@ -17,11 +17,14 @@ import {
   TLB_TAG_W,
   VBASE,
 } from "../state.ts";
-import { ALU, Assembler } from "./assembler.ts";
+import { UNIT } from "../units.ts";
+import { ALU, Assembler, MAP_0F3A, type Vex } from "./assembler.ts";
 import { field, HOST, HOST_OF, MICRO_TABLE, slot, STATE, T, U } from "./registers.ts";
 
 const { RAX, RCX, RDX, RBX, RSP, RBP, RDI, R12, R13, R14, R15 } = HOST;
 const SAVED = [RBX, RBP, R12, R13, R14, R15];
+
+const UPPER: Vex = { map: MAP_0F3A, pp: 1, w: 0, l: 1 };
 
 /** Bytes of host stack that guest calls may fill: 24 a call. */
 const STACK_BYTES = 96 * 1024;
@@ -36,20 +39,37 @@ export interface Routines {
   readonly leaveJump: bigint;
   /** Leaves for the record in S.resumeOp. */
   readonly leaveResume: bigint;
-  /** Vector registers from the state to the host's, and MXCSR. */
+  /**
+   * The lower halves of vector registers from the state to the host's, and MXCSR: S.vectorsIn becomes VECTORS.LOW. Where
+   * instructions on them trap, or an exception is not masked, it returns AFTER_VECTORS bytes further on.
+   */
   readonly loadVectors: bigint;
+  /** Both halves, or what is not there yet of them: VECTORS.WHOLE. 0n where the host has no AVX. */
+  readonly loadWide: bigint;
   /** By size in bytes and whether it writes: see `emitTranslate`. */
   readonly translate: ReadonlyMap<string, bigint>;
 }
 
 /** A call of `translate` is followed by these two instructions, POP RAX and JMP rel32; behind them it comes back if it fails. */
 export const AFTER_TRANSLATE = 6;
+/** Calls of `loadVectors` and `loadWide` are followed by JMP rel32. */
+export const AFTER_VECTORS = 5;
+/** S.vectorsIn. */
+export const VECTORS = { NONE: 0, LOW: 1, WHOLE: 2 } as const;
+/** MXCSR's exception masks: all of them. */
+export const MXCSR_MASKS = 0x1f80;
 export const ACCESS_SIZES = [1, 2, 4, 8, 16, 32] as const;
 
 /** [R15 + U - cpu + offset]: what lies at offset U of the machine's memory. */
 const memoryAt = (cpu: number, index: number, offset = 0) => ({ base: STATE, index, scale: 0, disp: offset - cpu });
 
-export function emitRoutines(origin: bigint, cpu: number, native: number): { code: Uint8Array; routines: Routines } {
+/** `wide`: the host has AVX. */
+export function emitRoutines(
+  origin: bigint,
+  cpu: number,
+  native: number,
+  wide: boolean,
+): { code: Uint8Array; routines: Routines } {
   const a = new Assembler(origin), here = () => origin + BigInt(a.at);
   const leaveJump = a.label(), leave = a.label(), chain = a.label();
 
@@ -109,9 +129,18 @@ export function emitRoutines(origin: bigint, cpu: number, native: number): { cod
   a.storeI(field(S.exitStatus), STATUS.RESUME, 32);
   a.bind(leave);
   HOST_OF.forEach((h, n) => h >= 0 && a.store(slot(n), h, 64));
-  const noVectors = a.label();
-  a.aluMI(ALU.CMP, field(S.vectorsIn), 0, 32);
-  a.jcc(4, noVectors);
+  const noVectors = a.label(), noUpper = a.label();
+  a.aluMI(ALU.CMP, field(S.vectorsIn), VECTORS.LOW, 32);
+  a.jcc(2, noVectors);
+  if (wide) {
+    a.jcc(4, noUpper);
+    for (let n = 0; n < 16; n++) {
+      a.vexRM(UPPER, 0x19, n, 0, field(S.ymmHigh + 16 * n)); // VEXTRACTF128
+      a.byte(1);
+    }
+    a.raw(0xc5, 0xf8, 0x77); // VZEROUPPER
+  }
+  a.bind(noUpper);
   for (let n = 0; n < 16; n++) a.rm(32, 1, 0x29, n, field(S.xmm + 16 * n)); // MOVAPS
   a.rm(32, 1, 0xae, 3, field(S.mxcsr)); // STMXCSR
   a.storeI(field(S.vectorsIn), 0, 32);
@@ -124,12 +153,45 @@ export function emitRoutines(origin: bigint, cpu: number, native: number): { cod
   a.aluRR(ALU.XOR, RAX, RAX, 32);
   a.ret();
 
+  const refused = a.label(), low = a.label();
+  /** Whether they may run at all, by bits of S.unitTraps. */
+  const check = (traps: number) => {
+    a.rm(32, 0, 0xf7, 0, field(S.unitTraps)); // TEST
+    a.u32(traps);
+    a.jcc(5, refused);
+  };
   const loadVectors = here();
-  a.storeI(field(S.vectorsIn), 1, 32);
+  check(UNIT.SSE);
+  a.bind(low);
+  a.load(U, field(S.mxcsr), 32);
+  a.aluRI(ALU.AND, U, MXCSR_MASKS, 32);
+  a.aluRI(ALU.CMP, U, MXCSR_MASKS, 32);
+  a.jcc(5, refused);
+  a.storeI(field(S.vectorsIn), VECTORS.LOW, 32);
   a.rm(32, 1, 0xae, 3, field(S.nativeMxcsr)); // STMXCSR
   a.rm(32, 1, 0xae, 2, field(S.mxcsr)); // LDMXCSR
   for (let n = 0; n < 16; n++) a.rm(32, 1, 0x28, n, field(S.xmm + 16 * n)); // MOVAPS
   a.ret();
+  a.bind(refused);
+  a.aluMI(ALU.ADD, { base: RSP, index: -1, scale: 0, disp: 0 }, AFTER_VECTORS, 64);
+  a.ret();
+  const loadWide = wide ? here() : 0n;
+  if (wide) {
+    const upper = a.label();
+    check(UNIT.SSE | UNIT.AVX);
+    a.aluMI(ALU.CMP, field(S.vectorsIn), VECTORS.NONE, 32);
+    a.jcc(5, upper);
+    a.call(low);
+    a.jmp(upper);
+    a.jmp(refused);
+    a.bind(upper);
+    for (let n = 0; n < 16; n++) {
+      a.vexRM(UPPER, 0x18, n, n, field(S.ymmHigh + 16 * n)); // VINSERTF128
+      a.byte(1);
+    }
+    a.storeI(field(S.vectorsIn), VECTORS.WHOLE, 32);
+    a.ret();
+  }
 
   const translate = new Map<string, bigint>();
   for (const bytes of ACCESS_SIZES) {
@@ -138,7 +200,15 @@ export function emitRoutines(origin: bigint, cpu: number, native: number): { cod
       emitTranslate(a, cpu, bytes, write);
     }
   }
-  const routines = { chain: chainAt, chainFresh, leaveJump: leaveTarget, leaveResume, loadVectors, translate };
+  const routines = {
+    chain: chainAt,
+    chainFresh,
+    leaveJump: leaveTarget,
+    leaveResume,
+    loadVectors,
+    loadWide,
+    translate,
+  };
   return { code: a.finish(), routines };
 }
 
