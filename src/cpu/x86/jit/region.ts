@@ -2,12 +2,13 @@
  * Regions: what is compiled together. Starting from a hot entry point, everything that direct jumps reach within the page, as a
  * graph of straight-line blocks.
  */
-import { ALL_FLAGS, DECODED, type Decoder } from "../decode.ts";
+import { ALL_FLAGS, DECODED, type Decoder, FLAG_BITS } from "../decode.ts";
 import type { Row } from "../row.ts";
 import { FS, MODE_64, reg, RSP, VBASE, ZERO } from "../state.ts";
 import { rowsInPlace } from "./inline_rows.ts";
 
 const PAGE = 4096;
+const BIT_TESTS = /^BT[SRC]?$/;
 
 export const enum End {
   /** Goes on with the next block (a leader follows), or out of the region if there is none. */
@@ -273,7 +274,8 @@ export class RegionFinder {
         const wanted = (x.writes & live) !== 0;
         if (mark) i.live = wanted;
         const sure = x.kills !== 0 || (constantCount(row, i) ?? 0) !== 0;
-        if (wanted && sure) live &= ~x.writes;
+        // The flags that BT leaves undefined stay as they were.
+        if (wanted && sure) live &= ~(BIT_TESTS.test(row.name) ? FLAG_BITS.C! : x.writes);
         live |= x.reads;
         if (this.#leaves[i.row] || (i.hasMemory && row.name !== "LEA")) live = ALL_FLAGS;
       }
