@@ -11,6 +11,7 @@ import { KIND } from "../flags.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "../ops.ts";
 import type { LateName } from "../late_flags.ts";
 import { BOUNCE, MICRO_HOSTS, S, TLB_TAG_R, TLB_TAG_W, ZF } from "../state.ts";
+import type { Use, Uses } from "./groups.ts";
 import type { Pending } from "./kept_flags.ts";
 import type { RegionState } from "./region_state.ts";
 
@@ -37,6 +38,9 @@ export class JitOps extends Ops {
   /** The address at hand may be in another page each time: the TLB is looked at here before it is asked. */
   roves = false;
   place_!: Place;
+  /** Groups that accesses of the instruction belong to, and that of the next access. */
+  uses: Uses | undefined;
+  near: Use | undefined;
 
   constructor(
     c: Code,
@@ -138,16 +142,58 @@ export class JitOps extends Ops {
 
   // ---- memory ------------------------------------------------------------------------------------------------------------
 
-  /** Tests the address against the entry at its place: `hit` gets its place in memory. `hit` and `miss` are emitted once. */
-  #micro(address: Value, bytes: number, write: boolean, hit: (at: Value) => void, miss: (way: number) => void): void {
+  /** Gives the instruction its groups; those that it begins have no place in memory yet. */
+  join(uses: Uses | undefined): void {
+    this.uses = uses;
+    for (const use of [uses?.operand, uses?.stack]) if (use?.first) this.#hostOf(use).set(0);
+  }
+  /** The next access is to what lies at RSP. */
+  atStack(way: number): void {
+    this.way = way;
+    this.near = this.uses?.stack;
+  }
+  #hostOf(use: Use): Var {
+    return this.region.hosts[use.group.slot]!;
+  }
+
+  /**
+   * Finds the address by its group, or by the entry at its place in MICRO: `hit` gets where it lies in memory, and an offset to be
+   * added. `hit` and `miss` are emitted once.
+   */
+  #micro(
+    address: Value,
+    bytes: number,
+    write: boolean,
+    hit: (at: Value, offset: number) => void,
+    miss: (way: number) => void,
+  ): void {
     const c = this.c, way = 2 * this.way + (write ? 1 : 0), entry = this.region.micro.get();
+    const use = this.near?.group.write === write ? this.near : undefined;
+    this.near = undefined;
     // Less than 0, or so near the page's end that the access leaves it, is a large unsigned number.
-    const distance = c.let(address.sub(c.ld64(entry, way * 8)));
-    c.mostly(
-      distance.leU(4096 - bytes),
-      () => hit(distance.lo().add(c.ld32(entry, MICRO_HOSTS + way * 8))),
-      () => miss(way),
-    );
+    const from = (start: Value) => c.let(start.sub(c.ld64(entry, way * 8)));
+    const hostOf = (distance: Value) => distance.lo().add(c.ld32(entry, MICRO_HOSTS + way * 8));
+    if (!use) {
+      const distance = from(address);
+      c.mostly(distance.leU(4096 - bytes), () => hit(hostOf(distance), 0), () => miss(way));
+      return;
+    }
+    const { group } = use, host = this.#hostOf(use), offset = use.at - group.from, length = group.to - group.from;
+    if (!use.first) return c.mostly(host.get(), () => hit(host.get(), offset), () => miss(way));
+    const whole = (then: (distance: Value) => void, otherwise?: () => void) => {
+      const distance = from(address.sub(offset));
+      const take = () => {
+        host.set(hostOf(distance));
+        then(distance);
+      };
+      if (otherwise) c.mostly(distance.leU(4096 - length), take, otherwise);
+      else c.if(distance.leU(4096 - length), take);
+    };
+    whole(() => hit(host.get(), offset), () => {
+      miss(way);
+      // The page is in MICRO now, if it is one for that; all of the group may lie in it.
+      whole(() => {});
+    });
   }
   /** A device may be asked: where instructions make the time, how many have run. */
   #tellTime(): void {
@@ -156,18 +202,31 @@ export class JitOps extends Ops {
   }
   #access(address: Value, bytes: number, write: boolean, reads: boolean): Value {
     const c = this.c, a = c.let(address), at = c.variable("i32");
-    this.#micro(a, bytes, write, (host) => at.set(host), (way) => {
-      this.#tellTime();
-      const size = write && !reads ? bytes | WRITE_ONLY : bytes;
-      const ask = () => {
-        at.set(c.call1(this.f.more.get(write ? "tlbWrite" : "tlbRead")!, a, size + way * 2 ** 20));
-        c.rarely(at.get().eqz(), () => this.leave(STATUS.FAULT));
-        if (write) this.region.slow.set(1);
-      };
-      if (this.roves) this.#probe(a, bytes, write ? TLB_TAG_W : TLB_TAG_R, way, (host) => at.set(host), ask);
-      else ask();
-    });
+    const hit = (host: Value, offset: number) => at.set(host.add(offset));
+    this.#micro(a, bytes, write, hit, (way) => this.#miss(a, bytes, write, reads, way, at));
     return at.get();
+  }
+  /** `at` becomes where the address lies in memory, as the TLB or a page walk tells. */
+  #miss(address: Value, bytes: number, write: boolean, reads: boolean, way: number, at: Var): void {
+    const c = this.c, size = write && !reads ? bytes | WRITE_ONLY : bytes;
+    this.#tellTime();
+    const ask = () => {
+      at.set(c.call1(this.f.more.get(write ? "tlbWrite" : "tlbRead")!, address, size + way * 2 ** 20));
+      c.rarely(at.get().eqz(), () => this.leave(STATUS.FAULT));
+      if (write) this.region.slow.set(1);
+    };
+    if (this.roves) this.#probe(address, bytes, write ? TLB_TAG_W : TLB_TAG_R, way, (host) => at.set(host), ask);
+    else ask();
+  }
+  override read(address: Value, bits: number): Value {
+    const c = this.c, a = c.let(address), v = c.variable(bits <= 32 ? "i32" : bits === 64 ? "i64" : "v128");
+    // A load of its own on each way: where they meet, V8 does not know that an address is 32 bits wide.
+    this.#micro(a, bits >> 3, false, (host, offset) => v.set(this.loadAt(host, bits, offset)), (way) => {
+      const at = c.variable("i32");
+      this.#miss(a, bits >> 3, false, true, way, at);
+      v.set(this.loadAt(at.get(), bits));
+    });
+    return v.get();
   }
   /** Looks at the TLB itself, and keeps what it has for the next access of this way. */
   #probe(address: Value, bytes: number, tag: number, way: number, hit: (at: Value) => void, miss: () => void): void {
@@ -185,7 +244,7 @@ export class JitOps extends Ops {
   override write(address: Value, bits: number, value: Value): void {
     if (!this.afterStore) return super.write(address, bits, value);
     const c = this.c, a = c.let(address), v = c.let(value), bytes = bits >> 3, then = this.afterStore;
-    this.#micro(a, bytes, true, (host) => this.storeAt(host, bits, v), (way) => {
+    this.#micro(a, bytes, true, (host, offset) => this.storeAt(host, bits, v, offset), (way) => {
       this.#tellTime();
       const ask = () => {
         const info = bytes + way * 2 ** 20, more = this.f.more;

@@ -34,6 +34,7 @@ import {
   isRegister,
   type Region,
 } from "./region.ts";
+import { findGroups, type Uses } from "./groups.ts";
 import { findPlaces, type Places } from "./places.ts";
 import { UNIT } from "../units.ts";
 import { Structure } from "./structure.ts";
@@ -93,6 +94,7 @@ class Lowering {
   /** By block: what may be dirty where it begins. */
   #dirty!: Int32Array;
   #places!: Map<Instruction, Places>;
+  #groups!: Map<Instruction, Uses>;
   /** A vector instruction before in the block has made sure that they do not trap. */
   #unitsChecked = 0;
   /** General registers that the block has given values which may point anywhere. */
@@ -130,6 +132,7 @@ class Lowering {
       this.#structure.sequence,
       this.links.salt,
     );
+    this.#groups = findGroups(this.region, this.host, this.inline, this.#structure);
     this.#dirty = findRegisters(this.region, this.host, this.inline, s);
     s.begin();
     s.within(this.links, () => this.#structure.emit(this.c, (n) => this.#block(this.region.blocks[n]!)));
@@ -179,7 +182,7 @@ class Lowering {
         return this.#call(b, i);
       case End.Ret: {
         const o = this.#ops(i, 64, true, 0);
-        o.way = this.#places.get(i)!.stack;
+        o.atStack(this.#places.get(i)!.stack);
         const sp = o.gpr(RSP);
         const t = o.read(sp, 64);
         c.rarely(t.ne(s.back), () => o.gpIf(t.shl(16).shrS(16).ne(t)));
@@ -231,6 +234,7 @@ class Lowering {
   #ops(i: Instruction, size: number, live: boolean, remaining: number): JitOps {
     const o = new JitOps(this.c, this.f, this.#state, this.#ea, size, live);
     o.place_ = { record: i.record, at: i.at, length: i.length, remaining, imm: i.imm, fields: [i.d, i.s, i.x] };
+    o.join(this.#groups.get(i));
     return o;
   }
 
@@ -256,9 +260,7 @@ class Lowering {
     const args = this.host.variants.args[i.row]!;
     const memory = i.hasMemory && args.some((a) => isMemoryLetter(a.letter));
     if (memory) this.#address(o, i);
-    if (row.name === "PUSH" || row.name === "POP" || row.name === "LEAVE") {
-      o.way = memory ? o.way : this.#places.get(i)!.stack;
-    }
+    else if (/^(PUSH|POP|LEAVE)$/.test(row.name)) o.atStack(this.#places.get(i)!.stack);
     // A count of zero leaves flags alone: unless the count is known, it is not known after it how they are kept.
     const maybe = o.flagsLive && !!row.maybe && constantCount(row, i) === undefined;
     if (maybe) {
@@ -401,7 +403,7 @@ class Lowering {
     const o = this.#ops(i, 64, true, 0);
     const t = b.end === End.Call ? c.let(s.vbase.add(b.target)) : this.#target(o, i);
     const back = o.nextLinear();
-    o.way = this.#places.get(i)!.stack;
+    o.atStack(this.#places.get(i)!.stack);
     const sp = c.let(o.gpr(RSP).sub(8));
     o.write(sp, 64, back);
     o.setGpr(RSP, sp);

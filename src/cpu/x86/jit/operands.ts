@@ -75,8 +75,10 @@ export class Memory implements Operand {
     readonly bits: number,
     private readonly aligned: boolean,
   ) {}
+  /** Before each access. */
   #check(): void {
     if (this.aligned) this.o.faultIf(this.ea.get().and(15).bool(), EXC.GP, 0);
+    this.o.near = this.o.uses?.operand;
   }
   get(): Value {
     this.#check();

@@ -15,6 +15,7 @@ import type { Func } from "../../../wasm/module.ts";
 import { i32, select, type Type, type Value } from "../../../wasm/value.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
 import { DTLB, ITLB_ENTRIES, MICRO, MICRO_SHIFT, MODE_64, OP, reg, RSP, S, STATE_ALIGN, VBASE } from "../state.ts";
+import { GROUPS } from "./groups.ts";
 import { KeptFlags } from "./kept_flags.ts";
 
 export const REGION: { readonly params: readonly Type[]; readonly results: readonly Type[] } = {
@@ -61,6 +62,8 @@ export class RegionState {
   readonly slow: Var;
   /** Where the MICRO table in force lies. */
   readonly micro: Var;
+  /** Where groups of accesses lie in memory (groups.ts), by their slot; 0 where they do not lie in one page. */
+  readonly hosts: readonly Var[];
   readonly flags: KeptFlags;
   /** Where everything leaves: with `exit*` set; for `jumpOut` the page offset to go on at, for `goOn` the address. */
   epilogue: Label | undefined;
@@ -92,6 +95,7 @@ export class RegionState {
     this.epoch = c.variable("i32");
     this.slow = c.variable("i32");
     this.micro = c.variable("i32");
+    this.hosts = Array.from({ length: GROUPS }, () => c.variable("i32"));
     this.exitRecord = c.variable("i32");
     this.exitAdjust = c.variable("i32");
     this.exitAt = c.variable("i32");
