@@ -247,6 +247,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       }
       const now = clock.nowNs();
       if (now >= untilNs) return "slice";
+      this.#settle();
       const slow = (this.get("eflags") & (TF | RF)) !== 0 || this.get("inhibit") !== 0 || this.get("watchFault") !== 0;
       let status: number;
       if (slow) status = this.#single.run();

@@ -30,7 +30,7 @@ function flatSegments(o: Ops, cs: Value, ss: Value, cpl: number, long: Value): v
     o.st32("segLimit", -1, seg);
   }
   o.st32("cpl", cpl);
-  o.c.call(o.deep("updateMode"), o.cpu);
+  o.c.call(o.deep("updateLevel"), o.cpu);
 }
 
 /** The system segments, exceptions, far transfers and fast system calls. */

@@ -79,7 +79,7 @@ export function defineExceptions(m: Module, f: CpuFuncs): void {
     c.if(inner, () => nullStack(o, level, level));
     enterFlags(o, type.eq(14));
     c.call(o.deep("setCode"), o.cpu, selector, d, level, target);
-    c.call(o.deep("updateMode"), o.cpu);
+    c.call(o.deep("updateLevel"), o.cpu);
   });
 
   const legacy = deepFunc(m, f, "event.legacy", params, [], (o, vector, error, kind, rip) => {

@@ -108,7 +108,7 @@ export function defineIret(m: Module, f: CpuFuncs): void {
     const land = () => {
       c.call(o.deep("setCode"), o.cpu, selector, d, level, ip);
       loadFlags(o, flags, mask);
-      c.call(o.deep("updateMode"), o.cpu);
+      c.call(o.deep("updateLevel"), o.cpu);
     };
     c.if(from64.or(outward), () => {
       const sp = frame.pop(bytes!), ss = c.let(frame.pop(bytes!).lo().and(0xffff));

@@ -2,8 +2,9 @@
  * Segment registers, descriptors and the mode they put the processor in: [sdm3 3.4, 3.5, 5].
  *
  * Functions for others: "descriptor", "descriptorHigh", "markAccessed", "cacheSegment", "loadSegment", "enterCode", "loadLdtr",
- * "loadTr", "updateMode".
+ * "loadTr", "updateMode", "updateLevel".
  */
+import type { Code } from "../../../wasm/code.ts";
 import type { Module } from "../../../wasm/module.ts";
 import { i32, i64, type Operand as Num, select, type Value } from "../../../wasm/value.ts";
 import { type CpuFuncs, deepFunc, type Ops, STATUS } from "../ops.ts";
@@ -81,6 +82,14 @@ export const isNull = (selector: Value): Value => selector.and(0xfffc).eqz();
 const at4 = (o: Ops, seg: Value) => o.let(o.cpu.add(seg.shl(2)));
 
 export function defineSegments(m: Module, f: CpuFuncs): void {
+  /** Which TLBs are in force. */
+  const chooseTlbs = (c: Code, cpu: Value) => {
+    const user = c.let(c.ld32(cpu, S.cpl).eq(3));
+    const open = c.ld32(cpu, S.eflags).and(AC).bool().and(c.ld32(cpu, S.cr4).and(CR4.SMAP).bool());
+    const tlb = select(user, i32(1), select(open, i32(MMU_SUPERVISOR_AC), 0));
+    c.st32(cpu, cpu.add(DTLB).add(tlb.mul(DTLB_BYTES)), S.dtlb);
+    c.st32(cpu, cpu.add(ITLB).add(user.mul(ITLB_BYTES)), S.itlb);
+  };
   const updateMode = m.func("updateMode", ["i32"], [], (c) => {
     const cpu = c.param(0);
     const cr0 = c.ld32(cpu, S.cr0), cr4 = c.ld32(cpu, S.cr4), flags = c.ld32(cpu, S.eflags);
@@ -92,11 +101,7 @@ export function defineSegments(m: Module, f: CpuFuncs): void {
     const real = select(cr0.and(CR0.PE).eqz().or(flags.and(VM).bool()), i32(MODE_REAL), 0);
     const mode = c.let(width.or(stack).or(real));
     c.st32(cpu, mode, S.mode);
-    const user = c.let(c.ld32(cpu, S.cpl).eq(3));
-    const open = flags.and(AC).bool().and(cr4.and(CR4.SMAP).bool());
-    const tlb = select(user, i32(1), select(open, i32(MMU_SUPERVISOR_AC), 0));
-    c.st32(cpu, cpu.add(DTLB).add(tlb.mul(DTLB_BYTES)), S.dtlb);
-    c.st32(cpu, cpu.add(ITLB).add(user.mul(ITLB_BYTES)), S.itlb);
+    chooseTlbs(c, cpu);
     // What the instruction TLBs point to was decoded for the old mode.
     c.if(mode.ne(old), () => c.fill(cpu.add(ITLB), 0xff, MICRO - ITLB));
 
@@ -108,6 +113,15 @@ export function defineSegments(m: Module, f: CpuFuncs): void {
     c.st32(cpu, sse.or(emTs.mul(6)).or(avx.shl(3)), S.unitTraps);
   });
   f.more.set("updateMode", updateMode);
+  // The same where no control register has changed: from 64-bit code to 64-bit code only the level may be another.
+  f.more.set(
+    "updateLevel",
+    m.func("updateLevel", ["i32"], [], (c) => {
+      const cpu = c.param(0), to64 = c.ld32(cpu, S.segRights + 4 * CS).and(RIGHTS.L);
+      const stays = c.ld32(cpu, S.mode).eq(MODE_64).and(to64.bool());
+      c.mostly(stays, () => chooseTlbs(c, cpu), () => void c.call(updateMode, cpu));
+    }),
+  );
 
   /** (selector) → its table's base and the table's limit. An LDT that is not there has no room for anything. */
   const table = (o: Ops, selector: Value): { base: Value; limit: Value } => {
