@@ -421,6 +421,29 @@ export class Pieces {
     this.op(() => a.raw([0x49, 0x87, 0x40 | r, random.below(16)])); // xchg [r + n], rax
     this.op(() => a.raw([0xf0, 0x49, 0x0f, 0xb1, 0x48 | r, random.below(16)])); // lock cmpxchg [r + n], rcx
     this.op(() => a.raw([0xf0, 0x49, 0x0f, 0xba, 0x68 | r, random.below(16), random.below(64)])); // lock bts
+    // Of the operand sizes 8, 16, 32 and 64, and all rows that may be locked but CMPXCHG8B and CMPXCHG16B.
+    for (let n = random.between(1, 3); n > 0; n--) {
+      const size = random.pick([[0x41, 0], [0x41, 1], [0x49, 1], [0x66, 0x41, 1]]), wide = size.at(-1)!;
+      const emit = (opcode: readonly number[], reg: number, ...imm: number[]) =>
+        a.raw([0xf0, ...size.slice(0, -1), ...opcode, 0x40 | (reg << 3) | r, random.below(16), ...imm]);
+      this.op(() => {
+        switch (random.below(6)) {
+          case 0: // ADD to XOR, with register and immediate
+            return emit([8 * random.below(7) + wide], random.pick([0, 1, 2]));
+          case 1:
+            return emit([wide ? 0x83 : 0x80], random.below(7), random.below(256));
+          case 2: // INC, DEC; NOT, NEG
+            return emit([0xfe + wide], random.below(2));
+          case 3:
+            return emit([0xf6 + wide], 2 + random.below(2));
+          case 4: // XADD, CMPXCHG
+            return emit([0x0f, random.pick([0xc0, 0xb0]) + wide], random.pick([0, 1, 2]));
+          default: // BTS, BTR, BTC
+            if (wide) emit([0x0f, 0xba], random.pick([5, 6, 7]), random.below(64));
+            else emit([0x86], random.pick([0, 1, 2]));
+        }
+      });
+    }
     this.some(0, 2);
     this.decrement(counter);
     this.op(() => a.jcc(CC_NZ, head));

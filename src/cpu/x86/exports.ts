@@ -65,6 +65,8 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
       "dropWriteTags",
       "updateMode",
       "updateBreakpoints",
+      "locked.read",
+      "locked.write",
     ] as const
   ) {
     const func = f.more.get(name);

@@ -195,29 +195,31 @@ function undo(c: Code, at: Value, was: Value, wrote: Value, mask: Value): void {
   );
 }
 
-/** Reads, computes and writes `bits` at a linear address in one step. `change` may run several times; flags it leaves count once. */
+/**
+ * Reads, computes and writes `bits` at a linear address in one step. `change` is emitted twice: within a loop, where it leaves flags
+ * alone and may run several times, and behind it for the flags.
+ */
 export function lockedUpdate(o: Ops, address: Value, bits: 8 | 16 | 32 | 64, change: (old: Value) => Value): void {
   const c = o.c, bytes = bits / 8;
   const at = o.writeAt(address, bytes);
   const odd = c.let(at.and(bytes - 1).bool().or(at.eq(o.cpu.add(BOUNCE))));
-  const flags = [S.fRes, S.fA, S.fB].map((field) => c.ld64(o.cpu, field)), kind = c.ld32(o.cpu, S.fKind);
   const old = c.variable(bits === 64 ? "i64" : "i32");
   const done = c.variable("i32");
+  const { flagsLive } = o;
+  o.flagsLive = false;
   c.loop((again) => {
-    c.if(odd, () => {
+    c.rarely(odd, () => {
       const v = c.call1(o.deep("locked.read"), o.cpu, at, bytes);
       old.set(bits === 64 ? v : v.lo());
     }, () => old.set(o.loadAt(at, bits)));
     const value = c.let(change(old.get()));
-    c.if(
+    c.rarely(
       odd,
       () => done.set(c.call1(o.deep("locked.write"), o.cpu, at, bytes, value.zx())),
       () => done.set(c.cmpxchg(bits, at, old.get(), value).eq(old.get())),
     );
-    c.if(done.get().eqz(), () => {
-      [S.fRes, S.fA, S.fB].forEach((field, i) => c.st64(o.cpu, flags[i]!, field));
-      c.st32(o.cpu, kind, S.fKind);
-      c.br(again);
-    });
+    c.brIf(again, done.get().eqz(), false);
   });
+  o.flagsLive = flagsLive;
+  if (flagsLive) c.let(change(old.get()));
 }

@@ -115,7 +115,7 @@ export class Ops {
     /** Operand size in bits: 8, 16, 32 or 64. */
     readonly size: number,
     /** Whether anybody will look at the flags this instruction leaves. */
-    readonly flagsLive: boolean,
+    public flagsLive: boolean,
     /** 64-bit mode (else any other). Only for rows with `modes`. */
     readonly is64: boolean,
   ) {}

@@ -7,7 +7,7 @@ import { Decoder } from "../../cpu/x86/decode.ts";
 import { hasAvx, variantsOf } from "../../cpu/x86/interp.ts";
 import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
 import { eachInstruction, type Region, RegionFinder } from "../../cpu/x86/jit/region.ts";
-import { REGION_IMPORTS } from "../../cpu/x86/jit/region_host.ts";
+import { LOCKED_IMPORTS, REGION_IMPORTS } from "../../cpu/x86/jit/region_host.ts";
 import { OP_BYTES } from "../../cpu/x86/state.ts";
 import { rowFilter } from "../../cpu/x86/system/cpu_model.ts";
 import { CompiledCode } from "./compiled_code.ts";
@@ -87,6 +87,8 @@ function strangers({ pages, vectorFuncs }: CompilerSetup): WebAssembly.ModuleImp
     regions: table(),
     entryTable: 0,
     records: 0,
-    ...Object.fromEntries([...REGION_IMPORTS, ...vectorFuncs.map((f) => f.name)].map((name) => [name, nothing])),
+    ...Object.fromEntries(
+      [...REGION_IMPORTS, ...LOCKED_IMPORTS, ...vectorFuncs.map((f) => f.name)].map((name) => [name, nothing]),
+    ),
   };
 }

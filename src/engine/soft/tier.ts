@@ -10,7 +10,7 @@ import type { CpuExports } from "../../cpu/x86/exports.ts";
 import { halveHot, HOT_LIMIT, HOT_SLICES } from "../../cpu/x86/hot.ts";
 import type { Interpreter } from "../../cpu/x86/interp.ts";
 import { RegionCompiler } from "../../cpu/x86/jit/lower.ts";
-import { REGION_IMPORTS, type RegionHost, type RegionPlaces } from "../../cpu/x86/jit/region_host.ts";
+import { LOCKED_IMPORTS, REGION_IMPORTS, type RegionHost, type RegionPlaces } from "../../cpu/x86/jit/region_host.ts";
 import { eachInstruction, type Instruction, type Region, RegionFinder } from "../../cpu/x86/jit/region.ts";
 import { MODE_64 } from "../../cpu/x86/state.ts";
 import type { CpuModel } from "../../cpu/x86/system/cpu_model.ts";
@@ -181,7 +181,8 @@ export class RegionTier implements Tier {
     this.#compiler = new RegionCompiler(regionHost(decoder, { ...interp, cpu: this.#base, pages: this.#pages, exact }));
     this.#firstRegion = interp.inLoop + interp.functions;
     const all = exports as unknown as Record<string, WebAssembly.ExportValue>;
-    const names = [...REGION_IMPORTS, ...interp.vectorFuncs.map((f) => f.name)];
+    const locked = interp.several ? LOCKED_IMPORTS : [];
+    const names = [...REGION_IMPORTS, ...locked, ...interp.vectorFuncs.map((f) => f.name)];
     this.#regions = new WebAssembly.Table({ element: "anyfunc", initial: 256 });
     this.#env = {
       ...Object.fromEntries(names.map((n) => [n, all[n]!])),

@@ -44,7 +44,7 @@ export const IMPLICIT: Record<string, readonly number[]> = {
 /** For each row of the decoder's. */
 export function rowsInPlace({ decoder, variants }: Pick<RegionHost, "decoder" | "variants">): boolean[] {
   return decoder.rows.map((r, i) => {
-    if (r.locked || (r.cpl0 && !PRIVILEGED.has(r.name)) || r.string || r.inState || NEVER.test(r.name)) return false;
+    if ((r.cpl0 && !PRIVILEGED.has(r.name)) || r.string || r.inState || NEVER.test(r.name)) return false;
     if (r.unit && r.unit !== "sse" && r.unit !== "avx") return false;
     // Without an operand it is a segment register's.
     if ((r.name === "PUSH" || r.name === "POP") && !r.args) return false;

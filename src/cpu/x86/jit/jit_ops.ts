@@ -277,6 +277,10 @@ export class JitOps extends Ops {
       });
     });
   }
+  override modify(address: Value, bits: number, change: (old: Value) => Value): void {
+    this.stores = true;
+    super.modify(address, bits, change);
+  }
   /** The instruction stored: if the slow way, decoded code may have changed under the region. */
   stores = false;
 

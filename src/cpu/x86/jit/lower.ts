@@ -156,7 +156,8 @@ class Lowering {
       if (last && b.end !== End.Fall && b.end !== End.Leave) break;
       c.scope(() => {
         stopped = this.#instruction(i, remaining, last && b.end === End.Leave);
-        if (i.barrier && !stopped) c.fence();
+        // One that is in one step is a barrier by itself.
+        if (i.barrier && !stopped && !this.host.decoder.rows[i.row]!.locked) c.fence();
       });
     }
     if (stopped) return;
@@ -258,6 +259,7 @@ class Lowering {
     }
     const o = this.#ops(i, i.size, i.live || !row.flags, remaining);
     const args = this.host.variants.args[i.row]!;
+    o.locked = !!row.locked;
     const memory = i.hasMemory && args.some((a) => isMemoryLetter(a.letter));
     if (memory) this.#address(o, i);
     else if (/^(PUSH|POP|LEAVE)$/.test(row.name)) o.atStack(this.#places.get(i)!.stack);

@@ -90,8 +90,6 @@ export class Memory implements Operand {
   }
   update(change: (old: Value) => Value): void {
     this.#check();
-    const at = this.o.writeAt(this.ea.get(), this.bits >> 3);
-    this.o.storeAt(at, this.bits, change(this.o.loadAt(at, this.bits)));
-    this.o.commit(at);
+    this.o.modify(this.ea.get(), this.bits, change);
   }
 }

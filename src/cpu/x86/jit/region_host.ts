@@ -25,6 +25,8 @@ export const REGION_IMPORTS = [
   "storeVector",
   "extend",
 ] as const;
+/** The same of a machine with several vCPUs: locked.ts. */
+export const LOCKED_IMPORTS = ["locked.read", "locked.write"] as const;
 
 export interface RegionHost {
   readonly decoder: Decoder;
@@ -76,6 +78,10 @@ export function importFunctions(m: Module, host: RegionHost, vectors: boolean): 
   more.set("extend", i("extend", ["i32"], ["i32"]));
   more.set("store", i("store", ["i64", "i64", "i32"], ["i32"]));
   more.set("storeVector", i("storeVector", ["i64", "v128", "i32"], ["i32"]));
+  if (host.cpu === null) {
+    more.set("locked.read", i("locked.read", ["i32", "i32", "i32"], ["i64"]));
+    more.set("locked.write", i("locked.write", ["i32", "i32", "i32", "i64"], ["i32"]));
+  }
   if (vectors) { for (const d of host.vectorFuncs) more.set(d.name, i(d.name, [...d.params], [...d.results])); }
   return { flags, readAddr, writeAddr, commit, more };
 }
