@@ -5,6 +5,7 @@ import { i32, type Value } from "../../wasm/value.ts";
 import { definePutFlags } from "./flag_forms.ts";
 import { defineSettleNative } from "./native/settle.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "./ops.ts";
+import { ACCESS } from "./system/walk.ts";
 import {
   BOUNCE,
   DTLB,
@@ -23,7 +24,7 @@ export interface CpuExports {
   run(cpu: number, op: number, budget: number): number;
   /** Translates a linear address for instruction fetch; S.physLo/physHi. */
   fetchAt(cpu: number, lo: number, hi: number): number;
-  /** Translates for a debugger-like look, no side effects: status; S.physLo/physHi. */
+  /** Translates for a debugger-like look at any page, user pages too, no side effects: status; S.physLo/physHi. */
   look(cpu: number, lo: number, hi: number): number;
   deliver(cpu: number): number;
   interrupt(cpu: number, vector: number): number;
@@ -49,7 +50,7 @@ export function exportEntries(m: Module, f: CpuFuncs, cpu: number): void {
     m.func("fetchAt", ["i32", "i32", "i32"], ["i32"], (c) => c.return(c.call1(more("fetch"), c.param(0), address(c)))),
   );
   m.export(m.func("look", ["i32", "i32", "i32"], ["i32"], (c) => {
-    const [status, phys] = c.call(more("walk"), c.param(0), address(c), 8);
+    const [status, phys] = c.call(more("walk"), c.param(0), address(c), ACCESS.QUIET | ACCESS.AC);
     c.st32(c.param(0), phys!.lo(), S.physLo);
     c.st32(c.param(0), phys!.shrU(32).lo(), S.physHi);
     c.return(status!);

@@ -230,11 +230,12 @@ export class CodeCache implements OpSink {
     }
     return targets;
   }
-  /** Where jumps have gone in a page: a bit for each offset. */
-  entered(number: number, mode: number): Uint8Array<ArrayBuffer> {
+  /** Where jumps have gone in a page: a bit for each offset. With `handler`, only where that is. */
+  entered(number: number, mode: number, handler = -1): Uint8Array<ArrayBuffer> {
     const from = this.tableOf(number, mode) >> 2, bits = new Uint8Array(PAGE / 8);
     for (let offset = 0; offset < PAGE; offset++) {
-      if (this.#u32[from + offset] !== 0) bits[offset >> 3]! |= 1 << (offset & 7);
+      const at = this.#u32[from + offset]!;
+      if (at !== 0 && (handler < 0 || this.#u16[at >> 1] === handler)) bits[offset >> 3]! |= 1 << (offset & 7);
     }
     return bits;
   }

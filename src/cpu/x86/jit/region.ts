@@ -109,7 +109,8 @@ export class RegionFinder {
   /**
    * The region from `offset` of the page at `u8[page..]`, or null if there is nothing worth compiling. 64-bit mode only.
    * `jumps`: where indirect jumps of the page have gone. `entered`: where jumps have gone at all, a bit for each offset; what
-   * they have not is left out, as the kernel's ways for errors are: compiling takes long. All is taken without it.
+   * they have not is left out, as the kernel's ways for errors are: compiling takes long. All is taken without it. `done`, in
+   * the same way: what lies elsewhere already, and is left out as well.
    */
   find(
     u8: Uint8Array,
@@ -118,8 +119,11 @@ export class RegionFinder {
     limits: Limits,
     jumps: readonly { offset: number; id: number }[] = [],
     entered: Uint8Array | null = null,
+    done: Uint8Array | null = null,
   ): Region | null {
-    const wanted = (at: number) => at >= 0 && at < PAGE && (!entered || (entered[at >> 3]! & (1 << (at & 7))) !== 0);
+    const among = (bits: Uint8Array, at: number) => (bits[at >> 3]! & (1 << (at & 7))) !== 0;
+    const isDone = (at: number) => done !== null && at !== offset && among(done, at);
+    const wanted = (at: number) => at >= 0 && at < PAGE && (!entered || among(entered, at)) && !isDone(at);
     const decoded = new Map<number, { i: Instruction; end: End; target: number; cc: number } | null>();
     const leaders = new Set<number>([offset]);
     const work = [offset];
@@ -127,7 +131,7 @@ export class RegionFinder {
     while (work.length > 0) {
       let at = work.pop()!;
       for (;;) {
-        if (at < 0 || at >= PAGE || decoded.has(at) || count >= limits.instructions) break;
+        if (at < 0 || at >= PAGE || decoded.has(at) || isDone(at) || count >= limits.instructions) break;
         const one = this.#decode(u8, page, at);
         decoded.set(at, one);
         if (!one) break;

@@ -124,7 +124,7 @@ export class NativeTier implements Tier {
     this.#samples.take(cpu);
   }
 
-  compile(page: number, base: number, offset: number): void {
+  compile(page: number, base: number, offset: number, all = false): void {
     const { cache, trace } = this.#parts;
     if (this.#flushes !== cache.flushes) this.#forgetCode();
     const at = cache.entryOf(page, MODE_64, offset);
@@ -133,7 +133,16 @@ export class NativeTier implements Tier {
     const began = performance.now(), name = (page * PAGE_BYTES + offset).toString(16);
     // A device may write to the page meanwhile. That is told later, and makes all of this stale.
     const bytes = this.#u8.slice(base, base + PAGE_BYTES);
-    const region = this.#finder.find(bytes, 0, offset, LIMITS, cache.indirectTargets(page, MODE_64));
+    const jumps = cache.indirectTargets(page, MODE_64), entered = all ? null : cache.entered(page, MODE_64);
+    const region = this.#finder.find(
+      bytes,
+      0,
+      offset,
+      LIMITS,
+      jumps,
+      entered,
+      cache.entered(page, MODE_64, this.#native),
+    );
     if (!region || region.instructions === 0) {
       this.stats.regionsRefused++;
       trace?.(`${name} refused`);
