@@ -334,11 +334,14 @@ class Compilation {
     a.call(frame);
     // Comes back here with the guest's return address in T.
     a.lea(HOST.RSP, { base: HOST.RSP, index: -1, scale: 0, disp: 8 });
-    a.aluRI(ALU.AND, T, -4096, 64);
-    a.store(field(reg(VBASE)), T, 64);
     e.restore({ pending: null, host: 0 });
-    if (b.nextBlock >= 0) a.jmp(this.#labels[b.nextBlock]!);
-    else this.#out(b.next);
+    if (b.next >= 4096) a.jmpTo(this.routines.chain);
+    else {
+      a.aluRI(ALU.AND, T, -4096, 64);
+      a.store(field(reg(VBASE)), T, 64);
+      if (b.nextBlock >= 0) a.jmp(this.#labels[b.nextBlock]!);
+      else this.#out(b.next);
+    }
     a.bind(frame);
     go();
     e.later(() => {
