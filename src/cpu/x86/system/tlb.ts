@@ -39,13 +39,17 @@ export function itlbEntry(tlb: Value, address: Value): Value {
   return tlb.add(address.shrU(12).lo().and(ITLB_ENTRIES - 1).shl(Math.log2(ITLB_ENTRY)));
 }
 
-/** Of the maps of large pages: the byte (less S.largeMap) and the bit for `address`. */
+/**
+ * Of the maps of large pages: the byte (less S.largeMap) and the bit for `address`. The upper half of the addresses counts
+ * backwards: where a kernel maps all of RAM there are large pages, and programs lie at the same distance from 0.
+ */
 const MAP_BYTES = 256;
+const distance = (address: Value): Value => address.xor(address.shrS(63));
 function mapByte(c: Code, map: Value, address: Value): Value {
-  return c.let(map.add(address.shrU(25).lo().and(MAP_BYTES - 1)));
+  return c.let(map.add(distance(address).shrU(25).lo().and(MAP_BYTES - 1)));
 }
 function mapBit(address: Value): Value {
-  return i32(1).shl(address.shrU(22).lo().and(7));
+  return i32(1).shl(distance(address).shrU(22).lo().and(7));
 }
 
 function emptyMicro(c: Code, cpu: Value): void {
