@@ -225,11 +225,10 @@ export const S = layout({
   pauses: 4,
   /** How often a place is left for before it is worth compiling (hot.ts). */
   hotLimit: 4,
-  /** Native code: the host address to enter it at; the host's stack pointer while it runs. */
-  nativeTarget: 8,
+  /** Native code: the host's stack pointer while it runs; how far down its stack may reach; the host address to enter it at. */
   nativeRsp: 8,
-  /** How far down its stack may reach. */
   nativeLimit: 8,
+  nativeTarget: 8,
   /** The flags that it has left with, as putFlags of flag_forms.ts takes them. nativeForm 0: they are in the state as always. */
   nativeX: 8,
   nativeY: 8,

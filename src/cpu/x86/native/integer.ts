@@ -52,6 +52,36 @@ const placeOf = (o: Operand): Place => o.kind === "register" ? r(o.n) : k((o as 
 const keepX = (e: Emitter, host: number) => e.a.store(field(S.nativeX), host, 64);
 const keepY = (e: Emitter, host: number) => e.a.store(field(S.nativeY), host, 64);
 
+/** The same of AH, CH, DH or BH: the byte before S.nativeX is nobody's while native code runs. */
+const keepXHigh = (e: Emitter, n: number) => e.a.store(field(S.nativeX - 1), HOST_OF[n]!, 64);
+
+/** AND, OR, XOR, CMP and TEST of AH, CH, DH or BH with a constant: without a REX prefix these are 4 to 7. */
+function highByte(op: number | "TEST"): Emit {
+  return (e, _i, [dst, src]) => {
+    const a = e.a, { n } = dst as { n: number }, { value } = src as { value: number }, live = e.live !== 0;
+    if (op === "TEST") {
+      e.flags.pending = null;
+      if (live) {
+        loadHigh(e, n);
+        a.aluRI(ALU.AND, U, value & 0xff, 32);
+        keepX(e, U);
+      }
+      a.raw(0xf6, 0xc4 + n, value & 0xff);
+      keep(e, "LOGIC", 8, "X");
+      return true;
+    }
+    e.flags.pending = null;
+    if (live && op === ALU.CMP) keepXHigh(e, n);
+    a.raw(0x80, 0xc4 + n + 8 * op, value & 0xff);
+    if (live && op !== ALU.CMP) keepXHigh(e, n);
+    if (op === ALU.CMP) keep(e, "SUB", 8, "X", k(value));
+    else keep(e, "LOGIC", 8, "X");
+    return true;
+  };
+}
+const HIGH: Record<string, Emit> = { TEST: highByte("TEST") };
+for (const name of ["AND", "OR", "XOR", "CMP"] as const) HIGH[name] = highByte(ALU[name]);
+
 /** The instruction's memory operand, if it has one. */
 function translate(e: Emitter, i: Instruction, operands: readonly Operand[], write: boolean): void {
   const m = operands.find(isMemory);
@@ -975,7 +1005,10 @@ export class Integer {
       operands.push(o);
     }
     // AH, CH, DH and BH: as a source of moves only.
-    if (operands.some((o) => o.kind === "register" && o.high) && !highMove(row, operands)) return undefined;
+    if (operands.some((o) => o.kind === "register" && o.high) && !highMove(row, operands)) {
+      const own: Emit | undefined = HIGH[row.name];
+      return own && operands[1]!.kind === "constant" ? (e) => own(e, i, operands, row) : undefined;
+    }
     return (e) => emit(e, i, operands, row);
   }
 }
