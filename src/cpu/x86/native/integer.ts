@@ -79,7 +79,7 @@ function highByte(op: number | "TEST"): Emit {
     return true;
   };
 }
-const HIGH: Record<string, Emit> = { TEST: highByte("TEST") };
+const HIGH: Partial<Record<string, Emit>> = { TEST: highByte("TEST") };
 for (const name of ["AND", "OR", "XOR", "CMP"] as const) HIGH[name] = highByte(ALU[name]);
 
 /** The instruction's memory operand, if it has one. */
@@ -1006,7 +1006,7 @@ export class Integer {
     }
     // AH, CH, DH and BH: as a source of moves only.
     if (operands.some((o) => o.kind === "register" && o.high) && !highMove(row, operands)) {
-      const own: Emit | undefined = HIGH[row.name];
+      const own = HIGH[row.name];
       return own && operands[1]!.kind === "constant" ? (e) => own(e, i, operands, row) : undefined;
     }
     return (e) => emit(e, i, operands, row);
