@@ -10,6 +10,7 @@ import { type Block, doesNothing, End, fieldRegister, type Instruction, type Reg
 import { findPlaces, type Places } from "../jit/places.ts";
 import { reg, S, VBASE } from "../state.ts";
 import { ALU, Assembler, type Label } from "./assembler.ts";
+import { Bmi } from "./bmi.ts";
 import { Emitter, type Known } from "./emitter.ts";
 import { Integer } from "./integer.ts";
 import { FLAG, needs } from "./kept.ts";
@@ -50,11 +51,13 @@ const salt = (n: number) => Math.imul(n, 0x9e37_79b1) >>> 12;
 export class NativeCompiler {
   readonly #integer: Integer;
   readonly #vector: Vector;
+  readonly #bmi: Bmi;
   #routines: Routines | undefined;
 
   constructor(readonly host: NativeHost) {
     this.#integer = new Integer(host.decoder, host.variants, host.features);
     this.#vector = new Vector(host.decoder, host.variants, host.features);
+    this.#bmi = new Bmi(host.decoder, host.variants, host.features);
   }
 
   /** What lies first in the arena, at host address `at`: the thunk is its first byte. */
@@ -73,7 +76,7 @@ export class NativeCompiler {
   emitterOf(i: Instruction): EmitInstruction | undefined {
     const system = SYSTEM[this.host.decoder.rows[i.row]!.name];
     if (system) return (e, remaining) => system(e, i, remaining);
-    return this.#integer.emitterOf(i) ?? this.#vector.emitterOf(i);
+    return this.#integer.emitterOf(i) ?? this.#vector.emitterOf(i) ?? this.#bmi.emitterOf(i);
   }
 
   /**
