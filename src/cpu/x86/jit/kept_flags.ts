@@ -88,7 +88,11 @@ export class KeptFlags {
     const p = this.pending;
     if (p) this.ask(p).put(this.cpu);
     else if (this.known === null) this.write();
-    if (this.known !== "state") this.#place.set(0);
+    if (this.known !== "state") this.inState();
+  }
+  /** They have just been written there. */
+  inState(): void {
+    this.#place.set(0);
     this.known = "state";
   }
   /** Writes them to the state, if `place` says that they are not there. */

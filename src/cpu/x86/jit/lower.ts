@@ -186,16 +186,17 @@ class Lowering {
         o.atStack(this.#places.get(i)!.stack);
         const sp = o.gpr(RSP);
         const t = o.read(sp, 64);
-        c.rarely(t.ne(s.back), () => o.gpIf(t.shl(16).shrS(16).ne(t)));
-        o.setGpr(RSP, sp.add(i.imm + 8));
         // To who called: only what has changed is written, and the flags as they are known to be here.
-        const { known } = s.flags;
-        c.if(t.eq(s.back).and(s.budget.get().geS(0)), () => {
-          s.flags.settle();
-          s.spill(s.dirty, false);
-          c.return(s.budget.get(), s.register(RSP).get());
-        });
+        const { known } = s.flags, after = sp.add(i.imm + 8);
+        c.mostly(t.eq(s.back), () => {
+          c.mostly(s.budget.get().geS(0), () => {
+            s.flags.settle();
+            s.spill(s.dirty, false);
+            c.return(s.budget.get(), after);
+          });
+        }, () => o.gpIf(t.shl(16).shrS(16).ne(t)));
         s.flags.known = known;
+        o.setGpr(RSP, after);
         return this.#exit(t);
       }
       case End.IndirectJmp:
@@ -407,12 +408,19 @@ class Lowering {
     const back = o.nextLinear();
     o.atStack(this.#places.get(i)!.stack);
     const sp = c.let(o.gpr(RSP).sub(8));
+    // Where decoded code has changed by this, the target is looked up before anything is run.
+    o.afterStore = () => {
+      o.setGpr(RSP, sp);
+      s.flags.place();
+      s.goOnAt(t);
+    };
     o.write(sp, 64, back);
     o.setGpr(RSP, sp);
-    // Where decoded code has changed by this, that is seen before anything is run: the target is looked up.
-    if (o.stores) s.slow.set(0);
     if (b.nextBlock < 0) return this.#exit(t);
-    s.flags.settle();
+    const first = this.region.blocks[0]!, itself = b.end === End.Call && b.target === first.at;
+    // Nobody sees the flags where it calls itself, if the first thing that it does is to set them.
+    if (itself && first.liveIn === 0) s.flags.place();
+    else s.flags.settle();
     s.spill(s.dirty, false);
     c.block((done) => {
       c.block((none) => {
@@ -420,11 +428,9 @@ class Lowering {
         c.brIf(none, s.depth.geU(MAX_DEPTH), false);
         const args = (page: Value) => [s.where.add(1), s.budget.get(), page, back, sp] as const;
         let results: Value[];
-        if (b.end === End.Call && b.target === this.region.blocks[0]!.at) {
-          // Itself: as long as no code has changed, it need not be looked up.
-          c.brIf(none, c.ld32(cpu, S.codeEpoch).ne(s.epoch.get()), false);
-          results = c.call(this.own, ...args(s.vbase));
-        } else {
+        // No code has changed since it was entered: it need not look itself up.
+        if (itself) results = c.call(this.own, ...args(s.vbase));
+        else {
           const { op, page } = b.end === End.Call && b.target >= 0 && b.target < 4096
             ? { op: c.ld32(this.links.entryTable, b.target * 4), page: s.vbase }
             : s.recordAt(this.links, t, none);
@@ -441,6 +447,7 @@ class Lowering {
       });
       s.goOnAt(t);
     });
+    s.flags.inState();
     c.st64(cpu, s.vbase, reg(VBASE));
     s.reload(false);
     s.lookAtTlb();
