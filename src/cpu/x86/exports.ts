@@ -6,18 +6,7 @@ import { definePutFlags } from "./flag_forms.ts";
 import { defineSettleNative } from "./native/settle.ts";
 import { type CpuFuncs, Ops, STATUS, WRITE_ONLY } from "./ops.ts";
 import { ACCESS } from "./system/walk.ts";
-import {
-  BOUNCE,
-  DTLB,
-  DTLB_ENTRIES,
-  MICRO,
-  MICRO_HOSTS,
-  MICRO_SHIFT,
-  S,
-  TLB_ADDEND,
-  TLB_TAG_R,
-  TLB_TAG_W,
-} from "./state.ts";
+import { BOUNCE, DTLB_ENTRIES, MICRO_HOSTS, S, TLB_ADDEND, TLB_TAG_R, TLB_TAG_W } from "./state.ts";
 
 /** Exports of the module. Addresses are i64 halves where a 64-bit one is meant. */
 export interface CpuExports {
@@ -119,7 +108,7 @@ function exportMemory(m: Module, f: CpuFuncs, cpu: number): void {
       const page = c.let(a.add(info.and(0xffff).zx()).sub(1).and(-4096));
       const hit = () =>
         c.mostly(page.eq(c.ld64(entry, tag)), () => {
-          const micro = c.let(dtlb.sub(cpu + DTLB).shrU(MICRO_SHIFT).add(info.shrU(20).shl(3)).add(cpu + MICRO));
+          const micro = c.let(c.ld32(cpu, S.micro).add(info.shrU(20).shl(3)));
           const addend = c.ld32(entry, TLB_ADDEND);
           c.st64(micro, page);
           c.st32(micro, page.lo().add(addend), MICRO_HOSTS);

@@ -122,8 +122,9 @@ export const S = layout({
   cpl: 4,
   /** MODE_* (decode key): 0 = 16-bit, 1 = 32-bit, 2 = 64-bit code; +4: 32-bit stack in legacy modes; +8: VM86 or real mode. */
   mode: 4,
-  /** Offsets in memory of the data TLB and instruction TLB in force. */
+  /** Offsets in memory of the data TLB in force, with its MICRO table, and of the instruction TLB. */
   dtlb: 4,
+  micro: 4,
   itlb: 4,
   /**
    * Which units trap, kept by `updateMode` from CR0, CR4 and XCR0: bit 0 SSE, bit 1 x87 (and FWAIT needs its own look), bit 2

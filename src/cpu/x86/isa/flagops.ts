@@ -16,6 +16,8 @@ import {
   IF,
   INHIBIT,
   IOPL,
+  MICRO,
+  MICRO_BYTES,
   MMU_SUPERVISOR,
   MMU_SUPERVISOR_AC,
   NT,
@@ -42,8 +44,11 @@ function iopl(o: Ops): Value {
 
 /** The supervisor's data TLB in force follows EFLAGS.AC while CR4.SMAP is set; `open`: both are. */
 function selectTlb(o: Ops, open: Value): void {
-  const at = (tlb: number) => o.cpu.add(DTLB + tlb * DTLB_BYTES);
-  o.st32("dtlb", select(open, at(MMU_SUPERVISOR_AC), at(MMU_SUPERVISOR)));
+  const isOpen = o.let(open);
+  const either = (base: number, bytes: number) =>
+    select(isOpen, o.cpu.add(base + MMU_SUPERVISOR_AC * bytes), o.cpu.add(base + MMU_SUPERVISOR * bytes));
+  o.st32("dtlb", either(DTLB, DTLB_BYTES));
+  o.st32("micro", either(MICRO, MICRO_BYTES));
 }
 
 export function defineFlagOps(m: Module, f: CpuFuncs): void {

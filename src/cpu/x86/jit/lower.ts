@@ -194,8 +194,8 @@ class Lowering {
             s.spill(s.dirty, false);
             c.return(s.budget.get(), after);
           });
+          s.flags.known = known;
         }, () => o.gpIf(t.shl(16).shrS(16).ne(t)));
-        s.flags.known = known;
         o.setGpr(RSP, after);
         return this.#exit(t);
       }

@@ -14,7 +14,7 @@ import type { Code, Label, Signature, Var } from "../../../wasm/code.ts";
 import type { Func } from "../../../wasm/module.ts";
 import { i32, select, type Type, type Value } from "../../../wasm/value.ts";
 import { type CpuFuncs, STATUS } from "../ops.ts";
-import { DTLB, ITLB_ENTRIES, MICRO, MICRO_SHIFT, MODE_64, OP, reg, RSP, S, STATE_ALIGN, VBASE } from "../state.ts";
+import { ITLB_ENTRIES, MODE_64, OP, reg, RSP, S, STATE_ALIGN, VBASE } from "../state.ts";
 import { GROUPS } from "./groups.ts";
 import { KeptFlags } from "./kept_flags.ts";
 
@@ -237,8 +237,7 @@ export class RegionState {
   }
   /** At the entry, and after a call of anything: which translations are in force. */
   lookAtTlb(): void {
-    // The MICRO tables lie in the order of the data TLBs, closer together.
-    this.micro.set(this.c.ld32(this.cpu, S.dtlb).sub(this.cpu.add(DTLB)).shrU(MICRO_SHIFT).add(this.cpu.add(MICRO)));
+    this.micro.set(this.c.ld32(this.cpu, S.micro));
   }
 
   /** Leaves to a page offset with the flags in the state or kept. `jumped`: by a transfer, not to what follows. */

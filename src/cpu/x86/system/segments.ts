@@ -21,6 +21,7 @@ import {
   ITLB_BYTES,
   LDTR,
   MICRO,
+  MICRO_BYTES,
   MMU_SUPERVISOR_AC,
   MODE_32,
   MODE_64,
@@ -86,8 +87,9 @@ export function defineSegments(m: Module, f: CpuFuncs): void {
   const chooseTlbs = (c: Code, cpu: Value) => {
     const user = c.let(c.ld32(cpu, S.cpl).eq(3));
     const open = c.ld32(cpu, S.eflags).and(AC).bool().and(c.ld32(cpu, S.cr4).and(CR4.SMAP).bool());
-    const tlb = select(user, i32(1), select(open, i32(MMU_SUPERVISOR_AC), 0));
+    const tlb = c.let(select(user, i32(1), select(open, i32(MMU_SUPERVISOR_AC), 0)));
     c.st32(cpu, cpu.add(DTLB).add(tlb.mul(DTLB_BYTES)), S.dtlb);
+    c.st32(cpu, cpu.add(MICRO).add(tlb.mul(MICRO_BYTES)), S.micro);
     c.st32(cpu, cpu.add(ITLB).add(user.mul(ITLB_BYTES)), S.itlb);
   };
   const updateMode = m.func("updateMode", ["i32"], [], (c) => {
