@@ -13,7 +13,7 @@ import { chart } from "./bench/chart.ts";
 import { type Contender, contenders } from "./bench/contenders.ts";
 import { type Mean, type Row, table } from "./bench/figures.ts";
 import { benchAppend, benchInitrd } from "./bench/guest.ts";
-import { facts, partOf, reportJson, withFigures } from "./bench/host.ts";
+import { facts, mainBlock, partOf, reportJson, withFigures } from "./bench/host.ts";
 import { benchDisk, SETUPS } from "./bench/disk.ts";
 import { benchNet } from "./bench/net.ts";
 import { benchGroup } from "./bench/programs.ts";
@@ -234,7 +234,7 @@ async function main(): Promise<void> {
   if (options.docs) {
     const docs = new URL("../docs/", import.meta.url);
     const page = new URL("performance.md", docs);
-    for (const block of ["all", "disk"] as const) {
+    for (const block of [mainBlock(options.engine), "disk"] as const) {
       const part = partOf(report, block);
       if (part.rows.length === 0) continue;
       const text = withFigures(await Deno.readTextFile(page), part, machine, options.rounds, block);

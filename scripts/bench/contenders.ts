@@ -27,6 +27,8 @@ export interface Contender {
 }
 
 export const MEMORY_MIB = 512;
+/** The software CPU with machine code of the host's. */
+export const NATIVE_ENGINE = "soft:native";
 
 export function trike(engine: string): Contender {
   const main = new URL("../../src/main.ts", import.meta.url).pathname;
@@ -34,9 +36,10 @@ export function trike(engine: string): Contender {
     name: "trike",
     command({ kernel, initrd, append, disk, cpus, net }) {
       // what the software CPU needs, with the place for its image, and no more; the others reach the host by FFI
-      const soft = engine === "soft", writes = soft ? [join(cacheRoot(), "images")] : [];
+      const soft = engine === "soft" || engine === NATIVE_ENGINE, writes = soft ? [join(cacheRoot(), "images")] : [];
       if (disk !== undefined) writes.push(disk.path);
       const permissions = ["--no-prompt", "--allow-read", soft ? "--allow-env=HOME,XDG_CACHE_HOME" : "--allow-ffi"];
+      if (engine === NATIVE_ENGINE) permissions.push("--allow-ffi");
       if (writes.length > 0) permissions.push(`--allow-write=${writes.join()}`);
       if (net) permissions.push("--allow-net");
       const machine = ["--engine", engine, "--memory", `${MEMORY_MIB}M`];

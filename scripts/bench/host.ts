@@ -1,6 +1,6 @@
 /** What the figures were measured on; the report as JSON, and as a part of a document. */
 import { HostError } from "../../src/base/errors.ts";
-import { firstLine, QEMU } from "./contenders.ts";
+import { firstLine, NATIVE_ENGINE, QEMU } from "./contenders.ts";
 import { geometricMean, median, ratio, type Report, rowMet, table } from "./figures.ts";
 
 export async function facts(engine: string, kernel: string): Promise<Record<string, string>> {
@@ -35,8 +35,18 @@ export function reportJson(report: Report, machine: Record<string, string>, roun
 const BLOCKS = {
   all: { begin: "<!-- figures: deno task bench --docs -->\n", end: "<!-- end of figures -->", picture: true },
   disk: { begin: "<!-- disk: deno task bench disk --docs -->\n", end: "<!-- end of disk -->", picture: false },
+  native: {
+    begin: "<!-- native: deno task bench --engine soft:native --docs -->\n",
+    end: "<!-- end of native -->",
+    picture: false,
+  },
 } as const;
 export type Block = keyof typeof BLOCKS;
+
+/** The block for what is neither the disk's: that of the engine. */
+export function mainBlock(engine: string): Block {
+  return engine === NATIVE_ENGINE ? "native" : "all";
+}
 
 /** What of a report goes into a block of the document. */
 export function partOf(report: Report, block: Block): Report {

@@ -29,7 +29,7 @@ import { enterBy, openHandler } from "./entry.ts";
 
 export const ARENA_BYTES = 64 << 20;
 /** Samples before a target is compiled; how often compiled code is left for a place before that is. */
-const THRESHOLD = 2, HOT = 50;
+const THRESHOLD = 6, HOT = 300;
 
 export interface NativeCompiler {
   /** What all code of the vCPU needs, for host address `at`; its first byte is where libc calls. */
