@@ -220,7 +220,10 @@ class Compilation {
   #instruction(b: Block, i: Instruction, k: number): boolean {
     const { decoder } = this.#host, e = this.#e, list = b.instructions, row = decoder.rows[i.row]!;
     const remaining = list.length - k;
-    if (doesNothing(row, i)) return true;
+    if (doesNothing(row, i)) {
+      if (row.name === "PAUSE") this.#pause();
+      return true;
+    }
     if (decoder.info[i.row]!.reads === 0) this.#pay();
     const uncounted = remaining - this.#debt;
     let live = this.#live.after.get(i)!;
@@ -242,6 +245,14 @@ class Compilation {
     e.restore({ pending: null, host: 0 });
     e.count(remaining - 1);
     return true;
+  }
+  /** Counted as the interpreter counts it; flags stay as they are. */
+  #pause(): void {
+    const a = this.#a;
+    a.load(T, field(S.pauses), 32);
+    a.lea(T, { base: T, index: -1, scale: 0, disp: 1 }, 32);
+    a.store(field(S.pauses), T, 32);
+    a.raw(0xf3, 0x90);
   }
   #emits(emit: EmitInstruction, remaining: number): boolean {
     const { at } = this.#a, done = emit(this.#e, remaining);
