@@ -14,7 +14,7 @@ import { HOT, HOT_ENTRIES, HOT_PLACES, S } from "./state.ts";
  * For regions: so many times in HOT_SLICES slices, after which counts are halved. A limit for all time instead fills the compiling
  * thread with what runs once, before samples find better (2000: pipe and fork took 1.4 times as long), or comes late (20,000).
  */
-export const HOT_LIMIT = 4000, HOT_SLICES = 256;
+export const HOT_LIMIT = 4000, HOT_SLICES = 1024;
 /** The count of a place that has been listed: it was refused, or will be compiled soon. */
 const LISTED = 1_000_000;
 

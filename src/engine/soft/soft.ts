@@ -96,8 +96,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
     super(buffer, VCPU_BASE + parts.index * VCPU_STRIDE);
     this.#parts = parts;
     this.#u8 = new Uint8Array(buffer);
-    const vcpus = parts.vcpus ?? 1;
-    const model = parts.cpu ?? DEFAULT_CPU;
+    const vcpus = parts.vcpus ?? 1, model = parts.cpu ?? DEFAULT_CPU;
     ({ interpreter: this.#interp, takeImage: this.takeImage } = openInterpreter(parts, this.base, limitsOf(model)));
     this.#cache = openCodeCache(parts, this.base + JUMPS);
     this.#code = new CodeNotices(this, this.#cache, parts, vcpus);
