@@ -48,11 +48,7 @@ const NS_PER_INSTRUCTION = 1;
 
 export const softEngine: Engine = {
   name: "soft",
-  openVcpu: (parts) => {
-    const vcpu = new SoftVcpu(parts);
-    vcpu.compileInBackground();
-    return vcpu;
-  },
+  openVcpu: (parts) => new SoftVcpu(parts).compileInBackground(),
 };
 
 export class SoftVcpu extends CpuView implements Vcpu {
@@ -409,8 +405,9 @@ export class SoftVcpu extends CpuView implements Vcpu {
   }
 
   /** From now on regions are compiled by another thread. */
-  compileInBackground(): void {
+  compileInBackground(): this {
     this.#tier?.useWorker(this.#parts.cpu ?? DEFAULT_CPU, this.#parts.compiler);
+    return this;
   }
 
   /** Compiles what starts at rip now, hot or not: for tests of the second tier. False if it is refused. */
