@@ -243,6 +243,11 @@ export class CodeCache implements OpSink {
     return this.#u16[at >> 1]!;
   }
 
+  /** The page that the instruction of the record reaches into, or -1. */
+  crossedAt(at: number): number {
+    return this.handlerAt(at) === SPECIAL.XPAGE ? this.#u32[(at + OP.imm) >> 2]! : -1;
+  }
+
   /** Starts laying the records of a compiled region of a page that has decoded 64-bit code already. */
   beginRegion(number: number): void {
     this.#page = this.#pages.get(number);

@@ -159,9 +159,19 @@ export class RegionFinder {
     return this.#blocks(decoded, leaders, offset, jumps);
   }
 
-  #decode(u8: Uint8Array, page: number, at: number) {
+  /**
+   * The one instruction at `offset` that begins in the first of two pages and ends in the second, as a region; null if there is
+   * none, or it is a branch.
+   */
+  findCrossing(u8: Uint8Array, offset: number): Region | null {
+    const one = this.#decode(u8, 0, offset, 2 * PAGE);
+    if (!one || one.end !== End.Fall || offset + one.i.length <= PAGE) return null;
+    return this.#blocks(new Map([[offset, one]]), new Set([offset]), offset, []);
+  }
+
+  #decode(u8: Uint8Array, page: number, at: number, bytes = PAGE) {
     const d = this.decoder;
-    if (d.decode(u8, page + at, page + PAGE, MODE_64) !== DECODED.OK) return null;
+    if (d.decode(u8, page + at, page + bytes, MODE_64) !== DECODED.OK) return null;
     const row = d.rows[d.row]!;
     let end = this.#ends[d.row]! as End;
     let target = 0;

@@ -8,12 +8,12 @@ import type { Decoder } from "../decode.ts";
 import type { Variants } from "../handlers.ts";
 import { type Block, doesNothing, End, fieldRegister, type Instruction, type Region } from "../jit/region.ts";
 import { findPlaces, type Places } from "../jit/places.ts";
-import { reg, S, VBASE } from "../state.ts";
+import { ITLB_ENTRIES, reg, S, VBASE } from "../state.ts";
 import { ALU, Assembler, type Label } from "./assembler.ts";
 import { Bmi } from "./bmi.ts";
 import { Emitter, type Known } from "./emitter.ts";
 import { Integer } from "./integer.ts";
-import { FLAG, needs } from "./kept.ts";
+import { ALL_FLAGS, FLAG, needs } from "./kept.ts";
 import { findLiveness, type Liveness } from "./liveness.ts";
 import { field, HOST, HOST_OF, STATE, T, U } from "./registers.ts";
 import { SYSTEM } from "./system.ts";
@@ -81,10 +81,11 @@ export class NativeCompiler {
 
   /**
    * `entryTable`: the page's entry points. `at`: where the code will lie. Each instruction's `record` is where the interpreter
-   * does it and goes on from there, that of a conditional branch too: flags are in the state then.
+   * does it and goes on from there, that of a conditional branch too: flags are in the state then. `next`: the region is one
+   * instruction that ends in the page after its own, which must be that page of RAM.
    */
-  compile(region: Region, entryTable: number, at: bigint): NativeCode {
-    return new Compilation(this, this.#routines!, region, entryTable, at).run();
+  compile(region: Region, entryTable: number, at: bigint, next = -1): NativeCode {
+    return new Compilation(this, this.#routines!, region, entryTable, at, next).run();
   }
 }
 
@@ -120,6 +121,7 @@ class Compilation {
     private readonly region: Region,
     private readonly entryTable: number,
     at: bigint,
+    private readonly next: number,
   ) {
     const { blocks } = region;
     this.#host = compiler.host;
@@ -182,6 +184,7 @@ class Compilation {
       a.bind(this.#bodies[b.number]!);
     }
     if (list.length === 0) return this.#out(b.at);
+    if (this.next >= 0) this.#crosses(list[0]!);
     for (let k = 0; k < list.length; k++) {
       const last = k === list.length - 1;
       if (last && b.end !== End.Fall && b.end !== End.Leave) break;
@@ -208,6 +211,26 @@ class Compilation {
       this.#target(b.at);
       a.jmpTo(this.routines.leaveJump);
     });
+  }
+
+  /** The next page of the address space is what it was, or the interpreter looks. */
+  #crosses(i: Instruction): void {
+    const a = this.#a, e = this.#e, { cpu } = this.#host;
+    const entry = (at: number) => ({ base: STATE, index: U, scale: 0, disp: at - cpu });
+    e.begin(i, this.#places.get(i)!, 1, ALL_FLAGS);
+    const exit = e.exit();
+    a.load(T, field(reg(VBASE)), 64);
+    a.lea(T, { base: T, index: -1, scale: 0, disp: 4096 });
+    a.movRR(U, T, 32);
+    a.shiftRI(5, U, 12, 32);
+    a.aluRI(ALU.AND, U, ITLB_ENTRIES - 1, 32);
+    a.shiftRI(4, U, 4, 32);
+    a.aluRM(ALU.ADD, U, field(S.itlb), 32);
+    a.aluRM(ALU.CMP, T, entry(0), 64);
+    a.jcc(5, exit);
+    a.aluMI(ALU.CMP, entry(12), this.next, 32);
+    a.jcc(5, exit);
+    e.flags.host = 0;
   }
 
   /** Takes what is owed from the budget, where flags do not matter. */

@@ -40,7 +40,7 @@ export interface NativeCompiler {
    * Code for host address `at`. Each instruction's record is the interpreter's. `entries`, by block: where it is entered, as an
    * offset into the code, or -1; `resumes`: where it is come back to behind an instruction that it has left for.
    */
-  compile(region: Region, entryTable: number, at: bigint): {
+  compile(region: Region, entryTable: number, at: bigint, next?: number): {
     readonly code: Uint8Array;
     readonly entries: Int32Array;
     readonly resumes: ReadonlyMap<Instruction, number>;
@@ -143,20 +143,47 @@ export class NativeTier implements Tier {
       entered,
       cache.entered(page, MODE_64, this.#native),
     );
-    if (!region || region.instructions === 0) {
+    const next = cache.crossedAt(at), crossing = next < 0 ? null : this.#crossing(bytes, next, offset);
+    if (!crossing && (!region || region.instructions === 0)) {
       this.stats.regionsRefused++;
       trace?.(`${name} refused`);
       return;
     }
     try {
-      this.#lay(page, bytes, region, name);
+      if (crossing) this.#layCrossing(page, crossing, next, name);
+      else this.#lay(page, bytes, region!, name);
     } catch (error) {
       // A defect of ours, but no reason for the guest to die: the interpreter runs it.
-      cache.finishRegion(region.from, region.to);
+      cache.finishRegion(0, PAGE_BYTES);
       this.stats.regionsFailed++;
       trace?.(`${name} failed: ${messageOf(error)}`);
     }
     this.stats.compileMs += performance.now() - began;
+  }
+
+  /** Its instruction at `offset`, which ends in RAM page `next`, unless it is the interpreter's. */
+  #crossing(bytes: Uint8Array, next: number, offset: number): { region: Region; both: Uint8Array } | null {
+    const both = new Uint8Array(2 * PAGE_BYTES), at = RAM_BASE + next * PAGE_BYTES;
+    both.set(bytes);
+    both.set(this.#u8.subarray(at, at + PAGE_BYTES), PAGE_BYTES);
+    const region = this.#finder.findCrossing(both, offset);
+    return region && !this.#compiler.leavesAt(region.blocks[0]!.instructions[0]!) ? { region, both } : null;
+  }
+  /** In place of a record that the cache gives up when either page is written to: so it does with what is laid here. */
+  #layCrossing(page: number, { region, both }: { region: Region; both: Uint8Array }, next: number, name: string): void {
+    const { cache, builder, trace } = this.#parts, arena = this.#arena, { at, instructions } = region.blocks[0]!;
+    cache.beginRegion(page);
+    instructions[0]!.record = cache.at;
+    builder.build(both, 0, at, 2 * PAGE_BYTES, MODE_64, next, false, cache);
+    const { code, entries } = this.#compiler.compile(region, cache.tableOf(page, MODE_64), arena.at, next);
+    if (!arena.fits(code.length)) return this.#forgetAll();
+    cache.enterNative(at, this.#native, arena.at + BigInt(entries[0]!));
+    cache.finishRegion(at, PAGE_BYTES);
+    arena.add(code);
+    this.stats.regions++;
+    this.stats.regionInstructions++;
+    this.stats.nativeBytes = arena.usedBytes;
+    trace?.(`${name} native, an instruction that ends in page ${next.toString(16)}, ${code.length} bytes`);
   }
 
   #lay(page: number, bytes: Uint8Array, region: Region, name: string): void {
