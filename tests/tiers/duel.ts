@@ -105,7 +105,7 @@ export class Duel {
       end = a.vcpu.run(a.ns + 1 + (random.once(2) ? 1 : random.below(12)));
       meet(stops % THOROUGH === 0);
       if (end !== "slice" || differences.length > 0) break;
-      if (manner.again && a.events[0] === 0) a.vcpu.compileHere();
+      if (manner.again && a.events[0] === 0) a.vcpu.compileHere(random.once(2));
       const ready = ({ vcpu }: Rig) => vcpu.get("inhibit") === 0 && vcpu.get("nmiBlocked") === 0;
       if (random.below(256) < manner.atStops && ready(a) && ready(b)) {
         if (random.once(2)) {

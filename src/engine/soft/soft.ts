@@ -410,15 +410,15 @@ export class SoftVcpu extends CpuView implements Vcpu {
     return this;
   }
 
-  /** Compiles what starts at rip now, hot or not: for tests of the second tier. False if it is refused. */
-  compileHere(): boolean {
+  /** Compiles what starts at rip now, `all` or what has been run of it: for tests of the second tier. False if it is refused. */
+  compileHere(all = true): boolean {
     if (!this.#tier) return false;
     this.#code.obey();
     this.#translate();
     const lo = this.get("rip") >>> 0;
     if (this.exports.fetchAt(this.base, lo, this.get("rip", 1)) !== 0) return false;
     const page = this.get("physLo") >>> 12, before = this.#tier.stats.regions;
-    this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff, true);
+    this.#tier.compile(page, RAM_BASE + page * 4096, lo & 0xfff, all);
     return this.#tier.stats.regions !== before;
   }
 
