@@ -1,6 +1,10 @@
 /** What stands around native code: the interpreter is left and gone on with in the middle of blocks, and nothing is lost. */
 import { assert, assertEquals } from "@std/assert";
+import type { Region } from "../../src/cpu/x86/jit/region.ts";
+import { ARENA_BYTES } from "../../src/engine/soft/native/tier.ts";
 import { Duel } from "../tiers/duel.ts";
+import { makeProgram } from "../tiers/program.ts";
+import { Rig } from "../tiers/rig.ts";
 import { Bouncer } from "./bounce.ts";
 import { ignore } from "./fixture.ts";
 
@@ -35,5 +39,37 @@ Deno.test({
   ignore,
   fn() {
     assert(agree(new Duel(true)) > 500 * PROGRAMS);
+  },
+});
+
+Deno.test({
+  name: "when the memory for code is full all is forgotten, and programs go on",
+  ignore,
+  fn() {
+    /** Two regions of its fit. */
+    class Glutton extends Bouncer {
+      override compile(region: Region) {
+        const made = super.compile(region), code = new Uint8Array(ARENA_BYTES * 0.4);
+        code.set(made.code);
+        return { ...made, code };
+      }
+    }
+    const rig = new Rig(true, () => new Glutton()), program = makeProgram(SEED);
+    let made = 0, forgotten = 0;
+    rig.onTrace = (what) => {
+      if (what.includes(" native,")) made++;
+      else if (what === "all code forgotten") {
+        forgotten++;
+        assert(made <= 2, `${made} at a time`);
+        made = 0;
+      }
+    };
+    rig.load(program);
+    for (const at of program.leaders.slice(0, 12)) {
+      rig.vcpu.put64("rip", program.base + BigInt(at));
+      rig.vcpu.compileHere();
+    }
+    assert(forgotten > 2);
+    assertEquals(new Duel(true, () => new Glutton()).run(SEED + 1).differences, []);
   },
 });
