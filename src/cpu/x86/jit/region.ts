@@ -89,7 +89,8 @@ export class RegionFinder {
   /** By row: the register form may be left, or looks at flags by itself. Of what is called rather than expanded, any may. */
   readonly #leaves: boolean[];
 
-  constructor(readonly decoder: Decoder) {
+  /** `flags`: whether blocks and instructions are to tell which flags are live. */
+  constructor(readonly decoder: Decoder, private readonly flags = true) {
     const inPlace = rowsInPlace({ decoder, variants: decoder.variants });
     this.#leaves = decoder.rows.map((r, i) =>
       !inPlace[i] || (!r.args && !r.sizes) || !!(r.cpl0 || r.unit || r.modes || r.ends || r.faults)
@@ -259,7 +260,7 @@ export class RegionFinder {
       }
     }
     const region = { blocks, instructions: total, from, to };
-    this.#liveness(region);
+    if (this.flags) this.#liveness(region);
     return region;
   }
 

@@ -7,7 +7,6 @@
 import type { Decoder } from "../decode.ts";
 import type { Variants } from "../handlers.ts";
 import { type Block, doesNothing, End, fieldRegister, type Instruction, type Region } from "../jit/region.ts";
-import { findPlaces, type Places } from "../jit/places.ts";
 import { ITLB_ENTRIES, reg, S, VBASE } from "../state.ts";
 import { ALU, Assembler, type Label } from "./assembler.ts";
 import { Bmi } from "./bmi.ts";
@@ -17,6 +16,7 @@ import { ALL_FLAGS, FLAG, needs } from "./kept.ts";
 import { findLiveness, type Liveness } from "./liveness.ts";
 import { field, HOST, HOST_OF, STATE, T, U } from "./registers.ts";
 import { SYSTEM } from "./system.ts";
+import { Places } from "./places.ts";
 import { emitRoutines, type Routines } from "./routines.ts";
 import { Vector } from "./vector.ts";
 
@@ -46,15 +46,15 @@ export interface NativeCode {
 const GIVES_ALL = /^(ADD|OR|AND|SUB|XOR|CMP|TEST|NEG|V?U?COMIS[SD]|V?P?TEST(P[SD])?|V?PCMP[EI]STR[IM])$/,
   GIVES_CARRY = /^BT[SRC]?$/;
 
-const salt = (n: number) => Math.imul(n, 0x9e37_79b1) >>> 12;
-
 export class NativeCompiler {
+  readonly places: Places;
   readonly #integer: Integer;
   readonly #vector: Vector;
   readonly #bmi: Bmi;
   #routines: Routines | undefined;
 
   constructor(readonly host: NativeHost) {
+    this.places = new Places(host.decoder, host.variants);
     this.#integer = new Integer(host.decoder, host.variants, host.features);
     this.#vector = new Vector(host.decoder, host.variants, host.features);
     this.#bmi = new Bmi(host.decoder, host.variants, host.features);
@@ -102,7 +102,6 @@ class Compilation {
   readonly #e: Emitter;
   readonly #host: NativeHost;
   readonly #live: Liveness;
-  readonly #places: Map<Instruction, Places>;
   readonly #labels: Label[];
   /** Behind their count of instructions: what jumps here has counted them. */
   readonly #bodies: Label[];
@@ -129,7 +128,6 @@ class Compilation {
     this.#e = new Emitter(this.#a, compiler.host.cpu, routines);
     for (const b of blocks) for (const i of b.instructions) this.#emitters.set(i, compiler.emitterOf(i));
     this.#live = findLiveness(region, compiler.host.decoder, (i) => this.#isLeft(i));
-    this.#places = findPlaces(region, compiler.host, order(blocks), salt(entryTable + blocks[0]!.at));
     this.#labels = blocks.map(() => this.#a.label());
     this.#bodies = blocks.map(() => this.#a.label());
     const ways = new Int32Array(blocks.length);
@@ -171,6 +169,7 @@ class Compilation {
   #block(b: Block, carried: Carried | null): void {
     const a = this.#a, e = this.#e, list = b.instructions;
     this.#done[b.number] = true;
+    if (!carried || carried.label !== undefined) this.compiler.places.begin(this.entryTable + b.at);
     if (carried) {
       if (carried.label !== undefined) a.bind(carried.label);
       e.restore(carried.known);
@@ -217,7 +216,7 @@ class Compilation {
   #crosses(i: Instruction): void {
     const a = this.#a, e = this.#e, { cpu } = this.#host;
     const entry = (at: number) => ({ base: STATE, index: U, scale: 0, disp: at - cpu });
-    e.begin(i, this.#places.get(i)!, 1, ALL_FLAGS);
+    e.begin(i, this.compiler.places.of(i), 1, ALL_FLAGS);
     const exit = e.exit();
     a.load(T, field(reg(VBASE)), 64);
     a.lea(T, { base: T, index: -1, scale: 0, disp: 4096 });
@@ -257,7 +256,8 @@ class Compilation {
         after === 0 && (GIVES_ALL.test(row.name) || (GIVES_CARRY.test(row.name) && wanted === FLAG.C)) && !row.locked
       ) live = 0;
     }
-    e.begin(i, this.#places.get(i)!, uncounted, live);
+    e.begin(i, this.compiler.places.of(i), uncounted, live);
+    this.compiler.places.after(i);
     const emit = this.#emitters.get(i);
     if (emit && this.#emits(emit, remaining - 1)) return true;
     // The interpreter's.
@@ -333,7 +333,7 @@ class Compilation {
   #begin(i: Instruction): void {
     this.#pay();
     this.#e.flags.settle();
-    this.#e.begin(i, this.#places.get(i)!, 1, 0);
+    this.#e.begin(i, this.compiler.places.of(i), 1, 0);
   }
   /** T = the target of an indirect branch. */
   #indirect(i: Instruction): void {
@@ -392,7 +392,7 @@ class Compilation {
   #branch(b: Block, i: Instruction): void {
     const a = this.#a, e = this.#e, wanted = needs(b.cc);
     if (!e.flags.revive(wanted)) {
-      e.begin(i, this.#places.get(i)!, 1 - this.#debt, 0);
+      e.begin(i, this.compiler.places.of(i), 1 - this.#debt, 0);
       e.leave(i.record, 1 - this.#debt);
       this.#debt = 0;
       return;
@@ -479,19 +479,6 @@ class Compilation {
     this.#a.load(T, field(reg(VBASE)), 64);
     if (offset !== 0) this.#a.lea(T, { base: T, index: -1, scale: 0, disp: offset });
   }
-}
-
-/** Each block after those that lead to it forwards. */
-function order(blocks: readonly Block[]): number[] {
-  const seen = new Uint8Array(blocks.length), found: number[] = [];
-  const visit = (n: number) => {
-    if (seen[n]) return;
-    seen[n] = 1;
-    for (const to of successors(blocks[n]!)) visit(to);
-    found.push(n);
-  };
-  for (const b of blocks) visit(b.number);
-  return found.reverse();
 }
 
 function successors(b: Block): number[] {

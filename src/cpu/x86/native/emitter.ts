@@ -7,7 +7,7 @@
  */
 import { Bug } from "../../../base/errors.ts";
 import { fieldRegister, hasBase, type Instruction, isRegister } from "../jit/region.ts";
-import type { Places } from "../jit/places.ts";
+import { STACK } from "./places.ts";
 import { MICRO_HOSTS, reg, S, VBASE } from "../state.ts";
 import { ALU, type Assembler, type At, type Host, type Label } from "./assembler.ts";
 import { Flags } from "./kept.ts";
@@ -26,7 +26,8 @@ export class Emitter {
   readonly #later: (() => void)[] = [];
   /** The instruction at hand. */
   i!: Instruction;
-  places!: Places;
+  /** The place in MICRO of its memory operand. */
+  place = 0;
   /** Instructions of the block from this one on that have been taken from the budget already, and have not run. */
   uncounted = 0;
   /** Flags that somebody may see after the instruction. */
@@ -40,9 +41,9 @@ export class Emitter {
     this.flags = new Flags(a);
   }
 
-  begin(i: Instruction, places: Places, uncounted: number, live: number): void {
+  begin(i: Instruction, place: number, uncounted: number, live: number): void {
     this.i = i;
-    this.places = places;
+    this.place = place;
     this.uncounted = uncounted;
     this.live = live;
     this.#exit = undefined;
@@ -124,19 +125,19 @@ export class Emitter {
   /** The memory operand: T becomes what `memory` needs. Keeps U unless a part of the address stays in the state. */
   operand(bytes: number, write: boolean): void {
     this.#address();
-    this.#translate(bytes, write, this.places.operand);
+    this.#translate(bytes, write, this.place);
   }
   /** The stack at the guest's RSP plus `disp`. */
   stack(disp: number, bytes: number, write: boolean): void {
     const rsp = HOST_OF[4]!;
     if (disp === 0) this.a.movRR(T, rsp);
     else this.a.lea(T, { base: rsp, index: -1, scale: 0, disp });
-    this.#translate(bytes, write, this.places.stack);
+    this.#translate(bytes, write, STACK);
   }
   /** The stack at guest register `n`, for LEAVE. */
   stackAt(n: number, bytes: number): void {
     this.a.movRR(T, this.source(n, T));
-    this.#translate(bytes, false, this.places.stack);
+    this.#translate(bytes, false, STACK);
   }
 
   #translate(bytes: number, write: boolean, place: number): void {

@@ -92,7 +92,7 @@ export class NativeTier implements Tier {
     const { interp, exports, cache, builder, memory, cpu, make } = this.#parts = parts;
     const native = this.#native = interp.inLoop + interp.functions;
     this.#u8 = new Uint8Array(memory.buffer);
-    this.#finder = new RegionFinder(builder.decoder);
+    this.#finder = new RegionFinder(builder.decoder, false);
     this.#arena = CodeArena.open(parts.arenaBytes ?? ARENA_BYTES);
     const { variants } = interp, features = hostFeatures(this.#arena);
     this.#compiler = make({ decoder: builder.decoder, variants, cpu, native, features });
