@@ -65,13 +65,13 @@ export interface EngineChoice<T> {
   readonly native: boolean;
 }
 
-/** `NAME`, `kvm:irqchip=WHO`, `soft:tiers=1` or `2`, or `soft:native`. */
+/** `NAME`, `kvm:irqchip=WHO`, `soft:tiers=1` or `2`, or `soft:native`; a comma does for the colon, as in other options. */
 export function engineOption<T extends string>(
   flag: string,
   text: string,
   names: readonly T[],
 ): EngineChoice<T> {
-  const colon = text.indexOf(":"), plain = { irqchip: null, tiers: 2, native: false } as const;
+  const colon = text.search(/[:,]/), plain = { irqchip: null, tiers: 2, native: false } as const;
   if (colon < 0) return { ...plain, engine: choiceOption(flag, text, names) };
   const engine = choiceOption(flag, text.slice(0, colon), names), detail = text.slice(colon + 1);
   if (engine === "soft") {

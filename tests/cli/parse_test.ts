@@ -217,8 +217,10 @@ Deno.test("--memory: out of range, misaligned or no size at all", () => {
 });
 
 Deno.test("native code is a way of the software engine", () => {
-  const { engine, native, tiers } = run("--engine", "soft:native");
-  assertEquals([engine, native, tiers], ["soft", true, 2]);
+  for (const text of ["soft:native", "soft,native"]) {
+    const { engine, native, tiers } = run("--engine", text);
+    assertEquals([engine, native, tiers], ["soft", true, 2]);
+  }
 });
 
 Deno.test("mistakes name the flag, the value and what was expected", () => {
