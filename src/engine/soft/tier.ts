@@ -148,8 +148,8 @@ export class RegionTier implements Tier {
   #ids = 0;
 
   /**
-   * Regions entered, instructions in them, targets refused, regions stale on arrival, compilations that failed, milliseconds of
-   * compilation.
+   * Regions entered, instructions in them, targets refused, regions stale on arrival, compilations that failed, regions that had
+   * been compiled for another vCPU, milliseconds of compilation.
    */
   readonly stats = {
     regions: 0,
@@ -157,6 +157,7 @@ export class RegionTier implements Tier {
     regionsRefused: 0,
     regionsStale: 0,
     regionsFailed: 0,
+    regionsShared: 0,
     compileMs: 0,
   };
 
@@ -310,6 +311,7 @@ export class RegionTier implements Tier {
       this.#pending.delete(id);
       this.stats.compileMs += ms;
       this.trace?.(`${pending.name} compiled in ${ms.toFixed(2)} ms`);
+      if (entered !== undefined) this.stats.regionsShared++;
       if (module) this.#install(pending, module, entered);
       else {
         // A defect of ours, but no reason for the guest to die: the interpreter runs it.
