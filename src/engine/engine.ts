@@ -149,8 +149,6 @@ export interface VcpuParts {
   readonly cpu?: CpuSpec;
   /** 1 if the software CPU is not to compile hot code. */
   readonly tiers?: 1;
-  /** Hot code is compiled to machine code of the host, where instructions do not make the time. */
-  readonly native?: true;
   /** Of a machine with several vCPUs on the software CPU. */
   readonly compiler?: SharedCompiler;
   /** What `takeImage` gave for the same vCPU of the same kind of machine, in this process or another of the same program. */

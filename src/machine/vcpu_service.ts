@@ -95,7 +95,6 @@ class OpenedVcpu {
       vcpus: spec.cpus,
       ...(spec.cpu ? { cpu: spec.cpu } : {}),
       ...(spec.tiers ? { tiers: spec.tiers } : {}),
-      ...(spec.native ? { native: true } : {}),
       ...(image ? { image } : {}),
       ...(compiler ? { compiler } : {}),
       memory,

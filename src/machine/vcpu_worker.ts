@@ -5,6 +5,7 @@ import { serveVcpu } from "./vcpu_service.ts";
 serveVcpu(async (spec): Promise<Engine> => {
   switch (spec.engine) {
     case "soft":
+      if (spec.native) return (await import("../engine/soft/native/engine.ts")).nativeEngine;
       return (await import("../engine/soft/soft.ts")).softEngine;
     case "kvm":
       return (await import("../engine/kvm/kvm.ts")).kvmEngine;

@@ -5,7 +5,7 @@ import { GuestRam } from "../../src/base/ram.ts";
 import { CR0, CR4, EFER, S } from "../../src/cpu/x86/state.ts";
 import { MAX_CPU } from "../../src/cpu/x86/system/cpu_model.ts";
 import type { Board, VcpuParts } from "../../src/engine/engine.ts";
-import type { MakeCompiler } from "../../src/engine/soft/native/tier.ts";
+import { type MakeCompiler, nativeTier } from "../../src/engine/soft/native/tier.ts";
 import { SoftVcpu } from "../../src/engine/soft/soft.ts";
 import { VcpuRecord } from "../../src/engine/vcpu_state.ts";
 import { allocateMachineMemory, ARENA_BASE, ARENA_BYTES, RAM_BASE } from "../../src/machine/memory.ts";
@@ -109,9 +109,8 @@ export class Rig {
       icount: null,
       codeBytes: 32 << 20,
       trace: (what) => this.onTrace(what),
-      ...(native ? { native } : {}),
     };
-    this.vcpu = new SoftVcpu(this.parts, make);
+    this.vcpu = new SoftVcpu(this.parts, native ? nativeTier(make) : undefined);
   }
 
   load(p: Program): void {

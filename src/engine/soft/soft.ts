@@ -30,7 +30,7 @@ import { openInterpreter } from "./interpreter.ts";
 import { type CodeCache, openCodeCache } from "./code_cache.ts";
 import { CodeNotices } from "./code_notices.ts";
 import { CpuView } from "./cpu_view.ts";
-import type { MakeCompiler } from "./native/tier.ts";
+import type { OpenNative } from "./native/tier.ts";
 import { openTier } from "./open_tier.ts";
 import { copyEvent, finishDelivery } from "./saved_events.ts";
 import { describeRegisters, initState, resetState, setInitialState, startState } from "./registers.ts";
@@ -87,7 +87,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
   #unfinished: VcpuState | null = null;
   #statuses = { slices: 0, extensions: 0, translations: 0, resyncs: 0, halts: 0 };
 
-  constructor(parts: VcpuParts, make?: MakeCompiler) {
+  constructor(parts: VcpuParts, openNative?: OpenNative) {
     const buffer = parts.memory.buffer;
     super(buffer, VCPU_BASE + parts.index * VCPU_STRIDE);
     this.#parts = parts;
@@ -115,7 +115,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       cache: this.#cache,
       builder: this.#builder,
       extend: this.#extend,
-      ...(make ? { make } : {}),
+      ...(openNative ? { openNative } : {}),
     });
     this.reset();
   }

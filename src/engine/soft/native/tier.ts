@@ -14,7 +14,7 @@
 import type { CpuExports } from "../../../cpu/x86/exports.ts";
 import type { Interpreter } from "../../../cpu/x86/interp.ts";
 import { type Instruction, type Region, RegionFinder } from "../../../cpu/x86/jit/region.ts";
-import type { NativeHost } from "../../../cpu/x86/native/compile.ts";
+import { NativeCompiler as Compiler, type NativeHost } from "../../../cpu/x86/native/compile.ts";
 import { MODE_64 } from "../../../cpu/x86/state.ts";
 import type { TraceBuilder } from "../../../cpu/x86/trace.ts";
 import { messageOf } from "../../../base/errors.ts";
@@ -49,6 +49,14 @@ export interface NativeCompiler {
 
 /** Makes the compiler of a vCPU. */
 export type MakeCompiler = (host: NativeHost) => NativeCompiler;
+
+/** Opens the tier of a vCPU. Throws HostError if the host gives no memory for code. */
+export type OpenNative = (parts: Omit<NativeTierParts, "make">) => Tier;
+
+/** `make`: for tests. */
+export function nativeTier(make: MakeCompiler = (host) => new Compiler(host)): OpenNative {
+  return (parts) => new NativeTier({ ...parts, make });
+}
 
 export interface NativeTierParts {
   readonly interp: Interpreter;
