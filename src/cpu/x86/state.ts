@@ -235,6 +235,8 @@ export const S = layout({
   nativeY: 8,
   nativeForm: 4,
   nativeExtra: 4,
+  /** Of flags that are overridden there (native/kept.ts): ZF. */
+  nativeZero: 4,
   /** MXCSR of the host while native code has the guest's. */
   nativeMxcsr: 4,
   /** STATUS.RESUME: the record to go on at. */

@@ -127,7 +127,6 @@ class Compilation {
     this.#a = new Assembler(at);
     this.#e = new Emitter(this.#a, compiler.host.cpu, routines);
     for (const b of blocks) for (const i of b.instructions) this.#emitters.set(i, compiler.emitterOf(i));
-    this.#live = findLiveness(region, compiler.host.decoder, (i) => this.#isLeft(i));
     this.#labels = blocks.map(() => this.#a.label());
     this.#bodies = blocks.map(() => this.#a.label());
     const ways = new Int32Array(blocks.length);
@@ -137,6 +136,7 @@ class Compilation {
       for (const to of successors(b)) ways[to]! += returns ? 2 : 1;
     }
     this.#single = [...ways].map((n) => n === 1);
+    this.#live = findLiveness(region, compiler.host.decoder, (i) => this.#isLeft(i), this.#single);
     this.#done = blocks.map(() => false);
     this.#entries = new Int32Array(blocks.length).fill(-1);
   }

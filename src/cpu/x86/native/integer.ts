@@ -534,6 +534,23 @@ const cmpxchg: Emit = (e, i, [x, y], row) => {
   return true;
 };
 
+/** It changes ZF alone, and RAX and RDX only where they are not what memory has. */
+const cmpxchg16b: Emit = (e, i, [m], row) => {
+  const a = e.a;
+  if (!isMemory(m)) return false;
+  e.operand(16, true);
+  aligned(e, 16);
+  if (e.live !== 0) {
+    e.flags.settle();
+    override(e, OVERRIDE.ZF);
+  } else e.flags.pending = null;
+  if (row.locked || i.barrier) a.byte(0xf0);
+  a.rm(64, MAP_0F, 0xc7, 1, e.memory);
+  e.flags.host = FLAG.Z;
+  if (e.live !== 0) a.rm(8, MAP_0F, 0x94, 0, field(S.nativeZero)); // SETZ
+  return true;
+};
+
 // ---- conditions ------------------------------------------------------------------------------------------------------------
 
 function setcc(cc: number): Emit {
@@ -965,6 +982,7 @@ export class Integer {
 
   #find(row: Row): Emit | undefined {
     if (row.unit || row.cpl0 || row.string || row.inState || row.only === "legacy" || row.ends) return undefined;
+    if (row.name === "CMPXCHG16B") return this.features.has("cx16") ? cmpxchg16b : undefined;
     if (row.locked) return LOCKED[row.name];
     const args = row.args ?? "";
     if (/[SCD]/.test(args.replace(/CL/g, ""))) return undefined;

@@ -12,8 +12,8 @@ import { PF, S } from "../state.ts";
 import { ALU, type Assembler } from "./assembler.ts";
 import { field, HOST_OF, slot, U } from "./registers.ts";
 
-/** Second byte of S.nativeForm: which flags are in the third (CF) and fourth (OF), each 0 or 1. */
-export const OVERRIDE = { CF: 1, OF: 2, AT: 1, CF_AT: 2, OF_AT: 3 } as const;
+/** Second byte of S.nativeForm: which flags are in the third (CF), the fourth (OF) and S.nativeZero (ZF), each 0 or 1. */
+export const OVERRIDE = { CF: 1, OF: 2, ZF: 4, AT: 1, CF_AT: 2, OF_AT: 3 } as const;
 
 /** Where a value is: a guest register, a constant, or S.nativeX or S.nativeY. */
 export type Place = { readonly register: number } | { readonly constant: number } | "X" | "Y";

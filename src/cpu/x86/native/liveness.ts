@@ -9,14 +9,20 @@ const BIT_TESTS = /^BT[SRC]?$/;
 const STACK = /^(PUSH|POP|LEAVE|ENTER)$/, SYSTEM = /^(STI|SWAPGS)$/;
 
 export interface Liveness {
+  /** Of a branch: whatever goes to a block that can be come to from anywhere may have to leave for lack of time before it. */
   readonly after: ReadonlyMap<Instruction, number>;
-  /** By block. */
+  /** By block: what its instructions may let be seen. */
   readonly atStart: Int32Array;
 }
 
-export function findLiveness(region: Region, decoder: Decoder, leaves: (i: Instruction) => boolean): Liveness {
+export function findLiveness(
+  region: Region,
+  decoder: Decoder,
+  leaves: (i: Instruction) => boolean,
+  carried: readonly boolean[],
+): Liveness {
   const atStart = new Int32Array(region.blocks.length), after = new Map<Instruction, number>();
-  const of = (n: number) => n < 0 ? ALL_FLAGS : atStart[n]!;
+  const of = (n: number) => n < 0 || !carried[n] ? ALL_FLAGS : atStart[n]!;
   const pass = (n: number, note: boolean): number => {
     const b = region.blocks[n]!;
     let live = b.end === End.Jcc

@@ -27,11 +27,12 @@ export function defineSettleNative(m: Module, cpu: number, putFlags: Func, all: 
       const flags = c.variable("i32", c.call1(all, i32(cpu)));
       const replace = (which: number, at: number, flag: number) =>
         c.if(override.and(which), () => {
-          const bit = c.ld8u(cpu, S.nativeForm + at).shl(Math.log2(flag));
+          const bit = c.ld8u(cpu, at).shl(Math.log2(flag));
           flags.set(flags.get().and(~flag).or(bit));
         });
-      replace(OVERRIDE.CF, OVERRIDE.CF_AT, CF);
-      replace(OVERRIDE.OF, OVERRIDE.OF_AT, OF);
+      replace(OVERRIDE.CF, S.nativeForm + OVERRIDE.CF_AT, CF);
+      replace(OVERRIDE.OF, S.nativeForm + OVERRIDE.OF_AT, OF);
+      replace(OVERRIDE.ZF, S.nativeZero, ZF);
       c.st64(cpu, flags.get().zx(), S.fB);
       c.st64(cpu, select(flags.get().and(ZF), i64(0), i64(1)), S.fRes);
       c.st32(cpu, KIND.EXPLICIT, S.fKind);
