@@ -235,8 +235,9 @@ export const S = layout({
   nativeY: 8,
   nativeForm: 4,
   nativeExtra: 4,
-  /** Of flags that are overridden there (native/kept.ts): ZF. */
-  nativeZero: 4,
+  /** Of what is laid over the flags there (native/kept.ts): the result of an INC or DEC; ZF (byte 0) and that one's form (byte 1). */
+  nativeStepX: 8,
+  nativeOver: 4,
   /** MXCSR of the host while native code has the guest's. */
   nativeMxcsr: 4,
   /** STATUS.RESUME: the record to go on at. */

@@ -250,7 +250,7 @@ const test: Emit = (e, i, [x, y]) => {
 function step(form: "INC" | "DEC"): Emit {
   return (e, i, [x]) => {
     const a = e.a, size = i.size, live = e.live !== 0, carryLive = (e.live & FLAG.C) !== 0;
-    if (carryLive && !canRevive(e, FLAG.C)) return false;
+    if (carryLive && !canRevive(e, FLAG.C)) return stepOver(e, i, form, x!);
     translate(e, i, [x!], true);
     if (i.barrier) a.raw(0x0f, 0xae, 0xf0);
     if (carryLive) e.flags.revive(FLAG.C);
@@ -280,6 +280,26 @@ function step(form: "INC" | "DEC"): Emit {
     keep(e, form, size, r(n), undefined, From.Self, host);
     return true;
   };
+}
+
+/** CF is wherever it is, maybe in the state: the other flags are laid over it. */
+function stepOver(e: Emitter, i: Instruction, form: "INC" | "DEC", x: Operand): boolean {
+  const a = e.a, size = i.size, digit = form === "INC" ? 0 : 1;
+  translate(e, i, [x], true);
+  if (i.barrier) a.raw(0x0f, 0xae, 0xf0);
+  e.flags.settle();
+  a.aluMI(ALU.AND, field(OVERRIDE.AT), OVERRIDE.CF, 8);
+  override(e, OVERRIDE.STEP);
+  a.storeI(field(OVERRIDE.STEP_AT), formOf(form, size), 8);
+  const n = isMemory(x) ? -1 : (x as { n: number }).n;
+  if (n < 0) a.load(U, e.memory, size);
+  const h = n < 0 ? U : e.source(n);
+  a.rr(size, MAP_1, size === 8 ? 0xfe : 0xff, digit, h, false, size === 8);
+  if (n < 0) a.store(e.memory, U, size);
+  else if (h === U) a.store(slot(n), U, size === 32 ? 64 : size);
+  a.store(field(S.nativeStepX), h, 64);
+  e.flags.host = ASKED & ~FLAG.C;
+  return true;
 }
 
 const neg: Emit = (e, i, [x]) => {
@@ -547,7 +567,7 @@ const cmpxchg16b: Emit = (e, i, [m], row) => {
   if (row.locked || i.barrier) a.byte(0xf0);
   a.rm(64, MAP_0F, 0xc7, 1, e.memory);
   e.flags.host = FLAG.Z;
-  if (e.live !== 0) a.rm(8, MAP_0F, 0x94, 0, field(S.nativeZero)); // SETZ
+  if (e.live !== 0) a.rm(8, MAP_0F, 0x94, 0, field(OVERRIDE.ZF_AT)); // SETZ
   return true;
 };
 
@@ -684,15 +704,14 @@ const shift: Emit = (e, i, [x, count], row) => {
     if (memory) a.store(e.memory, U, size);
     else if (h === U) a.store(slot(n), U, size === 32 ? 64 : size);
     // Of ROL: CF is the lowest bit, OF that and the highest differing; of ROR: CF is the highest, OF that and the next differing.
-    const form = (byte: number) => field(S.nativeForm + byte);
-    a.rm(8, MAP_0F, 0x92, 0, form(OVERRIDE.CF_AT)); // SETC
+    a.rm(8, MAP_0F, 0x92, 0, field(OVERRIDE.CF_AT)); // SETC
     if (c !== 1) {
       // As for a count of one: by adding what was rotated to itself, or to what it was one step before.
       a.movRR(T, h, 64);
       if (row.name === "ROL") a.shiftRI(1, T, 1, size), a.shiftRI(0, T, 1, size);
       else a.shiftRI(0, T, 1, size), a.shiftRI(1, T, 1, size);
     }
-    a.rm(8, MAP_0F, 0x90, 0, form(OVERRIDE.OF_AT)); // SETO
+    a.rm(8, MAP_0F, 0x90, 0, field(OVERRIDE.OF_AT)); // SETO
     e.flags.host = 0;
     return true;
   }
@@ -700,7 +719,7 @@ const shift: Emit = (e, i, [x, count], row) => {
 
 /** Some flags are going to be in S.nativeForm itself. */
 function override(e: Emitter, flags: number): void {
-  e.a.aluMI(ALU.OR, field(S.nativeForm + OVERRIDE.AT), flags, 8);
+  e.a.aluMI(ALU.OR, field(OVERRIDE.AT), flags, 8);
   e.flags.host = 0;
 }
 
@@ -731,7 +750,7 @@ function bitTest(digit: number): Emit {
       if (writes && h === U) a.store(slot(n), U, size === 32 ? 64 : size);
     }
     e.flags.host = FLAG.C;
-    if (live !== 0) a.rm(8, MAP_0F, 0x92, 0, field(S.nativeForm + OVERRIDE.CF_AT)); // SETC
+    if (live !== 0) a.rm(8, MAP_0F, 0x92, 0, field(OVERRIDE.CF_AT)); // SETC
     return true;
   };
 }

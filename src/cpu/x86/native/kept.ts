@@ -12,8 +12,22 @@ import { PF, S } from "../state.ts";
 import { ALU, type Assembler } from "./assembler.ts";
 import { field, HOST_OF, slot, U } from "./registers.ts";
 
-/** Second byte of S.nativeForm: which flags are in the third (CF), the fourth (OF) and S.nativeZero (ZF), each 0 or 1. */
-export const OVERRIDE = { CF: 1, OF: 2, ZF: 4, AT: 1, CF_AT: 2, OF_AT: 3 } as const;
+/**
+ * Second byte of S.nativeForm: what is laid over the flags that the first byte, the form, tells of. STEP: all but CF are those of
+ * an INC or DEC with result S.nativeStepX, whose form is the second byte of S.nativeOver. Over that again: CF in the third byte of
+ * S.nativeForm, OF in its fourth, ZF in the first of S.nativeOver, each 0 or 1.
+ */
+export const OVERRIDE = {
+  CF: 1,
+  OF: 2,
+  ZF: 4,
+  STEP: 8,
+  AT: S.nativeForm + 1,
+  CF_AT: S.nativeForm + 2,
+  OF_AT: S.nativeForm + 3,
+  ZF_AT: S.nativeOver,
+  STEP_AT: S.nativeOver + 1,
+} as const;
 
 /** Where a value is: a guest register, a constant, or S.nativeX or S.nativeY. */
 export type Place = { readonly register: number } | { readonly constant: number } | "X" | "Y";

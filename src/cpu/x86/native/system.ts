@@ -85,8 +85,8 @@ const swapgs: Emit = (e) => {
 function setCarry(on: boolean): Emit {
   return (e) => {
     e.flags.settle();
-    e.a.aluMI(ALU.OR, field(S.nativeForm + OVERRIDE.AT), OVERRIDE.CF, 8);
-    e.a.storeI(field(S.nativeForm + OVERRIDE.CF_AT), on ? 1 : 0, 8);
+    e.a.aluMI(ALU.OR, field(OVERRIDE.AT), OVERRIDE.CF, 8);
+    e.a.storeI(field(OVERRIDE.CF_AT), on ? 1 : 0, 8);
     e.a.byte(on ? 0xf9 : 0xf8);
     e.flags.host = FLAG.C;
     return true;
