@@ -37,10 +37,8 @@ import { describeRegisters, initState, resetState, setInitialState, startState }
 import { checkState, restoreVcpu, saveVcpu } from "./saved_state.ts";
 import { SingleStep } from "./single_step.ts";
 import { Spinning } from "./spinning.ts";
-import type { Tier } from "./tier.ts";
+import { SLICE, type Tier } from "./tier.ts";
 
-/** Instructions between looks at events and the clock: about 100 µs. */
-const SLICE = 20_000;
 /** After so many of them compiled code is left all the same. */
 const EXTENSIONS = 25;
 /** Guest nanoseconds an instruction stands for when time counts instructions. */
@@ -247,7 +245,7 @@ export class SoftVcpu extends CpuView implements Vcpu {
       let status: number;
       if (slow) status = this.#single.run();
       else {
-        let budget = this.#parts.sliceInstructions ?? SLICE;
+        let budget = this.#parts.sliceInstructions ?? this.#tier?.slice(this) ?? SLICE;
         if (icount) budget = Math.max(1, Math.min(SLICE, Math.ceil((untilNs - now) / NS_PER_INSTRUCTION)));
         const end = this.#retired + budget;
         status = this.#enter(0, budget);

@@ -92,6 +92,9 @@ export function regionHost(
 }
 
 /** What finds code that is worth compiling, and compiles it. */
+/** Instructions between looks at events and the clock: of the interpreter's about 100 µs. */
+export const SLICE = 20_000;
+
 export interface Tier {
   /** For S.hotLimit. */
   readonly hotLimit: number;
@@ -100,6 +103,8 @@ export interface Tier {
   forget(): void;
   /** From now on another thread compiles, if that is how it is done. */
   useWorker(model: CpuModel | null, compiler?: SharedCompiler): void;
+  /** Instructions that the slice to come may have. */
+  slice(cpu: CpuView): number;
   /** A slice has ended at a jump's target. */
   sample(cpu: CpuView): void;
   /** Takes up what another thread has finished. */
@@ -227,6 +232,10 @@ export class RegionTier implements Tier {
     this.#port = compiler.port;
     this.#port.postMessage(setup);
     if (this.#base === null) this.#news = new NewsReader(compiler.news);
+  }
+
+  slice(): number {
+    return SLICE;
   }
 
   sample(cpu: CpuView): void {

@@ -58,6 +58,7 @@ function setAc(on: boolean): Emit {
       a.aluMI(ALU.OR, field(S.eflags), AC, 32);
     } else a.aluMI(ALU.AND, field(S.eflags), ~AC, 32);
     a.storeI(field(S.dtlb), e.cpu + DTLB + tlb * DTLB_BYTES, 32);
+    a.storeI(field(S.micro), e.cpu + MICRO + tlb * MICRO_BYTES, 32);
     a.lea(MICRO_TABLE, field(MICRO + tlb * MICRO_BYTES));
     return true;
   };

@@ -22,7 +22,7 @@ import { PAGE_BYTES, RAM_BASE } from "../../../machine/memory.ts";
 import type { CodeCache } from "../code_cache.ts";
 import type { CpuView } from "../cpu_view.ts";
 import { Samples } from "../samples.ts";
-import { LIMITS, type Tier } from "../tier.ts";
+import { LIMITS, SLICE, type Tier } from "../tier.ts";
 import { CodeArena } from "./code_arena.ts";
 import { hostFeatures } from "./host_features.ts";
 import { enterBy, openHandler } from "./entry.ts";
@@ -30,6 +30,8 @@ import { enterBy, openHandler } from "./entry.ts";
 export const ARENA_BYTES = 64 << 20;
 /** Samples before a target is compiled; how often compiled code is left for a place before that is. */
 const THRESHOLD = 6, HOT = 300;
+/** Instructions of a slice after one that was nearly all native: looking at everything between two takes about 2 µs. */
+const LONG_SLICE = 100_000;
 
 export interface NativeCompiler {
   /** What all code of the vCPU needs, for host address `at`; its first byte is where libc calls. */
@@ -81,6 +83,9 @@ export class NativeTier implements Tier {
   /** Handler number of NATIVE records: the first that is not the interpreter's own. */
   readonly #native: number;
   #flushes = 0;
+  /** What the last slice may have had; instructions that native code had run before it. */
+  #slice = SLICE;
+  #counted = 0;
 
   /**
    * Regions made, instructions in them, targets refused, compilations that failed, milliseconds of compilation, bytes of native
@@ -127,6 +132,13 @@ export class NativeTier implements Tier {
   /** There is no other thread. */
   useWorker(): void {}
   poll(): void {}
+
+  slice(cpu: CpuView): number {
+    // Of a count that grows for ever, the low half.
+    const count = cpu.get("tierRetired"), ran = (count - this.#counted) | 0;
+    this.#counted = count;
+    return this.#slice = ran > 0.9 * this.#slice ? LONG_SLICE : SLICE;
+  }
 
   sample(cpu: CpuView): void {
     this.#samples.take(cpu);
