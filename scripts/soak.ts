@@ -1,5 +1,6 @@
 /**
- * `deno task soak [--minutes N] [--cpus N] [--memory MIB] [--code MIB] [--folder DIR]`: a guest that compiles and runs programs for ever.
+ * `deno task soak [--minutes N] [--cpus N] [--memory MIB] [--code MIB] [--native] [--folder DIR]`: a guest that compiles and runs
+ * programs for ever.
  * docs/soak.md says what is looked at and what the verdict means.
  */
 import { join } from "@std/path";
@@ -24,17 +25,20 @@ interface Options {
   readonly memoryMib: number;
   /** For decoded code, of all vCPUs together: little, so that it fills and is emptied many times. */
   readonly codeMib: number;
+  /** Hot code becomes machine code of the host. */
+  readonly native: boolean;
   readonly folder: string;
 }
 
 function parse(words: readonly string[]): Options {
-  const known = "--minutes N, --cpus N, --memory MIB, --code MIB or --folder DIR";
+  const known = "--minutes N, --cpus N, --memory MIB, --code MIB, --native or --folder DIR";
   const args = parseArgs([...words], {
     string: ["minutes", "cpus", "memory", "code", "folder"],
+    boolean: ["native"],
     unknown: (word: string) => {
       throw new ConfigError(`${word}: expected ${known}`);
     },
-  }) as Record<string, string | undefined>;
+  }) as Record<string, string | undefined> & { native: boolean };
   const count = (flag: string, value: number, least: number, most: number) => {
     const text = args[flag];
     if (text === undefined) return value;
@@ -47,6 +51,7 @@ function parse(words: readonly string[]): Options {
     cpus: count("cpus", 2, 1, 8),
     memoryMib: count("memory", 512, 256, 3072),
     codeMib: count("code", 48, 16, CODE_BYTES / MIB),
+    native: args.native,
     folder: args.folder ?? Deno.makeTempDirSync({ prefix: "trike-soak-" }),
   };
 }
@@ -71,9 +76,11 @@ class Soak {
     const { kernel, initrd, append } = this.guest;
     const module = new URL("../tests/soak/vcpu.ts", import.meta.url);
     module.searchParams.set("folder", folder);
+    if (this.options.native) module.searchParams.set("native", "");
     module.searchParams.set("code", String(this.options.codeMib * MIB));
     const machine = this.#machine = await startMachine({
       engine: "soft",
+      ...(this.options.native ? { native: true } : {}),
       memoryBytes: memoryMib * MIB,
       cpus,
       kernel,

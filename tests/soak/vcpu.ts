@@ -22,8 +22,11 @@ export function reportPath(folder: string, index: number): string {
 const words = new URL(import.meta.url).searchParams, folder = words.get("folder");
 if (folder !== null) {
   const codeBytes = Number(words.get("code"));
-  const openVcpu = (parts: VcpuParts) => reporting(softEngine.openVcpu({ ...parts, codeBytes }), parts);
-  serveVcpu(() => Promise.resolve({ name: "soft", openVcpu }));
+  serveVcpu(async () => {
+    const native = words.has("native");
+    const engine = native ? (await import("../../src/engine/soft/native/engine.ts")).nativeEngine : softEngine;
+    return { name: "soft", openVcpu: (parts) => reporting(engine.openVcpu({ ...parts, codeBytes }), parts) };
+  });
 }
 
 function reporting(vcpu: Vcpu, { clock, index }: VcpuParts): Vcpu {
