@@ -317,13 +317,19 @@ class Compilation {
         this.#begin(i);
         e.stack(0, 8, false);
         a.load(T, e.memory, 64);
-        this.#canonical();
-        e.flags.settle();
-        const rsp = HOST_OF[4]!;
-        a.lea(rsp, { base: rsp, index: -1, scale: 0, disp: 8 + i.imm });
+        const rsp = HOST_OF[4]!, size = 8 + i.imm, exit = e.exit(), elsewhere = a.label();
         a.aluRM(ALU.CMP, T, { base: HOST.RSP, index: -1, scale: 0, disp: 8 }, 64);
-        a.jccTo(5, this.routines.chainFresh);
+        a.lea(rsp, { base: rsp, index: -1, scale: 0, disp: size });
+        a.jcc(5, elsewhere);
         a.ret();
+        e.later(() => {
+          // What a caller has pushed is canonical, this may not be.
+          a.bind(elsewhere);
+          this.#compareCanonical();
+          a.jccTo(4, this.routines.chainFresh);
+          a.lea(rsp, { base: rsp, index: -1, scale: 0, disp: -size });
+          a.jmp(exit);
+        });
         return;
       }
     }
@@ -346,12 +352,16 @@ class Compilation {
   }
   /** A target in T that is not canonical is the interpreter's. */
   #canonical(): void {
+    this.#compareCanonical();
+    this.#a.jcc(5, this.#e.exit());
+  }
+  /** Equal if T is. */
+  #compareCanonical(): void {
     const a = this.#a;
     a.movRR(U, T);
     a.shiftRI(4, U, 16, 64);
     a.shiftRI(7, U, 16, 64);
     a.aluRR(ALU.CMP, U, T, 64);
-    a.jcc(5, this.#e.exit());
   }
 
   /** `waits`: the target is on the host's stack. */
