@@ -146,6 +146,7 @@ class Compilation {
   }
 
   run(): NativeCode {
+    this.compiler.places.beginRegion(this.entryTable + this.region.blocks[0]!.at);
     for (const b of this.region.blocks) this.#from(b);
     // Those whose one way is through an instruction of the interpreter's.
     for (const b of this.region.blocks) {

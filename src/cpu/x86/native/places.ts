@@ -16,7 +16,6 @@ const SEGMENTS = 1, SHARED = 16;
 const MOVES_ON = /^(ADD|SUB|INC|DEC)$/;
 
 const hash = (n: number) => Math.imul(n ^ (n >>> 15), 0x2c1b_3c6d) ^ (n >>> 7);
-const shared = (n: number) => SHARED + (hash(n) >>> 8) % (MICRO_WAYS - SHARED);
 
 /** Which registers a row gives other values: record fields, and registers by number. */
 interface Loads {
@@ -29,6 +28,9 @@ export class Places {
   readonly #loads: readonly Loads[];
   /** By register: a number for the value it holds. */
   readonly #values = new Int32Array(16);
+  /** What has a place in the region, in the order of appearance: so that no two share one before all are taken. */
+  readonly #numbers = new Map<number, number>();
+  #salt = 0;
 
   constructor(decoder: Decoder, variants: Variants) {
     this.#loads = decoder.rows.map((row, n): Loads => ({
@@ -38,6 +40,18 @@ export class Places {
       implicit: (IMPLICIT[row.name] ?? []).filter((r) => r !== RSP),
       isLea: row.name === "LEA",
     }));
+  }
+
+  /** A region begins. `salt`: a number that other regions hardly have. */
+  beginRegion(salt: number): void {
+    this.#numbers.clear();
+    this.#salt = hash(salt) >>> 8;
+  }
+
+  #shared(key: number): number {
+    let n = this.#numbers.get(key);
+    if (n === undefined) this.#numbers.set(key, n = this.#numbers.size);
+    return SHARED + (this.#salt + n) % (MICRO_WAYS - SHARED);
   }
 
   /** A block begins that can be come to from anywhere. `salt`: a number that other blocks hardly have. */
@@ -50,9 +64,9 @@ export class Places {
     const base = isRegister(i.base) ? fieldRegister(i.base) : -1;
     if (base === RSP) return STACK;
     if (hasBase(i.segment) && base < 0) return SEGMENTS + ((i.segment + (i.disp >>> 12)) % (SHARED - SEGMENTS));
-    if (i.absolute) return shared(i.imm >>> 12);
-    if (i.base === reg(VBASE)) return shared(0x5bd1 + ((i.disp + i.at + i.length) >> 12));
-    return shared((base < 0 ? 0x1234 : this.#values[base]!) + ((i.disp + 2048) >> 12));
+    if (i.absolute) return this.#shared(i.imm >>> 12);
+    if (i.base === reg(VBASE)) return this.#shared(0x5bd1 + ((i.disp + i.at + i.length) >> 12));
+    return this.#shared((base < 0 ? 0x1234 : this.#values[base]!) + ((i.disp + 2048) >> 12));
   }
 
   /** The instruction has been: what it loads is another value from now on. */
